@@ -1,0 +1,592 @@
+/* stream.c - the public interface over the capture ring and the inject queue. */
+#define _GNU_SOURCE
+#include "stream.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define DEFAULT_FRAME_MS 20
+#define DEFAULT_CAPTURE_MS 30000
+#define DEFAULT_INJECT_MAX_MS 600000
+#define DEFAULT_FADE_MS 10
+
+int64_t as_now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+const char *as_strerror(int error)
+{
+	static const char *const messages[] = {
+		[0] = "success",
+		[-AS_ECLOSED] = "the stream is closed",
+		[-AS_EINVAL] = "invalid argument",
+		[-AS_ENOMEM] = "out of memory",
+		[-AS_EFULL] = "the inject queue is full",
+		[-AS_ESTALE] = "the audio belongs to a flushed response",
+		[-AS_EEXIST] = "a stream with this id is open on this call already",
+		[-AS_ENOENT] = "no such stream or mark",
+		[-AS_EBUSY] = "another thread is reading",
+	};
+	int at = error > 0 ? 0 : -error;
+	return at < (int)(sizeof(messages) / sizeof(messages[0])) ? messages[at] : "unknown error";
+}
+
+const char *as_library_path(void)
+{
+	Dl_info info;
+	return dladdr((void *)as_library_path, &info) && info.dli_fname ? info.dli_fname : "";
+}
+
+/* ---- Lifecycle --------------------------------------------------------------------------------------------------- */
+
+static int in_range(int value, int least, int most)
+{
+	return value >= least && value <= most;
+}
+
+static int fill(int value, int otherwise)
+{
+	return value ? value : otherwise;
+}
+
+static int config_complete(as_config *config)
+{
+	config->app_rate_hz = fill(config->app_rate_hz, config->rate_hz);
+	config->wire_encoding = fill(config->wire_encoding, AS_S16);
+	config->frame_ms = fill(config->frame_ms, DEFAULT_FRAME_MS);
+	config->capture_ms = fill(config->capture_ms, DEFAULT_CAPTURE_MS);
+	config->inject_max_ms = fill(config->inject_max_ms, DEFAULT_INJECT_MAX_MS);
+	config->fade_ms = fill(config->fade_ms, DEFAULT_FADE_MS);
+	int ok = in_range(config->rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ) &&
+			 in_range(config->app_rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ) &&
+			 in_range(config->wire_encoding, AS_S16, AS_PCMA) && in_range(config->frame_ms, 5, 120) &&
+			 in_range(config->capture_ms, 100, 600000) && in_range(config->inject_max_ms, 100, 7200000) &&
+			 in_range(config->prebuffer_ms, 0, 10000) && in_range(config->fade_ms, 1, 100);
+	return ok ? 0 : AS_EINVAL;
+}
+
+static uint32_t samples_of(const as_config *config, int ms)
+{
+	return (uint32_t)((int64_t)config->rate_hz * ms / 1000);
+}
+
+static int name_ok(const char *name)
+{
+	return name && *name && strlen(name) < AS_NAME_MAX;
+}
+
+static void stream_free(as_stream *stream)
+{
+	as_capture_destroy(&stream->capture);
+	as_inject_destroy(&stream->inject);
+	as_marks_destroy(&stream->marks);
+	as_convert_free(stream->reader_convert);
+	as_convert_free(stream->writer_convert);
+	pthread_mutex_destroy(&stream->reader);
+	pthread_mutex_destroy(&stream->writer);
+	free(stream);
+}
+
+static int stream_init(as_stream *stream, const char *uuid, const char *id, const as_config *config)
+{
+	strcpy(stream->uuid, uuid);
+	strcpy(stream->id, id);
+	stream->config = *config;
+	atomic_init(&stream->refs, 1);
+	atomic_init(&stream->generation, 1);
+	stream->marks.rate_hz = config->rate_hz;
+	stream->reader_encoding = AS_S16;
+	stream->reader_rate_hz = config->rate_hz;
+	pthread_mutex_init(&stream->reader, NULL);
+	pthread_mutex_init(&stream->writer, NULL);
+	/* A fade longer than a tick could not be told in advance: see as_inject_cut(). */
+	int fade_ms = config->fade_ms < config->frame_ms ? config->fade_ms : config->frame_ms;
+	int error = as_capture_init(&stream->capture, config->rate_hz, config->capture_ms);
+	return error ? error
+				 : as_inject_init(&stream->inject, samples_of(config, config->inject_max_ms),
+								  samples_of(config, config->prebuffer_ms), samples_of(config, fade_ms));
+}
+
+int as_stream_create(const char *uuid, const char *id, const as_config *config, as_stream **out)
+{
+	if (!name_ok(uuid) || !name_ok(id) || !config || !out) {
+		return AS_EINVAL;
+	}
+	as_config complete = *config;
+	int error = config_complete(&complete);
+	if (error) {
+		return error;
+	}
+	as_stream *stream = aligned_alloc(64, (sizeof(*stream) + 63) / 64 * 64);
+	if (!stream) {
+		return AS_ENOMEM;
+	}
+	memset(stream, 0, sizeof(*stream));
+	error = stream_init(stream, uuid, id, &complete);
+	if (!error) {
+		error = as_registry_add(stream);
+	}
+	if (error) {
+		stream_free(stream);
+		return error;
+	}
+	*out = stream;
+	return 0;
+}
+
+as_stream *as_stream_ref(as_stream *stream)
+{
+	atomic_fetch_add(&stream->refs, 1);
+	return stream;
+}
+
+void as_stream_unref(as_stream *stream)
+{
+	if (stream && atomic_fetch_sub(&stream->refs, 1) == 1) {
+		as_registry_remove(stream);
+		stream_free(stream);
+	}
+}
+
+void as_stream_close(as_stream *stream)
+{
+	if (!atomic_exchange(&stream->closed, 1)) {
+		as_registry_remove(stream);
+		as_capture_close(&stream->capture);
+	}
+}
+
+int as_stream_closed(const as_stream *stream)
+{
+	return atomic_load(&((as_stream *)stream)->closed);
+}
+
+void as_stream_info(const as_stream *stream, as_info *out)
+{
+	memset(out, 0, sizeof(*out));
+	strcpy(out->uuid, stream->uuid);
+	strcpy(out->id, stream->id);
+	out->rate_hz = stream->config.rate_hz;
+	out->app_rate_hz = stream->config.app_rate_hz;
+	out->wire_encoding = stream->config.wire_encoding;
+	out->frame_ms = stream->config.frame_ms;
+	out->closed = as_stream_closed(stream);
+}
+
+void as_stream_stats(as_stream *stream, as_stats *out)
+{
+	memset(out, 0, sizeof(*out));
+	as_capture_counters(&stream->capture, out);
+	out->capture_paused = atomic_load(&stream->capture_paused);
+	pthread_mutex_lock(&stream->writer);
+	as_inject_counters(&stream->inject, out);
+	out->inject_written_samples = stream->inject.queued_end;
+	out->inject_queued_samples = as_inject_queued(&stream->inject);
+	out->inject_full_writes = stream->full_writes;
+	out->inject_full_bytes = stream->full_bytes;
+	out->inject_stale_writes = stream->stale_writes;
+	out->inject_stale_bytes = stream->stale_bytes;
+	out->inject_flushes = stream->flushes;
+	out->inject_generation = atomic_load(&stream->generation);
+	pthread_mutex_unlock(&stream->writer);
+}
+
+static int set_paused(as_stream *stream, int directions, int paused)
+{
+	if (!directions || (directions & ~(AS_CAPTURE | AS_INJECT))) {
+		return AS_EINVAL;
+	}
+	if (directions & AS_CAPTURE) {
+		atomic_store(&stream->capture_paused, paused);
+	}
+	if (directions & AS_INJECT) {
+		AS_PUBLISH(stream->inject.paused, paused);
+	}
+	return 0;
+}
+
+int as_stream_pause(as_stream *stream, int directions)
+{
+	return set_paused(stream, directions, 1);
+}
+
+int as_stream_resume(as_stream *stream, int directions)
+{
+	return set_paused(stream, directions, 0);
+}
+
+/* ---- Host side: the media thread --------------------------------------------------------------------------------- */
+
+size_t as_host_capture(as_stream *stream, const int16_t *samples, size_t n)
+{
+	if (atomic_load_explicit(&stream->closed, memory_order_relaxed)) {
+		return 0;
+	}
+	if (atomic_load_explicit(&stream->capture_paused, memory_order_relaxed)) {
+		as_capture_skip(&stream->capture, n, as_now_ns());
+		return 0;
+	}
+	return as_capture_put(&stream->capture, samples, n, as_now_ns());
+}
+
+size_t as_host_inject(as_stream *stream, int16_t *samples, size_t n)
+{
+	if (atomic_load_explicit(&stream->closed, memory_order_relaxed)) {
+		return 0;
+	}
+	return as_inject_tick(&stream->inject, samples, n, as_now_ns());
+}
+
+/* ---- Application side: capture ----------------------------------------------------------------------------------- */
+
+/* Never more than half the ring: a reader waiting for what does not fit would wait for ever. */
+static uint32_t chunk_samples(const as_stream *stream, int ms)
+{
+	uint32_t most = (uint32_t)(stream->capture.capacity / 2), samples = samples_of(&stream->config, ms);
+	return samples < most ? samples : most;
+}
+
+int as_capture_setup(as_stream *stream, int encoding, int rate_hz, int chunk_ms, int quiet_chunk_ms, int hang_ms)
+{
+	int host_hz = stream->config.rate_hz;
+	as_convert *convert = NULL;
+	if (as_format_check(encoding, rate_hz) || !in_range(chunk_ms, 5, 1000) || !in_range(quiet_chunk_ms, chunk_ms, 1000) ||
+		!in_range(hang_ms, 0, 10000)) {
+		return AS_EINVAL;
+	}
+	if (pthread_mutex_trylock(&stream->reader)) {
+		return AS_EBUSY;
+	}
+	int error = as_convert_new(host_hz, rate_hz, &convert);
+	if (!error) {
+		as_convert_free(stream->reader_convert);
+		stream->reader_convert = convert;
+		stream->reader_encoding = encoding;
+		stream->reader_rate_hz = rate_hz;
+		AS_PUBLISH(stream->capture.chunk, chunk_samples(stream, chunk_ms));
+		AS_PUBLISH(stream->capture.quiet_chunk, chunk_samples(stream, quiet_chunk_ms));
+		AS_PUBLISH(stream->capture.hang, samples_of(&stream->config, hang_ms));
+	}
+	pthread_mutex_unlock(&stream->reader);
+	return error;
+}
+
+/* Where converted captured audio goes: the reader's buffer. */
+typedef struct read_sink {
+	uint8_t *at;
+	int encoding;
+} read_sink;
+
+static int read_into(void *arg, const int16_t *samples, size_t n)
+{
+	read_sink *sink = arg;
+	switch (sink->encoding) {
+	case AS_PCMU:
+		as_pcmu_encode(samples, sink->at, n);
+		break;
+	case AS_PCMA:
+		as_pcma_encode(samples, sink->at, n);
+		break;
+	default:
+		memcpy(sink->at, samples, n * sizeof(int16_t));
+	}
+	sink->at += n * as_format_bytes_per_sample(sink->encoding);
+	return 0;
+}
+
+/* Input samples that surely fit the buffer once converted. */
+static size_t fitting(as_stream *stream, size_t bytes)
+{
+	size_t out = bytes / as_format_bytes_per_sample(stream->reader_encoding);
+	if (!stream->reader_convert || stream->config.rate_hz == stream->reader_rate_hz) {
+		return out;
+	}
+	size_t spare = as_convert_held(stream->reader_convert) + 2;
+	return out <= spare ? 0 : (size_t)((uint64_t)(out - spare) * (uint64_t)stream->config.rate_hz / (uint64_t)stream->reader_rate_hz);
+}
+
+/* Under the reader's lock. */
+static long read_ready(as_stream *stream, void *buf, size_t room)
+{
+	read_sink sink = {buf, stream->reader_encoding};
+	const int16_t *samples;
+	size_t n;
+	while (room > 0 && (n = as_capture_peek(&stream->capture, &samples)) > 0) {
+		n = n < room ? n : room;
+		if (stream->reader_convert) {
+			as_convert_push(stream->reader_convert, samples, n, read_into, &sink);
+		} else {
+			read_into(&sink, samples, n);
+		}
+		as_capture_take(&stream->capture, n);
+		room -= n;
+	}
+	return (long)(sink.at - (uint8_t *)buf);
+}
+
+/* Under the reader's lock, with nothing left to read: the resampler's tail, for which fitting() has left room. */
+static long read_tail(as_stream *stream, void *buf)
+{
+	read_sink sink = {buf, stream->reader_encoding};
+	if (stream->reader_convert) {
+		as_convert_drain(stream->reader_convert, read_into, &sink);
+	}
+	return sink.at == buf ? AS_ECLOSED : (long)(sink.at - (uint8_t *)buf);
+}
+
+long as_capture_read(as_stream *stream, void *buf, size_t bytes, int timeout_ms)
+{
+	if (!buf) {
+		return AS_EINVAL;
+	}
+	if (pthread_mutex_trylock(&stream->reader)) {
+		return AS_EBUSY;
+	}
+	long result;
+	size_t room = fitting(stream, bytes);
+	int64_t deadline = as_now_ns() + (int64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000;
+	if (room == 0) {
+		result = AS_EINVAL;
+	} else {
+		/* A resampler may keep a first short chunk to itself: wait for the next one. */
+		do {
+			result = as_capture_await(&stream->capture, deadline);
+			if (result <= 0) {
+				result = result == AS_ECLOSED ? read_tail(stream, buf) : result;
+				break;
+			}
+			result = read_ready(stream, buf, room);
+		} while (result == 0);
+	}
+	pthread_mutex_unlock(&stream->reader);
+	return result;
+}
+
+/* ---- Application side: inject ------------------------------------------------------------------------------------ */
+
+/* Where converted injected audio goes: the queue, into room already reserved. */
+static int append(void *arg, const int16_t *samples, size_t n)
+{
+	as_inject_append(arg, samples, n);
+	return 0;
+}
+
+/* Under the writer's lock. Gives the queue what the resampler still holds of the mark being written. */
+static int finish_tail(as_stream *stream)
+{
+	if (!stream->writer_open) {
+		return 0;
+	}
+	as_convert *convert = stream->writer_convert;
+	int error = as_marks_reserve(&stream->marks);
+	if (!error && convert) {
+		error = as_inject_reserve(&stream->inject, as_convert_held(convert));
+	}
+	if (!error && convert) {
+		uint64_t start = stream->inject.queued_end;
+		as_convert_drain(convert, append, &stream->inject);
+		as_marks_extend(&stream->marks, stream->writer_mark, start, stream->inject.queued_end);
+	}
+	if (!error) {
+		stream->writer_open = 0;
+		stream->writer_has_odd = 0;
+	}
+	return error;
+}
+
+/* Under the writer's lock. Turns the writer to a mark and a rate. */
+static int writer_turn(as_stream *stream, uint64_t mark, int rate_hz)
+{
+	int same_rate = stream->writer_convert && as_convert_from_rate(stream->writer_convert) == rate_hz;
+	int error = 0;
+	if (stream->writer_open && (stream->writer_mark != mark || !same_rate)) {
+		error = finish_tail(stream);
+	}
+	if (!error && !same_rate) {
+		as_convert *convert = NULL;
+		error = as_convert_new(rate_hz, stream->config.rate_hz, &convert);
+		if (!error) {
+			as_convert_free(stream->writer_convert);
+			stream->writer_convert = convert;
+		}
+	}
+	return error;
+}
+
+static void push_g711(as_stream *stream, int encoding, const uint8_t *data, size_t bytes)
+{
+	int16_t samples[AS_CONVERT_CHUNK];
+	while (bytes > 0) {
+		size_t n = bytes < AS_CONVERT_CHUNK ? bytes : AS_CONVERT_CHUNK;
+		if (encoding == AS_PCMU) {
+			as_pcmu_decode(data, samples, n);
+		} else {
+			as_pcma_decode(data, samples, n);
+		}
+		as_convert_push(stream->writer_convert, samples, n, append, &stream->inject);
+		data += n;
+		bytes -= n;
+	}
+}
+
+/* The data may start in the middle of a sample, end in one, and lie at an odd address. */
+static void push_s16(as_stream *stream, const uint8_t *data, size_t bytes)
+{
+	int16_t samples[AS_CONVERT_CHUNK];
+	while (bytes + (size_t)stream->writer_has_odd >= sizeof(int16_t)) {
+		uint8_t *at = (uint8_t *)samples;
+		size_t room = sizeof(samples);
+		if (stream->writer_has_odd) {
+			*at++ = stream->writer_odd;
+			room--;
+			stream->writer_has_odd = 0;
+		}
+		size_t part = bytes < room ? bytes : room;
+		part -= (part + (sizeof(samples) - room)) % sizeof(int16_t);
+		memcpy(at, data, part);
+		data += part;
+		bytes -= part;
+		size_t n = (size_t)(at + part - (uint8_t *)samples) / sizeof(int16_t);
+		as_convert_push(stream->writer_convert, samples, n, append, &stream->inject);
+	}
+	if (bytes > 0) {
+		stream->writer_odd = *data;
+		stream->writer_has_odd = 1;
+	}
+}
+
+/* Under the writer's lock. */
+static int write_all(as_stream *stream, uint64_t mark, int encoding, int rate_hz, const void *data, size_t bytes)
+{
+	int error = writer_turn(stream, mark, rate_hz);
+	if (error) {
+		return error;
+	}
+	size_t samples = bytes / as_format_bytes_per_sample(encoding) + 1;
+	error = as_marks_reserve(&stream->marks);
+	if (!error) {
+		error = as_inject_reserve(&stream->inject, as_convert_bound(stream->writer_convert, samples));
+	}
+	if (!error && !as_marks_open(&stream->marks, mark)) {
+		error = AS_ENOMEM;
+	}
+	if (error) {
+		return error;
+	}
+	uint64_t start = stream->inject.queued_end;
+	stream->writer_mark = mark;
+	stream->writer_open = 1;
+	if (encoding == AS_S16) {
+		push_s16(stream, data, bytes);
+	} else {
+		push_g711(stream, encoding, data, bytes);
+	}
+	as_marks_extend(&stream->marks, mark, start, stream->inject.queued_end);
+	as_inject_publish(&stream->inject, (uint32_t)as_convert_held(stream->writer_convert));
+	return 0;
+}
+
+long as_inject_write(as_stream *stream, uint64_t mark, uint32_t generation, int encoding, int rate_hz, const void *data,
+					 size_t bytes)
+{
+	int error;
+	if (as_format_check(encoding, rate_hz) || (!data && bytes) || bytes > (size_t)1 << 30) {
+		return AS_EINVAL;
+	}
+	pthread_mutex_lock(&stream->writer);
+	as_marks_settle(&stream->marks, &stream->inject);
+	if (as_stream_closed(stream)) {
+		error = AS_ECLOSED;
+	} else if (generation && generation != atomic_load(&stream->generation)) {
+		error = AS_ESTALE;
+		stream->stale_writes++;
+		stream->stale_bytes += bytes;
+	} else {
+		error = write_all(stream, mark, encoding, rate_hz, data, bytes);
+		if (error == AS_EFULL) {
+			stream->full_writes++;
+			stream->full_bytes += bytes;
+		}
+	}
+	pthread_mutex_unlock(&stream->writer);
+	return error ? error : (long)bytes;
+}
+
+int as_inject_end(as_stream *stream, uint64_t mark)
+{
+	int error = 0;
+	pthread_mutex_lock(&stream->writer);
+	as_marks_settle(&stream->marks, &stream->inject);
+	if (as_stream_closed(stream)) {
+		error = AS_ECLOSED;
+	} else if (!as_marks_open(&stream->marks, mark)) {
+		error = AS_ENOMEM;
+	} else if (stream->writer_open && stream->writer_mark == mark) {
+		error = finish_tail(stream);
+	}
+	if (!error) {
+		as_mark *entry = as_marks_find(&stream->marks, mark);
+		entry->flags |= AS_MARK_ENDED;
+		if (entry->played == entry->written && !(entry->flags & (AS_MARK_FINISHED | AS_MARK_FLUSHED))) {
+			entry->flags |= AS_MARK_FINISHED;
+			entry->finished_ns = as_now_ns();
+		}
+		if (!stream->writer_open) {
+			as_inject_complete(&stream->inject);
+		}
+	}
+	pthread_mutex_unlock(&stream->writer);
+	return error;
+}
+
+long as_inject_flush(as_stream *stream, as_mark *marks, int max, int *count)
+{
+	pthread_mutex_lock(&stream->writer);
+	as_marks_settle(&stream->marks, &stream->inject);
+	uint64_t heard = as_inject_cut(&stream->inject, as_stream_closed(stream));
+	int cut = as_marks_cut(&stream->marks, &stream->inject, heard, marks, marks ? max : 0);
+	if (stream->writer_convert) {
+		as_convert_free(stream->writer_convert);
+		stream->writer_convert = NULL;
+	}
+	stream->writer_open = 0;
+	stream->writer_has_odd = 0;
+	stream->flushes++;
+	uint32_t generation = atomic_fetch_add(&stream->generation, 1) + 1;
+	pthread_mutex_unlock(&stream->writer);
+	if (count) {
+		*count = cut;
+	}
+	return generation;
+}
+
+uint32_t as_inject_generation(const as_stream *stream)
+{
+	return atomic_load(&((as_stream *)stream)->generation);
+}
+
+int as_inject_mark(as_stream *stream, uint64_t mark, as_mark *out)
+{
+	pthread_mutex_lock(&stream->writer);
+	as_marks_settle(&stream->marks, &stream->inject);
+	as_mark *entry = as_marks_find(&stream->marks, mark);
+	if (entry) {
+		*out = *entry;
+	}
+	pthread_mutex_unlock(&stream->writer);
+	return entry ? 0 : AS_ENOENT;
+}
+
+int as_inject_prebuffer(as_stream *stream, int prebuffer_ms)
+{
+	if (!in_range(prebuffer_ms, 0, 10000)) {
+		return AS_EINVAL;
+	}
+	AS_PUBLISH(stream->inject.prebuffer, samples_of(&stream->config, prebuffer_ms));
+	return 0;
+}

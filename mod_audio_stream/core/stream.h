@@ -1,0 +1,45 @@
+/* stream.h - inside of an as_stream, for stream.c and registry.c. */
+#ifndef AS_STREAM_H
+#define AS_STREAM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "audio_stream.h"
+#include "capture_spsc.h"
+#include "convert.h"
+#include "inject_spsc.h"
+#include "marks.h"
+
+struct as_stream {
+	char uuid[AS_NAME_MAX];
+	char id[AS_NAME_MAX];
+	as_config config;
+	_Atomic int refs;
+	_Atomic int closed;
+	_Atomic int capture_paused;
+	struct as_stream *next; /* registry's chain, under the registry's lock */
+	int registered;         /* registry's lock */
+
+	as_capture capture;
+	pthread_mutex_t reader; /* one reader at a time; guards the reader's format */
+	int reader_encoding, reader_rate_hz;
+	as_convert *reader_convert;
+
+	as_inject inject;
+	pthread_mutex_t writer; /* serialises the application's side of inject: everything below, and the queue's producer end */
+	as_marks marks;
+	as_convert *writer_convert;
+	uint64_t writer_mark; /* whose tail is in writer_convert and writer_odd */
+	int writer_open;      /* writer_mark is valid */
+	int writer_has_odd;
+	uint8_t writer_odd; /* first byte of a sample that a write ended in */
+	_Atomic uint32_t generation;
+	uint64_t full_writes, full_bytes, stale_writes, stale_bytes, flushes;
+};
+
+/* registry.c */
+int as_registry_add(as_stream *stream);
+void as_registry_remove(as_stream *stream);
+
+#endif
