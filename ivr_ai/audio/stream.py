@@ -1,0 +1,346 @@
+"""A call leg's audio, over libaudiostream: capture what the caller says, inject what the application says.
+
+`Stream` is the application's end, `HostStream` adds the host's end for hosts written in Python. Inside FreeSWITCH the
+host is mod_audio_stream, in the same process and on the same registry.
+
+Threads: everything may be called from any thread. Waiting happens in C with the GIL released. One thread at a time may
+`capture()`. A stream that has been closed, by either end, raises `StreamClosed`; it never crashes.
+
+Errors:
+    StreamError(RuntimeError)
+        StreamClosed     the call is over, or the stream was stopped
+        StreamNotFound   no such stream: was it started on this call?
+        StreamExists     this id is taken on this call
+        StreamFull       more queued than the stream's bound (minutes): nothing was written
+        StreamBusy       another thread is in capture()
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+from ivr_ai._audio_stream import ffi, lib
+from ivr_ai.audio.formats import Format
+
+MAIN = "main"  # id of the stream that `uuid_audio_stream <uuid> start embedded` opens
+
+_ENCODINGS = {"s16": lib.AS_S16, "pcmu": lib.AS_PCMU, "pcma": lib.AS_PCMA}
+_NAMES = {number: name for name, number in _ENCODINGS.items()}
+_DIRECTIONS = {"capture": lib.AS_CAPTURE, "inject": lib.AS_INJECT}
+_READ_BYTES = 96000  # one second of 48 kHz s16: what one capture() returns at most
+_MARKS_MAX = 128
+
+
+class StreamError(RuntimeError):
+    """Base of everything that can go wrong with a stream."""
+
+
+class StreamClosed(StreamError):
+    """The call is over, or the stream was stopped."""
+
+
+class StreamNotFound(StreamError):
+    """There is no stream with this uuid and id."""
+
+
+class StreamExists(StreamError):
+    """A stream with this uuid and id is open already."""
+
+
+class StreamFull(StreamError):
+    """The inject queue is at its bound; nothing was written."""
+
+
+class StreamBusy(StreamError):
+    """Another thread is reading this stream."""
+
+
+_ERRORS = {
+    lib.AS_ECLOSED: StreamClosed,
+    lib.AS_ENOENT: StreamNotFound,
+    lib.AS_EEXIST: StreamExists,
+    lib.AS_EFULL: StreamFull,
+    lib.AS_EBUSY: StreamBusy,
+    lib.AS_ENOMEM: MemoryError,
+    lib.AS_EINVAL: ValueError,
+}
+
+
+class Mark(NamedTuple):
+    """Where one item (utterance) stands. Times are time.monotonic() seconds, None until they happen."""
+
+    item: str
+    written_ms: float
+    played_ms: float
+    started_s: float | None
+    finished_s: float | None
+    ended: bool
+    finished: bool
+    flushed: bool
+
+
+class Flush(NamedTuple):
+    """What a flush threw away: the new generation, and the milliseconds heard of each item it cut short."""
+
+    generation: int
+    played_ms: dict[str, float]
+
+
+class StreamStats(NamedTuple):
+    """Counters since the stream was opened; samples are at the host's rate. See as_stats in audio_stream.h."""
+
+    capture_samples: int
+    capture_dropped_samples: int
+    capture_overruns: int
+    capture_paused_samples: int
+    capture_ticks: int
+    capture_read_samples: int
+    capture_active_samples: int
+    capture_last_ns: int
+    capture_active: int
+    inject_played_samples: int
+    inject_flushed_samples: int
+    inject_underruns: int
+    inject_underrun_samples: int
+    inject_ticks: int
+    inject_last_ns: int
+    inject_playing: int
+    inject_written_samples: int
+    inject_queued_samples: int
+    inject_full_writes: int
+    inject_full_bytes: int
+    inject_stale_writes: int
+    inject_stale_bytes: int
+    inject_flushes: int
+    inject_generation: int
+    capture_paused: int
+    inject_paused: int
+
+
+def _check(result: int, what: str) -> int:
+    """Raises what a negative result stands for."""
+    if result >= 0:
+        return result
+    raise _ERRORS.get(result, StreamError)(f"{what}: {ffi.string(lib.as_strerror(result)).decode()}")
+
+
+def _seconds(ns: int) -> float | None:
+    return ns / 1e9 if ns else None
+
+
+class Stream:
+    """The application's end of one stream. A context manager: leaving it closes the stream."""
+
+    def __init__(self, handle) -> None:
+        """Takes over one reference to an as_stream; use attach() or HostStream.create()."""
+        self._handle = ffi.gc(handle, lib.as_stream_unref)
+        info = ffi.new("as_info *")
+        lib.as_stream_info(handle, info)
+        self.uuid: str = ffi.string(info.uuid).decode()
+        self.stream_id: str = ffi.string(info.id).decode()
+        self.rate_hz: int = info.rate_hz
+        self.app_rate_hz: int = info.app_rate_hz
+        self.frame_ms: int = info.frame_ms
+        self.wire = Format(_NAMES[info.wire_encoding], self.rate_hz)
+        self._read_buffer = ffi.new("char[]", _READ_BYTES)
+        self._marks: dict[str, int] = {}
+        self._items: dict[int, str] = {}
+        self._marks_lock = threading.Lock()
+
+    @classmethod
+    def attach(cls, uuid: str, stream_id: str = MAIN, timeout_s: float = 0.0) -> Stream:
+        """The open stream of a call; waits up to timeout_s for it to be started. Raises StreamNotFound."""
+        out = ffi.new("as_stream **")
+        found = lib.as_stream_find(uuid.encode(), stream_id.encode(), int(timeout_s * 1000), out)
+        _check(found, f"stream {stream_id!r} of call {uuid}")
+        return cls(out[0])
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<{type(self).__name__} {self.uuid}/{self.stream_id} {self.rate_hz} Hz {state}>"
+
+    def _where(self) -> str:
+        return f"stream {self.stream_id!r} of call {self.uuid}"
+
+    # -- capture ------------------------------------------------------------------------------------------------
+
+    def setup_capture(
+        self, format: Format, chunk_ms: int = 20, quiet_chunk_ms: int = 100, hang_ms: int = 500
+    ) -> None:
+        """How capture() returns audio: its format, how much at a time while the caller speaks (and for hang_ms after),
+        and in silence. Raises ValueError, StreamBusy."""
+        code = _ENCODINGS[format.encoding]
+        result = lib.as_capture_setup(self._handle, code, format.rate_hz, chunk_ms, quiet_chunk_ms, hang_ms)
+        _check(result, f"capture of {self._where()} as {format}, {chunk_ms}/{quiet_chunk_ms}/{hang_ms} ms")
+
+    def capture(self, timeout_ms: int = 1000) -> bytes:
+        """The caller's next chunk, at most a second of it; b"" after timeout_ms. Raises StreamClosed, StreamBusy."""
+        count = lib.as_capture_read(self._handle, self._read_buffer, _READ_BYTES, timeout_ms)
+        if count < 0:
+            _check(count, self._where())
+        return ffi.unpack(self._read_buffer, count)
+
+    # -- inject -------------------------------------------------------------------------------------------------
+
+    def _mark_of(self, item: str) -> int:
+        """The number that stands for an item in the library."""
+        with self._marks_lock:
+            mark = self._marks.get(item)
+            if mark is None:
+                mark = len(self._items) + 1
+                self._marks[item] = mark
+                self._items[mark] = item
+            return mark
+
+    def inject(self, data: bytes, item: str, format: Format, generation: int = 0) -> bool:
+        """Queues audio of an item, split anywhere. False when the generation was flushed and the audio dropped.
+
+        Raises StreamFull (nothing written), StreamClosed.
+        """
+        code, mark = _ENCODINGS[format.encoding], self._mark_of(item)
+        buffer = ffi.from_buffer(data)
+        result = lib.as_inject_write(self._handle, mark, generation, code, format.rate_hz, buffer, len(data))
+        if result == lib.AS_ESTALE:
+            return False
+        _check(result, f"{len(data)} bytes into {self._where()}")
+        return True
+
+    def end(self, item: str) -> None:
+        """Says that an item is complete: its tail plays out, and running dry is no longer an underrun."""
+        _check(lib.as_inject_end(self._handle, self._mark_of(item)), self._where())
+
+    def mark(self, item: str) -> Mark:
+        """Where an item stands: milliseconds written and heard. Raises StreamNotFound for one never written."""
+        raw = ffi.new("as_mark *")
+        result = lib.as_inject_mark(self._handle, self._marks.get(item, 0), raw)
+        _check(result, f"item {item!r} of {self._where()}")
+        return self._mark_from(item, raw)
+
+    def _ms(self, samples: int) -> float:
+        return samples * 1000.0 / self.rate_hz
+
+    def _mark_from(self, item: str, raw) -> Mark:
+        return Mark(
+            item,
+            self._ms(raw.written),
+            self._ms(raw.played),
+            _seconds(raw.started_ns),
+            _seconds(raw.finished_ns),
+            bool(raw.flags & lib.AS_MARK_ENDED),
+            bool(raw.flags & lib.AS_MARK_FINISHED),
+            bool(raw.flags & lib.AS_MARK_FLUSHED),
+        )
+
+    def flush(self) -> Flush:
+        """Throws away everything queued; what is playing fades out. Returns what was heard of the items cut short."""
+        marks, count = ffi.new("as_mark[]", _MARKS_MAX), ffi.new("int *")
+        generation = _check(lib.as_inject_flush(self._handle, marks, _MARKS_MAX, count), self._where())
+        cut = marks[0 : min(count[0], _MARKS_MAX)]
+        return Flush(generation, {self._items[raw.id]: self._ms(raw.played) for raw in cut})
+
+    @property
+    def generation(self) -> int:
+        """Number of the current generation: 1, and one more with every flush."""
+        return lib.as_inject_generation(self._handle)
+
+    def set_prebuffer(self, prebuffer_ms: int) -> None:
+        """Milliseconds to hold before an utterance starts to play. Raises ValueError outside 0..10000."""
+        _check(lib.as_inject_prebuffer(self._handle, prebuffer_ms), f"prebuffer of {prebuffer_ms} ms")
+
+    # -- both ---------------------------------------------------------------------------------------------------
+
+    def pause(self, *directions: str) -> None:
+        """Pauses "capture" (audio is dropped and counted), "inject" (keeps its place), or both when none is named."""
+        _check(lib.as_stream_pause(self._handle, self._directions(directions)), self._where())
+
+    def resume(self, *directions: str) -> None:
+        """Undoes pause()."""
+        _check(lib.as_stream_resume(self._handle, self._directions(directions)), self._where())
+
+    @staticmethod
+    def _directions(names: tuple[str, ...]) -> int:
+        return sum({_DIRECTIONS[name] for name in names or _DIRECTIONS})
+
+    def stats(self) -> StreamStats:
+        """A snapshot, consistent within each direction. Works on a closed stream."""
+        raw = ffi.new("as_stats *")
+        lib.as_stream_stats(self._handle, raw)
+        return StreamStats(*(getattr(raw, name) for name in StreamStats._fields))
+
+    @property
+    def closed(self) -> bool:
+        """True once either end has closed the stream."""
+        return bool(lib.as_stream_closed(self._handle))
+
+    def close(self) -> None:
+        """Closes the stream for both ends and wakes a waiting capture(). Idempotent."""
+        lib.as_stream_close(self._handle)
+
+
+class HostStream(Stream):
+    """Both ends of a stream, for hosts written in Python. host_* belong to the thread that owns the clock."""
+
+    @classmethod
+    def create(
+        cls,
+        uuid: str,
+        stream_id: str = MAIN,
+        *,
+        rate_hz: int = 8000,
+        wire: str = "s16",
+        app_rate_hz: int = 0,
+        frame_ms: int = 20,
+        capture_ms: int = 0,
+        inject_max_ms: int = 0,
+        prebuffer_ms: int = 0,
+        fade_ms: int = 0,
+    ) -> HostStream:
+        """Opens a stream; 0 means the library's default. Raises StreamExists, ValueError."""
+        config = ffi.new(
+            "as_config *",
+            {
+                "rate_hz": rate_hz,
+                "app_rate_hz": app_rate_hz,
+                "wire_encoding": _ENCODINGS[wire],
+                "frame_ms": frame_ms,
+                "capture_ms": capture_ms,
+                "inject_max_ms": inject_max_ms,
+                "prebuffer_ms": prebuffer_ms,
+                "fade_ms": fade_ms,
+            },
+        )
+        out = ffi.new("as_stream **")
+        created = lib.as_stream_create(uuid.encode(), stream_id.encode(), config, out)
+        _check(created, f"stream {stream_id!r} of call {uuid}")
+        return cls(out[0])
+
+    def host_capture(self, pcm: bytes) -> int:
+        """Gives what the caller said, s16 mono at rate_hz. Returns the samples stored."""
+        return lib.as_host_capture(self._handle, ffi.from_buffer("int16_t[]", pcm), len(pcm) // 2)
+
+    def host_inject(self, frame: bytes) -> tuple[bytes, bool]:
+        """What this tick plays: the application's audio and True, or the frame as it was and False."""
+        out = bytearray(frame)
+        owned = lib.as_host_inject(self._handle, ffi.from_buffer("int16_t[]", out), len(out) // 2)
+        return (bytes(out), True) if owned else (frame, False)
+
+
+def open_streams(uuid: str | None = None) -> list[tuple[str, str]]:
+    """(uuid, stream id) of every open stream in the process, or of one call."""
+    match = ffi.NULL if uuid is None else uuid.encode()
+    room = lib.as_stream_list(match, ffi.NULL, 0) + 8
+    infos = ffi.new("as_info[]", room)
+    count = min(lib.as_stream_list(match, infos, room), room)
+    return [(ffi.string(info.uuid).decode(), ffi.string(info.id).decode()) for info in infos[0:count]]
+
+
+def library_path() -> str:
+    """The file that libaudiostream was loaded from."""
+    return ffi.string(lib.as_library_path()).decode()
