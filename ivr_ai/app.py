@@ -1,0 +1,31 @@
+"""What FreeSWITCH calls: `<action application="python" data="ivr_ai.app"/>`, `python ivr_ai.app status` in fs_cli.
+
+mod_python3 imports and reloads this module on every call, on a thread with a 240 KB stack. So it holds no state and does no
+work: everything is in ivr_ai.runtime, which stays loaded.
+"""
+
+
+def handler(session, args):
+    """The dialplan application. args: the name of an agent profile, or nothing."""
+    from ivr_ai import runtime
+
+    runtime.handle(session, args)
+
+
+def fsapi(session, stream, env, args):
+    """The API command. args: status or version."""
+    from ivr_ai import runtime
+
+    stream.write(runtime.command(args))
+
+
+def runtime(args):
+    """The startup script's entry: gets slow imports out of the way of the first call."""
+    warm()
+
+
+def warm():
+    """Loads everything a call needs, on a thread with room for it. Returns when that is done."""
+    from ivr_ai import runtime as state
+
+    state.warm()

@@ -1,0 +1,507 @@
+"""One call, from before it is answered to its last log line.
+
+Three threads, each waiting in C without the GIL:
+
+    the session's own   answers, then sleeps on the media clock (which keeps FreeSWITCH reading frames); looks after time
+    downlink            connects, receives events, asks the conversation, performs what it answers
+    uplink              takes what the caller says from the stream and sends it
+
+The conversation is shared under one lock that is never held across I/O. Whoever notices the end (the caller, the model,
+the clock) says so with _end(), which wakes the session's thread; only that thread tears down.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ivr_ai import failure
+from ivr_ai.audio.formats import Format
+from ivr_ai.audio.stream import MAIN, Stream, StreamClosed, StreamError, StreamFull, StreamNotFound
+from ivr_ai.config import Settings
+from ivr_ai.events import CallEvent, Observer
+from ivr_ai.realtime import session as sessions
+from ivr_ai.realtime import transport as transports
+from ivr_ai.realtime.actions import Action, CallFunction, EndItem, Fail, Flush, Notify, Ready, Send
+from ivr_ai.realtime.conversation import Conversation
+from ivr_ai.realtime.local_turns import LocalTurns, Turn
+from ivr_ai.realtime.transport import ConnectError, TransportClosed, WebSocketTransport
+from ivr_ai.summary import CallSummary, p50_ms
+
+log = logging.getLogger("ivr_ai.call")
+
+TICK_MS = 500  # how often the session's thread looks after time
+CAPTURE_TIMEOUT_MS = 1000
+JOIN_S = 1.0
+
+Function = Callable[[dict[str, Any]], Any]
+Connect = Callable[[Settings], WebSocketTransport]
+
+
+def wake(session: Any) -> None:
+    """Ends a session's sleep early, from another thread."""
+    own = getattr(session, "wake", None)
+    if own is not None:
+        own()
+        return
+    import freeswitch  # there only inside mod_python3
+
+    freeswitch.API().execute("uuid_break", session.get_uuid())
+
+
+def expected_wire(session: Any, settings: Settings) -> Format:
+    """The call's format as far as it is known before media is up: the first codec offered to us, or configured."""
+    codec = session.getVariable("read_codec") or session.getVariable("ep_codec_string") or ""
+    name = codec.split(",")[0].split("@")[0].rsplit(".", 1)[-1].lower()
+    return Format(name, 8000) if name in ("pcmu", "pcma") else Format("s16", settings.sample_rate_hz)
+
+
+class Call:
+    """One call. run() belongs to the session's thread and returns when the call is over or goes on without us."""
+
+    def __init__(
+        self,
+        session: Any,
+        settings: Settings,
+        *,
+        observer: Observer | None = None,
+        functions: Mapping[str, Function] | None = None,
+        connect: Connect = transports.connect,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """session: FreeSWITCH's, or one with its methods. functions: what the model may call, by name."""
+        self._session = session
+        self._settings = settings
+        self._observer = observer
+        self._functions = dict(functions or {})
+        self._connect = connect
+        self._clock = clock
+        self.uuid: str = session.get_uuid()
+        self._lock = threading.Lock()  # the conversation and _events
+        self._conversation = Conversation(settings, self._build_session(expected_wire(session, settings)))
+        self._transport: WebSocketTransport | None = None
+        self._stream: Stream | None = None
+        self._output_format = Format("s16", settings.output_rate_hz)
+        self._threads: list[threading.Thread] = []
+        self._ready = threading.Event()
+        self._over = threading.Event()
+        self._reason = ""
+        self._failure: str | None = None
+        self._pinged_s = 0.0
+        self._events: list[CallEvent] = []
+        self._keep_events = bool(settings.timeline_dir)
+        self._started_s = clock()
+        self._complained: set[str] = set()
+
+    # ---- the session's thread ------------------------------------------------------------------------------------
+
+    def run(self) -> CallSummary:
+        """Holds the conversation. Raises nothing that the call could have handled; returns its summary."""
+        self._spawn("down", self._downlink)
+        try:
+            self._converse()
+            if self._failure is not None and self._session.ready():
+                self._apologise()
+        except StreamError as error:
+            self._end(str(error), failed=True)
+        finally:
+            summary = self._finish()
+        if self._failure is not None:
+            failure.act(self._session, self._settings)
+        elif self._settings.end_action == "hangup":
+            self._session.hangup("NORMAL_CLEARING")
+        return summary
+
+    def _converse(self) -> None:
+        session = self._session
+        if session.answered():
+            self._open_stream()  # the caller is talking already: keep what they say
+        while session.ready() and not self._ready.is_set() and not self._over.is_set():
+            session.sleep(TICK_MS)
+            self._tick_connecting()
+        if self._over.is_set() or not session.ready():
+            return
+        self._answer()
+        self._spawn("up", self._uplink)
+        with self._lock:
+            actions = self._conversation.update_session(self._build_session(self._stream.wire))
+            actions += self._conversation.start(self._clock())
+        self._perform(actions)
+        while session.ready() and not self._over.is_set():
+            session.sleep(TICK_MS)
+            self._tick()
+
+    def _answer(self) -> None:
+        if not self._session.answered():
+            self._session.execute(
+                "answer", ""
+            )  # execute() lets other threads run meanwhile; answer() would not
+        self._emit("answered")
+        if self._stream is None:
+            self._open_stream()
+
+    def _open_stream(self) -> None:
+        """Attaches to the call's stream, started here unless the dialplan has done it. Raises StreamNotFound."""
+        try:
+            stream = Stream.attach(self.uuid, MAIN)
+        except StreamNotFound:
+            self._session.execute("uuid_audio_stream", "start embedded")
+            stream = self._attach_started()
+        stream.set_prebuffer(self._settings.prebuffer_ms)
+        up = sessions.input_format(self._settings, stream.wire)
+        self._output_format = sessions.output_format(self._settings, stream.wire)
+        chunk_ms, quiet_ms = self._settings.frame_ms, self._settings.quiet_chunk_ms
+        stream.setup_capture(up, chunk_ms, max(chunk_ms, quiet_ms), self._settings.speech_hang_ms)
+        self._input_format = up
+        self._stream = stream
+
+    def _attach_started(self) -> Stream:
+        try:
+            return Stream.attach(self.uuid, MAIN)
+        except StreamNotFound:
+            why = self._session.getVariable("audio_stream_result") or "is mod_audio_stream loaded?"
+            raise StreamNotFound(
+                f"no audio stream on call {self.uuid}: {why} (`ivr-ai doctor` checks)"
+            ) from None
+
+    def _tick_connecting(self) -> None:
+        """The connection has its own timeout; the server's first words have this one."""
+        limit_s = self._settings.connect_timeout_ms / 1000
+        if not self._ready.is_set() and self._clock() - self._started_s > 2 * limit_s:
+            ms = self._settings.connect_timeout_ms
+            self._end(
+                f"the server accepted no session within {ms} ms (IVR_AI_CONNECT_TIMEOUT_MS)", failed=True
+            )
+
+    def _tick(self) -> None:
+        now_s = self._clock()
+        with self._lock:
+            actions = self._report_marks(now_s) + self._conversation.on_tick(now_s)
+        self._perform(actions)
+        self._check_alive(now_s)
+        if 0 < self._settings.max_call_s < now_s - self._started_s:
+            self._end(f"call limit of {self._settings.max_call_s:g} s reached (IVR_AI_MAX_CALL_S)")
+
+    def _report_marks(self, now_s: float) -> list[Action]:
+        """Under the lock. Tells the conversation how far its items have been heard."""
+        actions: list[Action] = []
+        for item in self._conversation.unheard_items():
+            with contextlib.suppress(StreamNotFound):
+                actions += self._conversation.on_mark(self._stream.mark(item), now_s)
+        return actions
+
+    def _check_alive(self, now_s: float) -> None:
+        """A server that is silent too long is asked for a sign of life; one that gives none has hung."""
+        silent_s = now_s - self._transport.last_received_s
+        if silent_s < self._settings.ping_interval_s:
+            return
+        if self._pinged_s <= self._transport.last_received_s:
+            self._pinged_s = now_s
+            threading.Thread(target=self._ping, name=f"ivr-ping-{self.uuid[:8]}", daemon=True).start()
+        elif now_s - self._pinged_s > self._settings.ping_timeout_s:
+            self._end(f"the server has been silent for {silent_s:.0f} s and answers no ping", failed=True)
+
+    def _ping(self) -> None:
+        with contextlib.suppress(TransportClosed):
+            self._transport.ping()
+
+    def _apologise(self) -> None:
+        """Says sorry in a local voice, whatever state the model is in."""
+        self._stop_transport()
+        if self._stream is None:
+            self._answer()
+        with contextlib.suppress(StreamClosed):
+            failure.speak_apology(self._session, self._stream, self._settings)
+
+    def _finish(self) -> CallSummary:
+        """Ends threads, sockets and the stream; reports."""
+        self._over.set()
+        underruns, dropped_ms = 0, 0.0
+        if self._stream is not None:
+            with self._lock:
+                self._deliver(self._report_marks(self._clock()))
+            if self._session.ready():
+                self._session.execute("uuid_audio_stream", "stop")
+            self._stream.close()
+            stats = self._stream.stats()
+            underruns = stats.inject_underruns
+            dropped_ms = stats.capture_dropped_samples * 1000 / self._stream.rate_hz
+        self._stop_transport()
+        for thread in self._threads:
+            thread.join(JOIN_S)
+        if self._transport is not None:
+            self._transport.release()
+        return self._summarise(underruns, dropped_ms)
+
+    def _stop_transport(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _summarise(self, underruns: int, dropped_ms: float) -> CallSummary:
+        totals = self._conversation.totals
+        cause = "" if self._session.ready() else f" ({self._session.hangupCause()})"
+        summary = CallSummary(
+            uuid=self.uuid,
+            reason=self._reason or f"the caller hung up{cause}",
+            duration_s=round(self._clock() - self._started_s, 3),
+            turns=totals.turns,
+            barge_ins=totals.barge_ins,
+            underruns=underruns,
+            dropped_ms=dropped_ms,
+            turn_p50_ms=p50_ms(totals.turn_latencies_ms),
+            tokens=totals.tokens,
+        )
+        self._emit("ended", summary.data())
+        log.log(logging.ERROR if self._failure is not None else logging.INFO, "%s", summary.line())
+        self._write_timeline()
+        return summary
+
+    def _write_timeline(self) -> None:
+        if not self._keep_events:
+            return
+        path = Path(self._settings.timeline_dir, f"{self.uuid}.json")
+        events = [{"kind": event.kind, "at_s": event.at_s, **event.data} for event in self._events]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".part")
+            partial.write_text(json.dumps({"uuid": self.uuid, "events": events}, indent=1), encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            log.warning("call %s: no timeline in IVR_AI_TIMELINE_DIR: %s", self.uuid, error)
+
+    # ---- downlink --------------------------------------------------------------------------------------------------
+
+    def _downlink(self) -> None:
+        try:
+            transport = self._connect(self._settings)
+        except ConnectError as error:
+            self._end(error.reason, failed=True)
+            return
+        self._transport = transport
+        if self._over.is_set():
+            transport.release()
+            return
+        self._emit("connected", {"ms": round((self._clock() - self._started_s) * 1000, 1)})
+        try:
+            while not self._over.is_set():
+                self._on_event(transport.recv())
+        except TransportClosed as closed:
+            self._lost(closed)
+        except StreamClosed:
+            pass  # the call is over; the session's thread knows
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        now_s = self._clock()
+        kind = event.get("type")
+        if kind == "response.output_audio.delta":
+            self._on_audio(event, now_s)
+            return
+        last_speech_s = self._last_speech_s() if kind == "input_audio_buffer.speech_stopped" else None
+        try:
+            with self._lock:
+                actions = self._conversation.on_event(event, now_s, last_speech_s)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self._complain("malformed", f"the server sent a malformed {kind!s:.60} event: {error}")
+            return
+        self._perform(actions)
+
+    def _on_audio(self, event: dict[str, Any], now_s: float) -> None:
+        item, delta = event.get("item_id"), event.get("delta")
+        if not isinstance(item, str) or not isinstance(delta, str) or self._stream is None:
+            self._complain("malformed", "the server sent audio without an item, or before it was asked to")
+            return
+        with self._lock:
+            generation = self._conversation.on_audio(str(event.get("response_id")), item, now_s)
+        if generation is None:
+            return
+        try:
+            self._stream.inject(base64.b64decode(delta, validate=True), item, self._output_format, generation)
+        except binascii.Error as error:
+            self._complain("base64", f"the server sent audio that is not base64: {error}")
+        except StreamFull as error:
+            self._complain("full", f"a reply is too long to hold and loses its end: {error}")
+
+    def _last_speech_s(self) -> float | None:
+        """When the caller's voice was last heard on the line; None while it is not silent."""
+        stats = self._stream.stats() if self._stream is not None else None
+        if stats is None or stats.capture_active_samples == 0:
+            return None
+        since_samples = stats.capture_samples - stats.capture_active_samples
+        return stats.capture_last_ns / 1e9 - since_samples / self._stream.rate_hz if since_samples else None
+
+    def _complain(self, about: str, message: str) -> None:
+        """Logs a kind of nonsense once per call."""
+        if about not in self._complained:
+            self._complained.add(about)
+            log.warning("call %s: %s", self.uuid, message)
+            self._emit("error", {"code": about, "message": message})
+
+    def _lost(self, closed: TransportClosed) -> None:
+        if closed.code == 1000:
+            self._end("the server ended the conversation")
+        else:
+            self._end(f"lost the server: {closed}", failed=True)
+
+    # ---- uplink ----------------------------------------------------------------------------------------------------
+
+    def _uplink(self) -> None:
+        stream, transport = self._stream, self._transport
+        if not sessions.server_takes_turns(self._settings):
+            self._uplink_by_turns(stream, transport)
+            return
+        try:
+            while not self._over.is_set():
+                chunk = stream.capture(CAPTURE_TIMEOUT_MS)
+                if chunk:
+                    transport.send_audio(chunk)
+        except StreamClosed:
+            pass
+        except TransportClosed as closed:
+            self._lost(closed)
+
+    def _uplink_by_turns(self, stream: Stream, transport: WebSocketTransport) -> None:
+        """The same, where we decide when the caller has spoken."""
+        whole = self._settings.input_mode == "item"
+        bytes_per_ms = self._input_format.rate_hz * self._input_format.bytes_per_sample / 1000
+        turns = LocalTurns(
+            bytes_per_ms, self._settings.vad_silence_ms, self._settings.vad_prefix_ms, keep=whole
+        )
+        try:
+            while not self._over.is_set():
+                chunk = stream.capture(CAPTURE_TIMEOUT_MS)
+                if not chunk:
+                    continue
+                if not whole:
+                    transport.send_audio(chunk)
+                self._on_turn(turns.feed(chunk, self._silent_ms(stream)), turns, whole)
+        except StreamClosed:
+            pass
+        except TransportClosed as closed:
+            self._lost(closed)
+
+    @staticmethod
+    def _silent_ms(stream: Stream) -> float:
+        """How long ago, at the reader's place, the line last sounded like speech; a day when it never has."""
+        stats = stream.stats()
+        if stats.capture_active_samples == 0:
+            return 86_400_000.0
+        return max(0, stats.capture_read_samples - stats.capture_active_samples) * 1000 / stream.rate_hz
+
+    def _on_turn(self, turn: Turn, turns: LocalTurns, whole: bool) -> None:
+        now_s = self._clock()
+        if turn is Turn.NOTHING:
+            return
+        with self._lock:
+            if turn is Turn.STARTED:
+                actions = self._conversation.on_caller_started(now_s)
+            else:
+                said = base64.b64encode(turns.take()).decode("ascii") if whole else None
+                last_speech_s = now_s - self._settings.vad_silence_ms / 1000
+                actions = self._conversation.on_caller_stopped(now_s, last_speech_s)
+                actions += self._conversation.on_utterance(said, now_s)
+        self._perform(actions)
+
+    # ---- any thread ------------------------------------------------------------------------------------------------
+
+    def _perform(self, actions: list[Action]) -> None:
+        """Does what the conversation wants, in order."""
+        for action in actions:
+            match action:
+                case Send(event):
+                    self._send(event)
+                case Flush():
+                    self._perform(self._flush())
+                case EndItem(item):
+                    self._stream.end(item)
+                case Notify():
+                    self._deliver([action])
+                case CallFunction():
+                    self._spawn("function", self._run_function, action)
+                case Ready():
+                    self._ready.set()
+                    wake(self._session)
+                case Fail(reason):
+                    self._end(reason, failed=True)
+
+    def _send(self, event: dict[str, Any]) -> None:
+        try:
+            self._transport.send(event)
+        except TransportClosed as closed:
+            self._lost(closed)
+
+    def _flush(self) -> list[Action]:
+        if self._stream is None:
+            return []
+        flushed = self._stream.flush()
+        with self._lock:
+            marks = []
+            for item in self._conversation.unheard_items():
+                with contextlib.suppress(StreamNotFound):
+                    marks.append(self._stream.mark(item))
+            return self._conversation.on_flushed(flushed, marks, self._clock())
+
+    def _run_function(self, call: CallFunction) -> None:
+        output = json.dumps(self._function_result(call))
+        with self._lock:
+            actions = self._conversation.on_function_output(call.call_id, output, self._clock())
+        self._perform(actions)
+
+    def _function_result(self, call: CallFunction) -> Any:
+        function = self._functions.get(call.name)
+        if function is None:
+            return {"error": f"there is no function {call.name!r}"}
+        try:
+            return function(json.loads(call.arguments or "{}"))
+        except Exception as error:  # whatever a function does, the conversation goes on
+            log.warning("call %s: function %s failed: %s", self.uuid, call.name, error)
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    def _deliver(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Notify):
+                self._emit(action.kind, action.data, action.at_s)
+
+    def _emit(self, kind: str, data: dict[str, Any] | None = None, at_s: float | None = None) -> None:
+        event = CallEvent(kind, self._clock() if at_s is None else at_s, data or {})
+        log.debug("call %s: %s %s", self.uuid, kind, event.data)
+        if self._keep_events:
+            self._events.append(event)
+        if self._observer is not None:
+            self._observer(event)
+
+    def _end(self, reason: str, *, failed: bool = False) -> None:
+        """The first reason counts. Wakes the session's thread, which does the rest."""
+        with self._lock:
+            first = not self._over.is_set()
+            if first:
+                self._reason = reason
+                self._failure = reason if failed else None
+                self._over.set()
+        if first:
+            if failed:
+                self._emit("failure", {"reason": reason})
+                log.error("call %s: %s", self.uuid, reason)
+            wake(self._session)
+
+    def _build_session(self, wire: Format) -> dict[str, Any]:
+        return sessions.build_session(self._settings, wire)
+
+    def _spawn(self, name: str, target: Callable[..., None], *args: Any) -> None:
+        def run() -> None:
+            try:
+                target(*args)
+            except Exception as error:
+                log.exception("call %s: %s", self.uuid, name)
+                self._end(f"internal error: {type(error).__name__}: {error}", failed=True)
+
+        thread = threading.Thread(target=run, name=f"ivr-{name}-{self.uuid[:8]}", daemon=True)
+        self._threads.append(thread)
+        thread.start()

@@ -1,0 +1,375 @@
+"""How events travel to a Realtime server: a WebSocket, used by the threads of the call itself.
+
+The seam is four methods: `send(event)`, `send_audio(bytes)`, `recv() -> event`, `close()`. One thread receives, any thread
+sends. Opening the socket is not success: authentication and model are checked after the 101, and the first thing to come
+may be an error event and a close. That is the conversation's to read; `recv()` just delivers.
+
+websocket-client does the protocol. Changed here, because one process carries many calls:
+
+- reads are buffered (one system call for a frame instead of three), and messages are bounded;
+- UTF-8 validation in Python is off: json.loads() validates in C;
+- over TLS, reading waits outside the SSL object and every use of it is under a lock, since OpenSSL allows one thread at a
+  time; over plain TCP the kernel does that;
+- a send that makes no progress for ping_timeout_s fails, so a server that stops reading cannot hold a thread.
+
+Errors:
+    TransportError(Exception)
+        ConnectError    no session with the server: .reason says why, and what to check
+        TransportClosed the connection has ended: .code and .reason as the server gave them, .clean when it was a CLOSE
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import websocket
+from websocket import ABNF
+from websocket._abnf import continuous_frame, frame_buffer
+
+from ivr_ai.config import Settings
+from ivr_ai.realtime.dialects import BetaDialect, Dialect, Event, GaDialect
+
+_READ_BYTES = 65536
+_NO_STATUS = 1005  # RFC 6455 7.4.1: a CLOSE without a code
+_ABNORMAL = 1006  # and a connection that ended without a CLOSE
+_APPEND = '{"type":"input_audio_buffer.append","audio":"'
+
+
+class TransportError(Exception):
+    """Base of what can go wrong between us and the server."""
+
+
+class ConnectError(TransportError):
+    """The server could not be reached, or refused the connection."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TransportClosed(TransportError):
+    """The connection has ended."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"connection closed with {code}{f' ({reason})' if reason else ''}")
+        self.code = code
+        self.reason = reason
+
+    @property
+    def clean(self) -> bool:
+        """Whether the server ended it with a CLOSE of its own."""
+        return self.code not in (_NO_STATUS, _ABNORMAL)
+
+
+class _TooLarge(websocket.WebSocketException):
+    """A message exceeds IVR_AI_MAX_MESSAGE_BYTES."""
+
+
+class _BoundedFrames(frame_buffer):
+    """Refuses a frame by its announced length, before any of it is read."""
+
+    def __init__(self, recv: Callable[[int], bytes], limit_bytes: int) -> None:
+        super().__init__(recv, True)
+        self._limit_bytes = limit_bytes
+
+    def recv_length(self) -> None:
+        super().recv_length()
+        if self.length is not None and self.length > self._limit_bytes:
+            raise _TooLarge(
+                f"a message of {self.length} bytes (IVR_AI_MAX_MESSAGE_BYTES is {self._limit_bytes})"
+            )
+
+
+class _BoundedMessage(continuous_frame):
+    """Refuses a message whose fragments add up to too much."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(False, True)
+        self._limit_bytes = limit_bytes
+
+    def add(self, frame: ABNF) -> None:
+        super().add(frame)
+        if self.cont_data is not None and len(self.cont_data[1]) > self._limit_bytes:
+            raise _TooLarge(
+                f"a fragmented message of more than {self._limit_bytes} bytes (IVR_AI_MAX_MESSAGE_BYTES)"
+            )
+
+
+class _Socket(websocket.WebSocket):
+    """websocket-client's WebSocket with buffered reads, bounded messages, and TLS that two threads may use."""
+
+    def __init__(self, limit_bytes: int, **options: Any) -> None:
+        super().__init__(skip_utf8_validation=True, enable_multithread=True, **options)
+        self.frame_buffer = _BoundedFrames(self._recv, limit_bytes)
+        self.cont_frame = _BoundedMessage(limit_bytes)
+        self._buffer = b""
+        self._at = 0
+        self._tls = threading.Lock()
+        self._ready = False
+        self._send_timeout_s = 5.0
+        self.last_received_s = 0.0
+
+    def settle(self, send_timeout_s: float) -> None:
+        """After the handshake: no read timeout, a send timeout, and non-blocking TLS."""
+        self._send_timeout_s = send_timeout_s
+        self.last_received_s = time.monotonic()
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.settimeout(0)
+        else:
+            self.sock.settimeout(None)
+            seconds = int(send_timeout_s)
+            limit = struct.pack("ll", seconds, int((send_timeout_s - seconds) * 1e6))
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self._ready = True
+
+    def _recv(self, bufsize: int) -> bytes:
+        if self._at >= len(self._buffer):
+            if not self._ready:
+                return super()._recv(bufsize)
+            self._buffer, self._at = self._read_some(), 0
+        part = self._buffer[self._at : self._at + bufsize]
+        self._at += len(part)
+        return part
+
+    def _read_some(self) -> bytes:
+        """What the socket has, at least one byte of it."""
+        sock = self.sock
+        if sock is None:
+            raise websocket.WebSocketConnectionClosedException("closed")
+        data = self._read_tls(sock) if isinstance(sock, ssl.SSLSocket) else sock.recv(_READ_BYTES)
+        if not data:
+            raise websocket.WebSocketConnectionClosedException("end of stream")
+        self.last_received_s = time.monotonic()
+        return data
+
+    def _read_tls(self, sock: ssl.SSLSocket) -> bytes:
+        while True:
+            try:
+                with self._tls:
+                    return sock.recv(_READ_BYTES)
+            except ssl.SSLWantReadError:
+                wait_for = select.POLLIN
+            except ssl.SSLWantWriteError:
+                wait_for = select.POLLOUT
+            _poll(sock, wait_for, None)
+
+    def _send(self, data: bytes) -> int:
+        sock = self.sock
+        if not self._ready or sock is None:
+            return super()._send(data)
+        if isinstance(sock, ssl.SSLSocket):
+            return self._send_tls(sock, data)
+        try:
+            return sock.send(data)
+        except BlockingIOError:
+            raise websocket.WebSocketTimeoutException("the server does not read") from None
+
+    def _send_tls(self, sock: ssl.SSLSocket, data: bytes) -> int:
+        deadline_s = time.monotonic() + self._send_timeout_s
+        while True:
+            try:
+                with self._tls:
+                    return sock.send(data)
+            except ssl.SSLWantWriteError:
+                wait_for = select.POLLOUT
+            except ssl.SSLWantReadError:
+                wait_for = select.POLLIN
+            if not _poll(sock, wait_for, max(0.0, deadline_s - time.monotonic())):
+                raise websocket.WebSocketTimeoutException("the server does not read")
+
+    def idle(self) -> bool:
+        """Whether a short message could be sent at once: nobody is sending, and the server reads."""
+        if self.sock is None or not self.lock.acquire(blocking=False):
+            return False
+        try:
+            return _poll(self.sock, select.POLLOUT, 0)
+        except OSError:
+            return False
+        finally:
+            self.lock.release()
+
+
+def _poll(sock: socket.socket, events: int, timeout_s: float | None) -> bool:
+    poller = select.poll()
+    poller.register(sock, events)
+    return bool(poller.poll(None if timeout_s is None else timeout_s * 1000))
+
+
+class WebSocketTransport:
+    """A connection to a Realtime server. recv() from one thread; everything else from any."""
+
+    def __init__(self, sock: _Socket, dialect: Dialect, close_timeout_s: float) -> None:
+        """An open connection; use connect()."""
+        self._ws = sock
+        self._dialect = dialect
+        self._close_timeout_s = close_timeout_s
+        self._ended = threading.Event()
+        self._closing = False
+        self.bad_messages = 0
+
+    def send(self, event: Event) -> None:
+        """Sends an event (GA names). Raises TransportClosed."""
+        self._send_text(json.dumps(self._dialect.encode(event), separators=(",", ":")))
+
+    def send_audio(self, data: bytes) -> None:
+        """Appends audio to the model's input buffer. Raises TransportClosed."""
+        self._send_text(f'{_APPEND}{base64.b64encode(data).decode("ascii")}"}}')
+
+    def _send_text(self, text: str) -> None:
+        try:
+            self._ws.send(text)
+        except (OSError, websocket.WebSocketException, AttributeError) as error:
+            raise self._closed(error) from error
+
+    def recv(self) -> Event:
+        """The next event in GA names; waits for it. What is not JSON is counted and skipped. Raises TransportClosed."""
+        while True:
+            try:
+                opcode, data = self._ws.recv_data()
+            except (OSError, websocket.WebSocketException, AttributeError, ValueError) as error:
+                self._ended.set()
+                raise self._closed(error) from error
+            if opcode == ABNF.OPCODE_CLOSE:
+                self._ended.set()
+                raise TransportClosed(*_close_reason(data))
+            event = _parse(data) if opcode == ABNF.OPCODE_TEXT else None
+            if event is not None:
+                return self._dialect.decode(event)
+            self.bad_messages += 1
+
+    def _closed(self, error: Exception) -> TransportClosed:
+        """What a failed send or receive means."""
+        if self._closing:
+            return TransportClosed(1000, "closed by us")
+        return TransportClosed(_ABNORMAL, f"{type(error).__name__}: {error}".rstrip(": "))
+
+    @property
+    def last_received_s(self) -> float:
+        """time.monotonic() of the last byte from the server."""
+        return self._ws.last_received_s
+
+    def ping(self) -> None:
+        """Asks the server for a sign of life. Raises TransportClosed."""
+        try:
+            self._ws.ping()
+        except (OSError, websocket.WebSocketException, AttributeError) as error:
+            raise self._closed(error) from error
+
+    def close(self) -> None:
+        """Says goodbye, waits no longer than the close timeout for an answer, and ends both directions. Idempotent."""
+        if not self._closing and self._ws.idle():
+            self._closing = True
+            with contextlib.suppress(OSError, websocket.WebSocketException, AttributeError):
+                self._ws.send_close(1000)
+                self._ended.wait(self._close_timeout_s)
+        self.abort()
+
+    def abort(self) -> None:
+        """Ends both directions at once, whatever they are doing. Never waits."""
+        self._closing = True
+        with contextlib.suppress(OSError, AttributeError):
+            self._ws.sock.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Gives the descriptor back, once no thread uses it any more."""
+        self.abort()
+        with contextlib.suppress(OSError, websocket.WebSocketException):
+            self._ws.shutdown()
+
+
+def _parse(data: bytes) -> Event | None:
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _close_reason(data: bytes) -> tuple[int, str]:
+    if len(data) < 2:
+        return _NO_STATUS, ""
+    return struct.unpack("!H", data[:2])[0], data[2:].decode("utf-8", "replace")
+
+
+# ---- connecting ----------------------------------------------------------------------------------------------------
+
+
+def make_dialect(settings: Settings) -> Dialect:
+    """The dialect that the settings ask for."""
+    return BetaDialect(settings.temperature) if settings.effective_dialect == "beta" else GaDialect()
+
+
+def _is_azure(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host == "azure.com" or host.endswith(".azure.com")
+
+
+def request_url(settings: Settings) -> str:
+    """The URL with the model in its query, unless the query names a model or a deployment itself."""
+    parts = urlsplit(settings.realtime_url)
+    given = parse_qs(parts.query)
+    if "model" in given or "deployment" in given or "call_id" in given:
+        return settings.realtime_url
+    query = f"{parts.query}&" if parts.query else ""
+    return parts._replace(query=query + urlencode({"model": settings.model})).geturl()
+
+
+def request_headers(settings: Settings, dialect: Dialect) -> dict[str, str]:
+    """Authorization as the server wants it, and what the dialect needs."""
+    headers = {} if _is_azure(settings.realtime_url) else dict(dialect.headers)
+    if settings.api_key and _is_azure(settings.realtime_url):
+        headers["api-key"] = settings.api_key
+    elif settings.api_key:
+        headers["Authorization"] = f"Bearer {settings.api_key}"
+    return headers
+
+
+def _explain(error: Exception, settings: Settings) -> str:
+    """Why connecting failed, and what to look at."""
+    where = urlsplit(settings.realtime_url)
+    place = f"{where.hostname}:{where.port or (443 if where.scheme == 'wss' else 80)}"
+    if isinstance(error, websocket.WebSocketBadStatusException):
+        return f"{place} answered HTTP {error.status_code}: check OPENAI_REALTIME_URL and OPENAI_API_KEY"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{place}: its certificate is not trusted ({error.verify_message}): set WSS_PEM to its CA's PEM file"
+    if isinstance(error, socket.gaierror):
+        return f"no address for {where.hostname}: check OPENAI_REALTIME_URL and DNS"
+    if isinstance(error, (TimeoutError, websocket.WebSocketTimeoutException)):
+        return f"{place} did not answer within {settings.connect_timeout_ms} ms (IVR_AI_CONNECT_TIMEOUT_MS)"
+    if isinstance(error, ConnectionRefusedError):
+        return f"{place} refused the connection: is the server of OPENAI_REALTIME_URL running?"
+    return f"{place}: {type(error).__name__}: {error}"
+
+
+def connect(settings: Settings) -> WebSocketTransport:
+    """Opens a connection to the server of the settings. Raises ConnectError. Does not wait for session.created."""
+    dialect = make_dialect(settings)
+    sslopt = {"ca_certs": settings.ca_file} if settings.ca_file else {}
+    sock = _Socket(
+        settings.max_message_bytes, sslopt=sslopt, sockopt=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    )
+    try:
+        sock.connect(
+            request_url(settings),
+            timeout=settings.connect_timeout_ms / 1000,
+            header=request_headers(settings, dialect),
+            suppress_origin=True,
+            redirect_limit=0,
+        )
+        sock.settle(settings.ping_timeout_s)
+    except (OSError, websocket.WebSocketException, ValueError) as error:
+        with contextlib.suppress(OSError, websocket.WebSocketException):
+            sock.shutdown()
+        raise ConnectError(_explain(error, settings)) from error
+    return WebSocketTransport(sock, dialect, settings.close_timeout_ms / 1000)

@@ -1,0 +1,153 @@
+"""The product inside a process: loaded once, shared by all calls.
+
+mod_python3 gives handlers the session's thread, with a 240 KB stack, and sets the interpreter's recursion limit to match.
+Heavy imports, TLS and JSON need more: they run on threads of our own, made with THREAD_STACK_BYTES of (virtual) stack.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from typing import Any
+
+from ivr_ai import __version__
+
+THREAD_STACK_BYTES = 1 << 20
+RECURSION_LIMIT = 1000
+CAUSE = "NORMAL_TEMPORARY_FAILURE"
+
+log = logging.getLogger("ivr_ai")
+
+_loaded = threading.Lock()
+_warm = threading.Event()
+_failed: list[BaseException] = []
+_started_s = time.monotonic()
+_calls: dict[str, Any] = {}  # uuid -> Call; the lock guards it and the total
+_calls_lock = threading.Lock()
+_calls_total = 0
+
+
+class _FreeSwitchLog(logging.Handler):
+    """Python's log records in FreeSWITCH's log."""
+
+    LEVELS = (
+        (logging.CRITICAL, "crit"),
+        (logging.ERROR, "err"),
+        (logging.WARNING, "warning"),
+        (logging.INFO, "info"),
+    )
+
+    def __init__(self, console_log: Any) -> None:
+        super().__init__()
+        self._console_log = console_log
+        self.setFormatter(logging.Formatter("ivr_ai: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = next((name for least, name in self.LEVELS if record.levelno >= least), "debug")
+        try:
+            self._console_log(level, self.format(record) + "\n")
+        except Exception:  # a log line must never end a call
+            self.handleError(record)
+
+
+def _set_up_logging() -> None:
+    """Into FreeSWITCH's log inside FreeSWITCH; elsewhere whoever runs us has set logging up."""
+    try:
+        import freeswitch
+    except ImportError:
+        return
+    if not any(isinstance(handler, _FreeSwitchLog) for handler in log.handlers):
+        log.addHandler(_FreeSwitchLog(freeswitch.consoleLog))
+        log.propagate = False
+
+
+def _load() -> None:
+    """Everything slow, once."""
+    from ivr_ai.config import ConfigError, Settings
+    from ivr_ai.failure import apology_audio
+    from ivr_ai.realtime import transport
+
+    del transport
+    try:
+        settings = Settings.load()
+    except ConfigError as error:
+        log.error("settings: %s", error)  # a call's channel variables may still mend it
+        return
+    log.setLevel(settings.log_level)
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    apology_audio(settings.apology_text, settings.apology_file, settings.sample_rate_hz)
+
+
+def _load_and_say() -> None:
+    try:
+        _load()
+    except BaseException as error:  # reported by warm(), on the thread that asked
+        _failed.append(error)
+    finally:
+        _warm.set()
+
+
+def warm() -> None:
+    """Loads everything a call needs; returns when it is loaded. Raises what importing raised. Any thread."""
+    with _loaded:
+        if not _warm.is_set():
+            _set_up_logging()
+            threading.stack_size(THREAD_STACK_BYTES)
+            sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
+            threading.Thread(target=_load_and_say, name="ivr-warm", daemon=True).start()
+    _warm.wait()
+    if _failed:
+        raise RuntimeError(f"ivr_ai cannot be loaded: {_failed[0]!r} (`ivr-ai doctor` checks)") from _failed[
+            0
+        ]
+
+
+def handle(session: Any, args: str) -> Any:
+    """Holds one call, on the session's thread. Returns its CallSummary; None when it could not begin. Never raises."""
+    try:
+        warm()
+        return _hold(session, (args or "").strip() or None)
+    except Exception as error:
+        log.exception("call %s: %s", session.get_uuid(), error)
+        if session.ready():
+            session.hangup(CAUSE)
+        return None
+
+
+def _hold(session: Any, agent: str | None) -> Any:
+    global _calls_total
+    from ivr_ai.call import Call
+    from ivr_ai.config import ConfigError, Settings
+
+    try:
+        settings = Settings.load(agent=agent, channel=session.getVariable)
+    except ConfigError as error:
+        log.error("call %s refused, its settings are wrong: %s", session.get_uuid(), error)
+        session.hangup(CAUSE)
+        return None
+    call = Call(session, settings)
+    with _calls_lock:
+        _calls[call.uuid] = call
+        _calls_total += 1
+    try:
+        return call.run()
+    finally:
+        with _calls_lock:
+            del _calls[call.uuid]
+
+
+def command(args: str) -> str:
+    """The answer to `python ivr_ai.app <args>` in fs_cli."""
+    what = (args or "").strip() or "status"
+    if what == "version":
+        return f"ivr_ai {__version__}\n"
+    if what == "status":
+        with _calls_lock:
+            state = {"version": __version__, "calls": sorted(_calls), "calls_total": _calls_total}
+        state["uptime_s"] = round(time.monotonic() - _started_s, 1)
+        return json.dumps(state) + "\n"
+    return f"-ERR unknown command {what!r}\n-USAGE: python ivr_ai.app status|version\n"

@@ -1,0 +1,39 @@
+"""How a call went: one line in the log, one object for whoever wants it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CallSummary:
+    """What is known of a call once it is over. Latency: from the end of the caller's speech to the reply's first sample."""
+
+    uuid: str
+    reason: str
+    duration_s: float
+    turns: int = 0
+    barge_ins: int = 0
+    underruns: int = 0
+    dropped_ms: float = 0.0
+    turn_p50_ms: float | None = None
+    tokens: int = 0
+
+    def line(self) -> str:
+        """The log line."""
+        p50 = "-" if self.turn_p50_ms is None else f"{self.turn_p50_ms:.0f} ms"
+        return (
+            f"call {self.uuid} over: {self.reason}; {self.duration_s:.1f} s, {self.turns} turns, "
+            f"{self.barge_ins} barge-ins, {self.underruns} underruns, turn latency p50 {p50}, {self.tokens} tokens"
+        )
+
+    def data(self) -> dict[str, Any]:
+        """The same, JSON-ready."""
+        return asdict(self)
+
+
+def p50_ms(latencies_ms: list[float]) -> float | None:
+    """The median, None without any."""
+    return round(median(latencies_ms), 1) if latencies_ms else None
