@@ -1,0 +1,90 @@
+"""`ivr-ai sim` from the outside."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+COMMAND = [sys.executable, "-u", "-m", "ivr_ai.sim.server"]
+
+
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        env={**os.environ, **environ},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_interrupted(dial, stop_signal: signal.Signals) -> None:
+    arguments = [
+        "--port",
+        "0",
+        "--voice",
+        "tone:440:200",
+        "--pace",
+        "40",
+        "--verbose",
+        "--fault",
+        "late_deltas=1",
+    ]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as served:
+        try:
+            head = [served.stdout.readline() for _ in range(6)]
+            url = re.search(
+                r"OPENAI_REALTIME_URL=(ws://127\.0\.0\.1:\d+/v1/realtime) OPENAI_API_KEY=any", head[2]
+            )[1]
+            assert head[4] == "It misbehaves: late_deltas=1\n"
+            client = dial(type("Server", (), {"url": url}))
+            client.talk()
+            client.until("response.done")
+            client.close()
+            served.send_signal(stop_signal)
+            out, err = served.communicate(timeout=5)
+        finally:
+            served.kill()
+    assert (served.returncode, err) == (0, "")
+    for line in (
+        "[1] connected, model test",
+        "[1] caller speaks",
+        "[1] caller: (speech",
+        "[1] model: Thank you",
+        "[1] <- input_audio_buffer.append",
+        "[1] -> response.done",
+        "[1] ended (1000)",
+    ):
+        assert line in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "says"),
+    [
+        (["--fault", "nonsense"], {}, "fault 'nonsense' is unknown"),
+        (["--dialogue", "none.toml"], {}, "cannot read the dialogue none.toml"),
+        (["--voice", "tone:x"], {}, "a tone is"),
+        ([], {"PORT": "many"}, "PORT is 'many': use a number from 0 to 65535"),
+        ([], {"HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1:8765"),
+    ],
+)
+def test_what_cannot_start_says_why(arguments: list[str], environ: dict[str, str], says: str) -> None:
+    done = run("--voice", "tone", *arguments, **environ)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_faults_are_listed() -> None:
+    done = run("--faults")
+    assert done.returncode == 0
+    assert "refuse_status" in done.stdout
