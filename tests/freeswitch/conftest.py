@@ -1,0 +1,62 @@
+"""Fixtures for tests against a real FreeSWITCH. Without one every test here is skipped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+_HERE = Path(__file__).resolve().parent
+sys.path[:0] = [
+    str(_HERE),
+    str(_HERE.parents[1]),
+]  # for `from switch import ...` and ivr_ai, however pytest is started
+
+from switch import OUR_MODULE, FreeSwitch, find_install  # noqa: E402
+
+from ivr_ai.sim.sip import SipCaller  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = [item for item in items if _HERE in item.path.parents]
+    missing = bool(here) and find_install() is None
+    for item in here:
+        item.add_marker(pytest.mark.freeswitch)
+        if missing:
+            item.add_marker(pytest.mark.skip(reason="skipped: no FreeSWITCH"))
+
+
+@pytest.fixture(scope="session")
+def switch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FreeSwitch]:
+    """One FreeSWITCH for the whole run, with the module under test when it has been built."""
+    with FreeSwitch(tmp_path_factory.mktemp("switch")) as running:
+        yield running
+
+
+@pytest.fixture
+def stream_switch(switch: FreeSwitch) -> FreeSwitch:
+    """The same, certain to have the module under test."""
+    if switch.cli(f"module_exists {OUR_MODULE}") != "true":
+        pytest.fail(f"{OUR_MODULE} is not loaded: run `make`, then see {switch.root}/log/freeswitch.log")
+    return switch
+
+
+@pytest.fixture
+def new_caller(switch: FreeSwitch) -> Iterator[Callable[..., SipCaller]]:
+    """new_caller(codec=..., ptime_ms=...): a SipCaller of this test. Afterwards no channel may be left."""
+    with ExitStack() as callers:
+
+        def new(codec: str = "PCMU", ptime_ms: int = 20) -> SipCaller:
+            return callers.enter_context(SipCaller(switch.sip_address, codec, ptime_ms))
+
+        yield new
+    switch.wait_channels(0)
+
+
+@pytest.fixture
+def caller(new_caller: Callable[..., SipCaller]) -> SipCaller:
+    """A PCMU caller."""
+    return new_caller()
