@@ -13,7 +13,7 @@ def handler(session, args):
 
 
 def fsapi(session, stream, env, args):
-    """The API command. args: status or version."""
+    """The API command. args: status, version, start <uuid> [agent], stop <uuid>."""
     from ivr_ai import runtime
 
     stream.write(runtime.command(args))

@@ -90,7 +90,7 @@ class Call:
         self._transport: WebSocketTransport | None = None
         self._stream: Stream | None = None
         self._output_format = Format("s16", settings.output_rate_hz)
-        self._threads: list[threading.Thread] = []
+        self._workers: list[threading.Event] = []  # each set when its thread is done
         self._ready = threading.Event()
         self._over = threading.Event()
         self._reason = ""
@@ -235,8 +235,8 @@ class Call:
             underruns = stats.inject_underruns
             dropped_ms = stats.capture_dropped_samples * 1000 / self._stream.rate_hz
         self._stop_transport()
-        for thread in self._threads:
-            thread.join(JOIN_S)
+        for done in self._workers:
+            done.wait(JOIN_S)
         if self._transport is not None:
             self._transport.release()
         return self._summarise(underruns, dropped_ms)
@@ -495,13 +495,20 @@ class Call:
         return sessions.build_session(self._settings, wire)
 
     def _spawn(self, name: str, target: Callable[..., None], *args: Any) -> None:
+        """Runs something on a thread of ours; what it did not expect ends the call, not the process.
+
+        Its end is an Event: Thread.join() would leave an entry in threading's tables for each of FreeSWITCH's threads.
+        """
+        done = threading.Event()
+
         def run() -> None:
             try:
                 target(*args)
             except Exception as error:
                 log.exception("call %s: %s", self.uuid, name)
                 self._end(f"internal error: {type(error).__name__}: {error}", failed=True)
+            finally:
+                done.set()
 
-        thread = threading.Thread(target=run, name=f"ivr-{name}-{self.uuid[:8]}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._workers.append(done)
+        threading.Thread(target=run, name=f"ivr-{name}-{self.uuid[:8]}", daemon=True).start()

@@ -18,6 +18,7 @@ from ivr_ai import __version__
 THREAD_STACK_BYTES = 1 << 20
 RECURSION_LIMIT = 1000
 CAUSE = "NORMAL_TEMPORARY_FAILURE"
+USAGE = "status | version | start <uuid> [agent] | stop <uuid>"
 
 log = logging.getLogger("ivr_ai")
 
@@ -26,6 +27,7 @@ _warm = threading.Event()
 _failed: list[BaseException] = []
 _started_s = time.monotonic()
 _calls: dict[str, Any] = {}  # uuid -> Call; the lock guards it and the total
+_detached: dict[str, Any] = {}  # uuid -> DetachedSession; guarded by the same lock
 _calls_lock = threading.Lock()
 _calls_total = 0
 
@@ -59,6 +61,7 @@ def _set_up_logging() -> None:
         import freeswitch
     except ImportError:
         return
+    logging.logThreads = False  # looking up a thread's name leaves an entry for each of FreeSWITCH's threads
     if not any(isinstance(handler, _FreeSwitchLog) for handler in log.handlers):
         log.addHandler(_FreeSwitchLog(freeswitch.consoleLog))
         log.propagate = False
@@ -106,11 +109,11 @@ def warm() -> None:
         ]
 
 
-def handle(session: Any, args: str) -> Any:
+def handle(session: Any, args: str = "") -> Any:
     """Holds one call, on the session's thread. Returns its CallSummary; None when it could not begin. Never raises."""
     try:
         warm()
-        return _hold(session, (args or "").strip() or None)
+        return _hold(session, args.strip() or None)
     except Exception as error:
         log.exception("call %s: %s", session.get_uuid(), error)
         if session.ready():
@@ -140,14 +143,61 @@ def _hold(session: Any, agent: str | None) -> Any:
             del _calls[call.uuid]
 
 
+def start(uuid: str, agent: str = "") -> str:
+    """Begins a conversation on a call that stays with the dialplan. Returns +OK, or -ERR and why not."""
+    from freeswitch import API  # there only inside mod_python3
+
+    from ivr_ai.detached import DetachedSession
+
+    session = DetachedSession(uuid, API().execute)
+    if not session.ready():
+        return f"-ERR no call with uuid {uuid!r}\n"
+    with _calls_lock:
+        if uuid in _calls or uuid in _detached:
+            return f"-ERR call {uuid} is in a conversation already\n"
+        _detached[uuid] = session
+
+    def run() -> None:
+        try:
+            handle(session, agent)
+        finally:
+            with _calls_lock:
+                del _detached[uuid]
+
+    threading.Thread(target=run, name=f"ivr-call-{uuid[:8]}", daemon=True).start()
+    return "+OK\n"
+
+
+def stop(uuid: str) -> str:
+    """Ends a conversation begun with start(); the call stays."""
+    with _calls_lock:
+        session = _detached.get(uuid)
+    if session is None:
+        return f"-ERR no conversation was started on call {uuid!r}\n"
+    session.leave()
+    return "+OK\n"
+
+
+def status() -> str:
+    """The calls under way, as JSON."""
+    with _calls_lock:
+        state = {"version": __version__, "calls": sorted(_calls), "calls_total": _calls_total}
+    state["uptime_s"] = round(time.monotonic() - _started_s, 1)
+    return json.dumps(state) + "\n"
+
+
 def command(args: str) -> str:
     """The answer to `python ivr_ai.app <args>` in fs_cli."""
-    what = (args or "").strip() or "status"
-    if what == "version":
-        return f"ivr_ai {__version__}\n"
-    if what == "status":
-        with _calls_lock:
-            state = {"version": __version__, "calls": sorted(_calls), "calls_total": _calls_total}
-        state["uptime_s"] = round(time.monotonic() - _started_s, 1)
-        return json.dumps(state) + "\n"
-    return f"-ERR unknown command {what!r}\n-USAGE: python ivr_ai.app status|version\n"
+    name, *rest = (args or "").split() or ["status"]
+    match name, rest:
+        case "status", []:
+            return status()
+        case "version", []:
+            return f"ivr_ai {__version__}\n"
+        case "start", [uuid]:
+            return start(uuid)
+        case "start", [uuid, agent]:
+            return start(uuid, agent)
+        case "stop", [uuid]:
+            return stop(uuid)
+    return f"-ERR cannot read {args!r}\n-USAGE: python ivr_ai.app {USAGE}\n"

@@ -1,12 +1,15 @@
 /* events.c - CUSTOM events mod_audio_stream::*, and a stream's description in JSON. */
 #include "mod_audio_stream.h"
 
+static switch_bool_t enabled; /* written at load, read only after */
+
 static const char *const subclasses[] = {EVENT_STARTED, EVENT_STOPPED, EVENT_ERROR};
 
 #define SUBCLASSES (sizeof(subclasses) / sizeof(subclasses[0]))
 
-switch_status_t events_reserve(const char *modname)
+switch_status_t events_reserve(const char *modname, switch_bool_t enable)
 {
+	enabled = enable;
 	for (size_t i = 0; i < SUBCLASSES; i++) {
 		if (switch_event_reserve_subclass_detailed(modname, subclasses[i]) != SWITCH_STATUS_SUCCESS) {
 			switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_ERROR,
@@ -30,7 +33,7 @@ void events_free(void)
 void events_fire(const char *subclass, switch_core_session_t *session, cJSON *body)
 {
 	switch_event_t *event = NULL;
-	if (switch_event_create_subclass(&event, SWITCH_EVENT_CUSTOM, subclass) == SWITCH_STATUS_SUCCESS) {
+	if (enabled && switch_event_create_subclass(&event, SWITCH_EVENT_CUSTOM, subclass) == SWITCH_STATUS_SUCCESS) {
 		if (session) {
 			switch_channel_event_set_data(switch_core_session_get_channel(session), event);
 		}

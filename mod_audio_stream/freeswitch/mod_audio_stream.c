@@ -65,12 +65,26 @@ static switch_status_t run_pause(const as_command *command, char *error)
 	return SWITCH_STATUS_SUCCESS;
 }
 
+/* `start`; what went wrong is an event, too: whoever waits for stream_started learns that it will not come. */
+static switch_status_t run_start(switch_core_session_t *session, const as_command *command, char *error)
+{
+	if (tap_start(session, command->stream_id, command->rate_hz, error, ERROR_BYTES) == SWITCH_STATUS_SUCCESS) {
+		return SWITCH_STATUS_SUCCESS;
+	}
+	cJSON *body = cJSON_CreateObject();
+	cJSON_AddItemToObject(body, "uuid", cJSON_CreateString(command->uuid));
+	cJSON_AddItemToObject(body, "streamId", cJSON_CreateString(command->stream_id));
+	cJSON_AddItemToObject(body, "error", cJSON_CreateString(error));
+	events_fire(EVENT_ERROR, session, body);
+	return SWITCH_STATUS_FALSE;
+}
+
 static switch_status_t run_on(switch_core_session_t *session, const as_command *command, switch_stream_handle_t *out,
 							  char *error)
 {
 	switch (command->verb) {
 	case AS_VERB_START:
-		return tap_start(session, command->stream_id, command->rate_hz, error, ERROR_BYTES);
+		return run_start(session, command, error);
 	case AS_VERB_STOP:
 		if (tap_stop(session, command->stream_id, command->text) == SWITCH_STATUS_SUCCESS) {
 			return SWITCH_STATUS_SUCCESS;
@@ -150,7 +164,7 @@ SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load)
 	switch_application_interface_t *app_interface;
 	module_config config;
 	config_load(&config);
-	if (taps_init(pool, &config) != SWITCH_STATUS_SUCCESS || events_reserve(modname) != SWITCH_STATUS_SUCCESS) {
+	if (taps_init(pool, &config) != SWITCH_STATUS_SUCCESS || events_reserve(modname, config.events) != SWITCH_STATUS_SUCCESS) {
 		return SWITCH_STATUS_TERM;
 	}
 	*module_interface = switch_loadable_module_create_module_interface(pool, modname);

@@ -27,9 +27,9 @@ void config_load(module_config *config);
 #define EVENT_STARTED "mod_audio_stream::stream_started"
 #define EVENT_STOPPED "mod_audio_stream::stream_stopped"
 #define EVENT_ERROR "mod_audio_stream::stream_error"
-switch_status_t events_reserve(const char *modname);
+switch_status_t events_reserve(const char *modname, switch_bool_t enable);
 void events_free(void);
-/* Fires and takes over body (NULL is allowed). session may be NULL. */
+/* Fires, unless events are switched off, and takes over body (NULL is allowed). session may be NULL. */
 void events_fire(const char *subclass, switch_core_session_t *session, cJSON *body);
 /* A stream's description and counters. */
 cJSON *events_describe(as_stream *stream);

@@ -53,6 +53,7 @@ static struct {
 	audio_tap_t *taps;
 	int tap_count;
 	volatile switch_atomic_t busy; /* hooks and closes running */
+	switch_bool_t unloading;
 	module_config config;
 } globals;
 
@@ -276,15 +277,11 @@ static void on_close(audio_tap_t *tap)
 {
 	unlist_tap(tap); /* first: find_tap() looks into the streams of those in the list */
 	as_stream_close(tap->stream);
+	const char *reason = tap->reason ? tap->reason : globals.unloading ? "module unloaded" : "hangup";
 	cJSON *body = events_describe(tap->stream);
-	cJSON_AddItemToObject(body, "reason", cJSON_CreateString(tap->reason ? tap->reason : "hangup"));
-	switch_log_printf(SWITCH_CHANNEL_SESSION_LOG(tap->leg->session), SWITCH_LOG_INFO, "stream stopped: %s\n",
-					  tap->reason ? tap->reason : "hangup");
-	if (globals.config.events) {
-		events_fire(EVENT_STOPPED, tap->leg->session, body);
-	} else {
-		cJSON_Delete(body);
-	}
+	cJSON_AddItemToObject(body, "reason", cJSON_CreateString(reason));
+	switch_log_printf(SWITCH_CHANNEL_SESSION_LOG(tap->leg->session), SWITCH_LOG_DEBUG, "stream stopped: %s\n", reason);
+	events_fire(EVENT_STOPPED, tap->leg->session, body);
 	if (tap->capture) {
 		switch_resample_destroy(&tap->capture);
 	}
@@ -420,9 +417,7 @@ switch_status_t tap_start(switch_core_session_t *session, const char *stream_id,
 		as_stream_unref(stream);
 		return refuse(error, bytes, "FreeSWITCH would not attach a media bug for stream '%s'", stream_id);
 	}
-	if (globals.config.events) {
-		events_fire(EVENT_STARTED, session, events_describe(stream));
-	}
+	events_fire(EVENT_STARTED, session, events_describe(stream));
 	as_stream_unref(stream);
 	return SWITCH_STATUS_SUCCESS;
 }
@@ -474,6 +469,7 @@ static void detach(switch_core_session_t *session)
 switch_status_t taps_shutdown(void)
 {
 	switch_console_callback_match_t *calls = switch_core_session_findall();
+	globals.unloading = SWITCH_TRUE;
 	for (switch_console_callback_match_node_t *node = calls ? calls->head : NULL; node; node = node->next) {
 		switch_core_session_t *session = switch_core_session_locate(node->val);
 		if (session) {
@@ -481,7 +477,9 @@ switch_status_t taps_shutdown(void)
 			switch_core_session_rwunlock(session);
 		}
 	}
-	switch_console_free_matches(&calls);
+	if (calls) {
+		switch_console_free_matches(&calls);
+	}
 	/* Calls that were ending already close their taps themselves; a thread may be between the hook and its counter. */
 	for (int i = 0; i < SHUTDOWN_TRIES; i++) {
 		switch_yield(50000);
