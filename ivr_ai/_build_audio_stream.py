@@ -1,6 +1,7 @@
-"""Builds ivr_ai._audio_stream (cffi, API mode) from the one public header, mod_audio_stream/include/audio_stream.h.
+"""Builds ivr_ai._audio_stream (cffi, API mode) from the header in mod_audio_stream/include/audio_stream.h.
 
-The compiler includes the header; cffi reads what lies between its two "cffi" lines. Nothing is written down twice.
+The compiler includes the header; cffi reads what lies between its two "cffi" lines. Nothing is written down
+twice.
 """
 
 from __future__ import annotations

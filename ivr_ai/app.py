@@ -1,7 +1,7 @@
-"""What FreeSWITCH calls: `<action application="python" data="ivr_ai.app"/>`, `python ivr_ai.app status` in fs_cli.
+"""What FreeSWITCH calls: application `python` with data `ivr_ai.app`; in fs_cli, `python ivr_ai.app status`.
 
-mod_python3 imports and reloads this module on every call, on a thread with a 240 KB stack. So it holds no state and does no
-work: everything is in ivr_ai.runtime, which stays loaded.
+mod_python3 imports and reloads this module on every call, on a thread with a 240 KB stack. So it holds no
+state and does no work: everything is in ivr_ai.runtime, which stays loaded.
 """
 
 

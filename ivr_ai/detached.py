@@ -3,8 +3,8 @@
     <action application="set" data="ai=${python(ivr_ai.app start ${uuid})}"/>
     <action application="park"/>
 
-The call's own thread is the dialplan's, so the conversation runs on one of ours, and reaches the call through FreeSWITCH's
-API by its uuid. It ends with the call, with `stop`, or when the conversation does.
+The call's own thread is the dialplan's, so the conversation runs on one of ours, and reaches the call through
+FreeSWITCH's API by its uuid. It ends with the call, with `stop`, or when the conversation does.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ class DetachedSession:
         self.wake()
 
     def execute(self, application: str, data: str = "") -> None:
-        """Runs what a Call runs: `answer`, and `uuid_audio_stream` on this call. Raises ValueError for anything else."""
+        """Runs what a Call runs.
+
+        `answer`, and `uuid_audio_stream` on this call. Raises ValueError for others.
+        """
         if application == "answer":
             self._api("uuid_answer", self._uuid)
         elif application == "uuid_audio_stream":
@@ -91,9 +94,6 @@ class DetachedSession:
     def hangup(self, cause: str = "NORMAL_CLEARING") -> None:
         if not self._left:
             self._api("uuid_kill", f"{self._uuid} {cause}")
-
-    def hangupCause(self) -> str:
-        return "" if self._exists else "gone"
 
     def transfer(self, extension: str, dialplan: str, context: str) -> None:
         self._api("uuid_transfer", f"{self._uuid} {extension} {dialplan} {context}")

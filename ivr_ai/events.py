@@ -11,7 +11,8 @@ from typing import Any
 class CallEvent:
     """One thing that happened in a call.
 
-    kind: what (see docs/architecture.md, "Events of a call"); at_s: time.monotonic() when; data: details, JSON-ready.
+    kind: what (see docs/architecture.md, "Events of a call"); at_s: time.monotonic() when; data: details,
+    JSON-ready.
     """
 
     kind: str

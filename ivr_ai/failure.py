@@ -1,7 +1,8 @@
 """When the model cannot go on: an apology in a local voice, then what IVR_AI_FAILURE_ACTION says.
 
-The apology is a WAV file, or text spoken by espeak-ng, or without either two low tones: a caller is never left in silence.
-It is made once per text and rate, and goes through the call's own stream, so that it is heard whatever else happens.
+The apology is a WAV file, or text spoken by espeak-ng, or without either two low tones: a caller is never
+left in silence. It is made once per text and rate, and goes through the call's own stream, so that it is
+heard whatever else happens.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The product inside a process: loaded once, shared by all calls.
 
-mod_python3 gives handlers the session's thread, with a 240 KB stack, and sets the interpreter's recursion limit to match.
-Heavy imports, TLS and JSON need more: they run on threads of our own, made with THREAD_STACK_BYTES of (virtual) stack.
+mod_python3 gives handlers the session's thread, with a 240 KB stack, and sets the interpreter's recursion
+limit to match. Heavy imports, TLS and JSON need more: they run on threads of our own, made with
+THREAD_STACK_BYTES of (virtual) stack.
 """
 
 from __future__ import annotations
@@ -110,7 +111,10 @@ def warm() -> None:
 
 
 def handle(session: Any, args: str = "") -> Any:
-    """Holds one call, on the session's thread. Returns its CallSummary; None when it could not begin. Never raises."""
+    """Holds one call, on the session's thread. Returns its CallSummary, or None when it could not begin.
+
+    Never raises.
+    """
     try:
         warm()
         return _hold(session, args.strip() or None)
@@ -119,6 +123,9 @@ def handle(session: Any, args: str = "") -> Any:
         if session.ready():
             session.hangup(CAUSE)
         return None
+    finally:
+        # Lets FreeSWITCH's session go now. Left to the garbage collector, a channel could outlive its call.
+        getattr(session, "destroy", lambda: None)()
 
 
 def _hold(session: Any, agent: str | None) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CallSummary:
-    """What is known of a call once it is over. Latency: from the end of the caller's speech to the reply's first sample."""
+    """What is known of a call once it is over. Latency: from the caller's last word to the reply's first."""
 
     uuid: str
     reason: str
@@ -26,7 +26,8 @@ class CallSummary:
         p50 = "-" if self.turn_p50_ms is None else f"{self.turn_p50_ms:.0f} ms"
         return (
             f"call {self.uuid} over: {self.reason}; {self.duration_s:.1f} s, {self.turns} turns, "
-            f"{self.barge_ins} barge-ins, {self.underruns} underruns, turn latency p50 {p50}, {self.tokens} tokens"
+            f"{self.barge_ins} barge-ins, {self.underruns} underruns, turn latency p50 {p50}, "
+            f"{self.tokens} tokens"
         )
 
     def data(self) -> dict[str, Any]:

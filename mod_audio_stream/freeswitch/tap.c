@@ -137,6 +137,16 @@ static size_t inject_resampled(audio_tap_t *tap, int16_t *samples, uint32_t n, i
 	return n;
 }
 
+/* Whether a frame written now goes out. While its far end holds the call (or wants no audio at all) FreeSWITCH drops
+ * frames, but only after the media bugs have had them: what we put into one would be lost, and counted as heard. */
+static switch_bool_t goes_out(switch_core_session_t *session)
+{
+	switch_media_flow_t flow = switch_core_session_media_flow(session, SWITCH_MEDIA_TYPE_AUDIO);
+	switch_rtp_t *rtp = switch_core_media_get_rtp_session(session, SWITCH_MEDIA_TYPE_AUDIO);
+	return (flow == SWITCH_MEDIA_FLOW_SENDRECV || flow == SWITCH_MEDIA_FLOW_SENDONLY) &&
+		   !(rtp && switch_rtp_test_flag(rtp, SWITCH_RTP_FLAG_PAUSE));
+}
+
 /* Media thread that writes. */
 static void on_write(audio_tap_t *tap)
 {
@@ -144,7 +154,7 @@ static void on_write(audio_tap_t *tap)
 	switch_frame_t *frame = switch_core_media_bug_get_write_replace_frame(tap->bug);
 	switch_codec_implementation_t impl = {0};
 	switch_atomic_set(&tap->leg->wrote, 1);
-	if (!frame || !frame->data || !frame->datalen) {
+	if (!frame || !frame->data || !frame->datalen || !goes_out(tap->leg->session)) {
 		return;
 	}
 	switch_core_session_get_write_impl(tap->leg->session, &impl);

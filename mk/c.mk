@@ -1,0 +1,105 @@
+# How the C parts are compiled. Sources are found by their directory, so a new file needs no change here.
+#
+#     build/libaudiostream.so.1       core/                       no FreeSWITCH
+#     build/mod_audio_stream.so       freeswitch/                 links the library; finds it in build/
+#     build/install/mod_audio_stream.so                           the same; finds the library in libdir
+#     build/tests/{asan,tsan}/*       core/ + tests/              one program for each test_*.c and stress_*.c
+#     build/tests/bench/*             tests/bench_*.c             links the library
+
+CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CFLAGS ?= -O2 -g
+CLANG_FORMAT := $(shell command -v clang-format)
+
+C_DIR := mod_audio_stream
+PUBLIC_HEADER := $(C_DIR)/include/audio_stream.h
+SONAME := libaudiostream.so.1
+LIBRARY := build/$(SONAME)
+MODULE_NAME := mod_audio_stream.so
+MODULE := build/$(MODULE_NAME)
+
+CORE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/core/*.c))
+GLUE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/freeswitch/*.c)) core/command
+C_FILES := $(wildcard $(C_DIR)/*/*.[ch])
+TEST_PROGRAMS := $(notdir $(basename $(wildcard $(C_DIR)/tests/test_*.c $(C_DIR)/tests/stress_*.c)))
+TEST_HELPERS := $(filter-out $(addprefix tests/,test_% stress_% bench_%),$(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/tests/*.c)))
+SANITIZERS := asan tsan
+C_TESTS := $(foreach s,$(SANITIZERS),$(addprefix build/tests/$(s)/,$(TEST_PROGRAMS)))
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror=implicit-function-declaration \
+	-Werror=incompatible-pointer-types -Werror=int-conversion -Werror=return-type
+C_COMMON := $(WARNINGS) -fPIC -fvisibility=hidden -I$(C_DIR)/include -I$(C_DIR)/core -MMD -MP
+CORE_LIBS := -lspeexdsp -lpthread -lm -ldl
+
+FLAGS_lib = $(CFLAGS)
+FLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+FLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+
+define compile
+	$(call say,CC,$<$(if $(filter-out lib,$(1)), ($(1))))
+	@mkdir -p $(@D)
+	@$(CC) -std=c11 $(CPPFLAGS) $(C_COMMON) $(FLAGS_$(1)) -c $< -o $@
+endef
+
+build/obj/lib/%.o: $(C_DIR)/%.c | deps
+	$(call compile,lib)
+build/obj/asan/%.o: $(C_DIR)/%.c | deps
+	$(call compile,asan)
+build/obj/tsan/%.o: $(C_DIR)/%.c | deps
+	$(call compile,tsan)
+
+$(LIBRARY): $(CORE:%=build/obj/lib/%.o)
+	$(call say,LINK,$@)
+	@$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,-z,defs $^ $(CORE_LIBS) -o $@
+
+build/libaudiostream.so: $(LIBRARY)
+	@ln -sf $(SONAME) $@
+
+# The module. FreeSWITCH's headers are GNU C, and its warnings are not ours to mend.
+build/obj/module/%.o: $(C_DIR)/%.c | deps
+	$(need-freeswitch)
+	$(call say,CC,$< (FreeSWITCH $(FS_VERSION)))
+	@mkdir -p $(@D)
+	@$(CC) -std=gnu11 $(CPPFLAGS) $(C_COMMON) $(CFLAGS) -DHAVE_VISIBILITY=1 -DSWITCH_API_VISIBILITY=1 -isystem '$(includedir)' -c $< -o $@
+
+define link-module
+	$(call say,LINK,$@)
+	@$(CC) -shared $(LDFLAGS) -Wl,-z,defs $(GLUE:%=build/obj/module/%.o) -Lbuild -laudiostream \
+		-L'$(call fs_fact,libdir)' -lfreeswitch -lpthread -lm -ldl -Wl,-rpath,'$(1)' -Wl,-rpath,'$(call fs_fact,libdir)' -o $@
+endef
+
+$(MODULE): $(GLUE:%=build/obj/module/%.o) $(LIBRARY) | build/libaudiostream.so
+	$(call link-module,$(CURDIR)/build)
+
+build/install/$(MODULE_NAME): $(GLUE:%=build/obj/module/%.o) $(LIBRARY) build/install/libdir | build/libaudiostream.so
+	$(call link-module,$(libdir))
+
+# Changes when libdir does: what was linked for another directory is linked again.
+build/install/libdir: FORCE
+	@mkdir -p $(@D)
+	@[ "$$(cat $@ 2>/dev/null)" = '$(libdir)' ] || echo '$(libdir)' > $@
+.PHONY: FORCE
+FORCE:
+
+# Compiles the module's sources against other headers and keeps nothing: `make check-headers includedir=DIR`.
+.PHONY: check-headers
+check-headers:
+	$(need-freeswitch)
+	$(call say,CHECK,$(GLUE) against $(includedir))
+	@for source in $(GLUE:%=$(C_DIR)/%.c); do \
+		$(CC) -std=gnu11 $(WARNINGS) -Werror -I$(C_DIR)/include -I$(C_DIR)/core -isystem '$(includedir)' -fsyntax-only $$source; done
+
+define test-program
+build/tests/$(1)/%: build/obj/$(1)/tests/%.o $(addprefix build/obj/$(1)/,$(addsuffix .o,$(TEST_HELPERS) $(CORE)))
+	@mkdir -p $$(@D)
+	@$(CC) $(FLAGS_$(1)) $$^ -lcmocka $(CORE_LIBS) -o $$@
+endef
+$(foreach s,$(SANITIZERS),$(eval $(call test-program,$(s))))
+.SECONDARY:
+
+# Benchmarks run on the library as it is shipped.
+BENCHES := $(patsubst $(C_DIR)/tests/%.c,build/tests/bench/%,$(wildcard $(C_DIR)/tests/bench_*.c))
+build/tests/bench/%: build/obj/lib/tests/%.o $(LIBRARY) | build/libaudiostream.so
+	@mkdir -p $(@D)
+	@$(CC) $< -Lbuild -laudiostream -Wl,-rpath,'$$ORIGIN/../..' -o $@
+
+-include $(shell find build/obj -name '*.d' 2>/dev/null)
