@@ -2,18 +2,18 @@
 
 Three threads, each waiting in C without the GIL:
 
-    the session's own   answers, then sleeps on the media clock (which keeps FreeSWITCH reading frames); looks after time
+    the session's own   answers, then sleeps on the media clock (which keeps FreeSWITCH reading frames); looks
+                        after time
     downlink            connects, receives events, asks the conversation, performs what it answers
     uplink              takes what the caller says from the stream and sends it
 
-The conversation is shared under one lock that is never held across I/O. Whoever notices the end (the caller, the model,
-the clock) says so with _end(), which wakes the session's thread; only that thread tears down.
+The conversation is shared under one lock that is never held across I/O. Whoever notices the end (the caller,
+the model, the clock) says so with _end(), which wakes the session's thread; only that thread tears down.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import json
 import logging
@@ -29,11 +29,10 @@ from ivr_ai.audio.stream import MAIN, Stream, StreamClosed, StreamError, StreamF
 from ivr_ai.config import Settings
 from ivr_ai.events import CallEvent, Observer
 from ivr_ai.realtime import session as sessions
-from ivr_ai.realtime import transport as transports
 from ivr_ai.realtime.actions import Action, CallFunction, EndItem, Fail, Flush, Notify, Ready, Send
 from ivr_ai.realtime.conversation import Conversation
 from ivr_ai.realtime.local_turns import LocalTurns, Turn
-from ivr_ai.realtime.transport import ConnectError, TransportClosed, WebSocketTransport
+from ivr_ai.realtime.transport import ConnectError, Dial, TransportClosed, WebSocketTransport
 from ivr_ai.summary import CallSummary, p50_ms
 
 log = logging.getLogger("ivr_ai.call")
@@ -43,7 +42,6 @@ CAPTURE_TIMEOUT_MS = 1000
 JOIN_S = 1.0
 
 Function = Callable[[dict[str, Any]], Any]
-Connect = Callable[[Settings], WebSocketTransport]
 
 
 def wake(session: Any) -> None:
@@ -58,14 +56,17 @@ def wake(session: Any) -> None:
 
 
 def expected_wire(session: Any, settings: Settings) -> Format:
-    """The call's format as far as it is known before media is up: the first codec offered to us, or configured."""
+    """The call's format, as far as it is known before media is up.
+
+    The first codec offered, or the settings'.
+    """
     codec = session.getVariable("read_codec") or session.getVariable("ep_codec_string") or ""
     name = codec.split(",")[0].split("@")[0].rsplit(".", 1)[-1].lower()
     return Format(name, 8000) if name in ("pcmu", "pcma") else Format("s16", settings.sample_rate_hz)
 
 
 class Call:
-    """One call. run() belongs to the session's thread and returns when the call is over or goes on without us."""
+    """One call. run() belongs to the session's thread; it returns when the call is over or has left us."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Call:
         *,
         observer: Observer | None = None,
         functions: Mapping[str, Function] | None = None,
-        connect: Connect = transports.connect,
+        dial: Callable[[Settings], Dial] = Dial,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """session: FreeSWITCH's, or one with its methods. functions: what the model may call, by name."""
@@ -82,7 +83,7 @@ class Call:
         self._settings = settings
         self._observer = observer
         self._functions = dict(functions or {})
-        self._connect = connect
+        self._dial = dial(settings)
         self._clock = clock
         self.uuid: str = session.get_uuid()
         self._lock = threading.Lock()  # the conversation and _events
@@ -96,27 +97,35 @@ class Call:
         self._reason = ""
         self._failure: str | None = None
         self._pinged_s = 0.0
+        self._stream_gone = False
         self._events: list[CallEvent] = []
         self._keep_events = bool(settings.timeline_dir)
         self._started_s = clock()
         self._complained: set[str] = set()
 
-    # ---- the session's thread ------------------------------------------------------------------------------------
+    # ---- the session's thread ------------------------------------------------------------------------------
 
     def run(self) -> CallSummary:
-        """Holds the conversation. Raises nothing that the call could have handled; returns its summary."""
+        """Holds the conversation. Raises nothing that the call could have handled; returns its summary. Once."""
+        try:
+            return self._run()
+        finally:
+            self._session = None  # who still refers to this call must not keep FreeSWITCH's session alive
+
+    def _run(self) -> CallSummary:
         self._spawn("down", self._downlink)
         try:
             self._converse()
             if self._failure is not None and self._session.ready():
                 self._apologise()
         except StreamError as error:
-            self._end(str(error), failed=True)
+            if self._session.ready():  # else the caller was gone before there was a stream to open
+                self._end(str(error), failed=True)
         finally:
             summary = self._finish()
         if self._failure is not None:
             failure.act(self._session, self._settings)
-        elif self._settings.end_action == "hangup":
+        elif self._settings.end_action == "hangup" and self._session.ready():
             self._session.hangup("NORMAL_CLEARING")
         return summary
 
@@ -130,11 +139,11 @@ class Call:
         if self._over.is_set() or not session.ready():
             return
         self._answer()
-        self._spawn("up", self._uplink)
         with self._lock:
             actions = self._conversation.update_session(self._build_session(self._stream.wire))
             actions += self._conversation.start(self._clock())
         self._perform(actions)
+        self._spawn("up", self._uplink)  # now: audio must not come before the update that says what it is
         while session.ready() and not self._over.is_set():
             session.sleep(TICK_MS)
             self._tick()
@@ -149,7 +158,7 @@ class Call:
             self._open_stream()
 
     def _open_stream(self) -> None:
-        """Attaches to the call's stream, started here unless the dialplan has done it. Raises StreamNotFound."""
+        """Attaches to the call's stream; starts it unless the dialplan has done so. Raises StreamNotFound."""
         try:
             stream = Stream.attach(self.uuid, MAIN)
         except StreamNotFound:
@@ -173,10 +182,12 @@ class Call:
             ) from None
 
     def _tick_connecting(self) -> None:
-        """The connection has its own timeout; the server's first words have this one."""
-        limit_s = self._settings.connect_timeout_ms / 1000
-        if not self._ready.is_set() and self._clock() - self._started_s > 2 * limit_s:
-            ms = self._settings.connect_timeout_ms
+        """The connection has its own timeout and says more about it.
+
+        The server's first words have this one.
+        """
+        ms = self._settings.connect_timeout_ms
+        if not self._ready.is_set() and self._clock() - self._started_s > (ms + TICK_MS) / 1000:
             self._end(
                 f"the server accepted no session within {ms} ms (IVR_AI_CONNECT_TIMEOUT_MS)", failed=True
             )
@@ -187,6 +198,7 @@ class Call:
             actions = self._report_marks(now_s) + self._conversation.on_tick(now_s)
         self._perform(actions)
         self._check_alive(now_s)
+        self._check_stream()
         if 0 < self._settings.max_call_s < now_s - self._started_s:
             self._end(f"call limit of {self._settings.max_call_s:g} s reached (IVR_AI_MAX_CALL_S)")
 
@@ -201,13 +213,22 @@ class Call:
     def _check_alive(self, now_s: float) -> None:
         """A server that is silent too long is asked for a sign of life; one that gives none has hung."""
         silent_s = now_s - self._transport.last_received_s
-        if silent_s < self._settings.ping_interval_s:
+        if not 0 < self._settings.ping_interval_s <= silent_s:
             return
         if self._pinged_s <= self._transport.last_received_s:
             self._pinged_s = now_s
             threading.Thread(target=self._ping, name=f"ivr-ping-{self.uuid[:8]}", daemon=True).start()
         elif now_s - self._pinged_s > self._settings.ping_timeout_s:
             self._end(f"the server has been silent for {silent_s:.0f} s and answers no ping", failed=True)
+
+    def _check_stream(self) -> None:
+        """A stream that somebody else has stopped ends the conversation.
+
+        It has to be seen twice: the end of the call closes it too, and is sometimes noticed later.
+        """
+        gone, self._stream_gone = self._stream_gone, self._stream.closed
+        if gone and self._session.ready():
+            self._end("the audio stream was stopped")
 
     def _ping(self) -> None:
         with contextlib.suppress(TransportClosed):
@@ -228,8 +249,7 @@ class Call:
         if self._stream is not None:
             with self._lock:
                 self._deliver(self._report_marks(self._clock()))
-            if self._session.ready():
-                self._session.execute("uuid_audio_stream", "stop")
+            self._session.execute("uuid_audio_stream", "stop")  # a transferred call goes on without us
             self._stream.close()
             stats = self._stream.stats()
             underruns = stats.inject_underruns
@@ -239,18 +259,22 @@ class Call:
             done.wait(JOIN_S)
         if self._transport is not None:
             self._transport.release()
+        if self._session.ready():
+            # Takes up a wake() that came too late: it would cut short what the dialplan does next.
+            self._session.sleep(1)
         return self._summarise(underruns, dropped_ms)
 
     def _stop_transport(self) -> None:
         if self._transport is not None:
             self._transport.close()
+        else:
+            self._dial.abort()
 
     def _summarise(self, underruns: int, dropped_ms: float) -> CallSummary:
         totals = self._conversation.totals
-        cause = "" if self._session.ready() else f" ({self._session.hangupCause()})"
         summary = CallSummary(
             uuid=self.uuid,
-            reason=self._reason or f"the caller hung up{cause}",
+            reason=self._reason or "the caller hung up, or the call was taken elsewhere",
             duration_s=round(self._clock() - self._started_s, 3),
             turns=totals.turns,
             barge_ins=totals.barge_ins,
@@ -277,11 +301,11 @@ class Call:
         except OSError as error:
             log.warning("call %s: no timeline in IVR_AI_TIMELINE_DIR: %s", self.uuid, error)
 
-    # ---- downlink --------------------------------------------------------------------------------------------------
+    # ---- downlink ------------------------------------------------------------------------------------------
 
     def _downlink(self) -> None:
         try:
-            transport = self._connect(self._settings)
+            transport = self._dial.connect()
         except ConnectError as error:
             self._end(error.reason, failed=True)
             return
@@ -324,7 +348,7 @@ class Call:
             return
         try:
             self._stream.inject(base64.b64decode(delta, validate=True), item, self._output_format, generation)
-        except binascii.Error as error:
+        except ValueError as error:
             self._complain("base64", f"the server sent audio that is not base64: {error}")
         except StreamFull as error:
             self._complain("full", f"a reply is too long to hold and loses its end: {error}")
@@ -350,7 +374,7 @@ class Call:
         else:
             self._end(f"lost the server: {closed}", failed=True)
 
-    # ---- uplink ----------------------------------------------------------------------------------------------------
+    # ---- uplink --------------------------------------------------------------------------------------------
 
     def _uplink(self) -> None:
         stream, transport = self._stream, self._transport
@@ -409,7 +433,7 @@ class Call:
                 actions += self._conversation.on_utterance(said, now_s)
         self._perform(actions)
 
-    # ---- any thread ------------------------------------------------------------------------------------------------
+    # ---- any thread ----------------------------------------------------------------------------------------
 
     def _perform(self, actions: list[Action]) -> None:
         """Does what the conversation wants, in order."""
@@ -427,7 +451,7 @@ class Call:
                     self._spawn("function", self._run_function, action)
                 case Ready():
                     self._ready.set()
-                    wake(self._session)
+                    self._wake()
                 case Fail(reason):
                     self._end(reason, failed=True)
 
@@ -489,7 +513,12 @@ class Call:
             if failed:
                 self._emit("failure", {"reason": reason})
                 log.error("call %s: %s", self.uuid, reason)
-            wake(self._session)
+            self._wake()
+
+    def _wake(self) -> None:
+        session = self._session
+        if session is not None:
+            wake(session)
 
     def _build_session(self, wire: Format) -> dict[str, Any]:
         return sessions.build_session(self._settings, wire)
@@ -497,7 +526,8 @@ class Call:
     def _spawn(self, name: str, target: Callable[..., None], *args: Any) -> None:
         """Runs something on a thread of ours; what it did not expect ends the call, not the process.
 
-        Its end is an Event: Thread.join() would leave an entry in threading's tables for each of FreeSWITCH's threads.
+        Its end is an Event: Thread.join() would leave an entry in threading's tables for each of FreeSWITCH's
+        threads.
         """
         done = threading.Event()
 

@@ -1,6 +1,7 @@
 """ITU-T G.711 between bytes: one byte per sample on one side, s16 in host byte order on the other.
 
-The code is the stream library's own, so that Python and the media thread agree to the bit. The GIL is released.
+The code is the stream library's own, so that Python and the media thread agree to the bit. The GIL is
+released.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """A call leg's audio, over libaudiostream: capture what the caller says, inject what the application says.
 
-`Stream` is the application's end, `HostStream` adds the host's end for hosts written in Python. Inside FreeSWITCH the
-host is mod_audio_stream, in the same process and on the same registry.
+`Stream` is the application's end, `HostStream` adds the host's end for hosts written in Python. Inside
+FreeSWITCH the host is mod_audio_stream, in the same process and on the same registry.
 
-Threads: everything may be called from any thread. Waiting happens in C with the GIL released. One thread at a time may
-`capture()`. A stream that has been closed, by either end, raises `StreamClosed`; it never crashes.
+Threads: everything may be called from any thread. Waiting happens in C with the GIL released. One thread at a
+time may `capture()`. A stream that has been closed, by either end, raises `StreamClosed` where audio would
+have to come or go; it never crashes.
 
 Errors:
     StreamError(RuntimeError)
@@ -17,6 +18,7 @@ Errors:
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import NamedTuple
 
@@ -30,6 +32,7 @@ _NAMES = {number: name for name, number in _ENCODINGS.items()}
 _DIRECTIONS = {"capture": lib.AS_CAPTURE, "inject": lib.AS_INJECT}
 _READ_BYTES = 96000  # one second of 48 kHz s16: what one capture() returns at most
 _MARKS_MAX = 128
+_mark_numbers = itertools.count(1)  # of the process: two Streams on one stream must not share a mark
 
 
 class StreamError(RuntimeError):
@@ -88,7 +91,7 @@ class Flush(NamedTuple):
 
 
 class StreamStats(NamedTuple):
-    """Counters since the stream was opened; samples are at the host's rate. See as_stats in audio_stream.h."""
+    """Counters since the stream was opened; samples are at the host's rate. See as_stats in the C header."""
 
     capture_samples: int
     capture_dropped_samples: int
@@ -123,6 +126,13 @@ def _check(result: int, what: str) -> int:
     if result >= 0:
         return result
     raise _ERRORS.get(result, StreamError)(f"{what}: {ffi.string(lib.as_strerror(result)).decode()}")
+
+
+def _number(table: dict[str, int], what: str, name: str) -> int:
+    """The library's number for a name. Raises ValueError."""
+    if name not in table:
+        raise ValueError(f"{what} {name!r} is unknown: use one of {', '.join(table)}")
+    return table[name]
 
 
 def _seconds(ns: int) -> float | None:
@@ -169,42 +179,47 @@ class Stream:
     def _where(self) -> str:
         return f"stream {self.stream_id!r} of call {self.uuid}"
 
-    # -- capture ------------------------------------------------------------------------------------------------
+    # -- capture --------------------------------------------------------------------------------------------
 
     def setup_capture(
         self, format: Format, chunk_ms: int = 20, quiet_chunk_ms: int = 100, hang_ms: int = 500
     ) -> None:
-        """How capture() returns audio: its format, how much at a time while the caller speaks (and for hang_ms after),
-        and in silence. Raises ValueError, StreamBusy."""
-        code = _ENCODINGS[format.encoding]
+        """How capture() returns audio: its format, how much of it while the caller speaks, and in silence.
+
+        hang_ms: how long after the last speech it still comes in small chunks. Raises ValueError, StreamBusy.
+        """
+        code = _number(_ENCODINGS, "audio encoding", format.encoding)
         result = lib.as_capture_setup(self._handle, code, format.rate_hz, chunk_ms, quiet_chunk_ms, hang_ms)
         _check(result, f"capture of {self._where()} as {format}, {chunk_ms}/{quiet_chunk_ms}/{hang_ms} ms")
 
     def capture(self, timeout_ms: int = 1000) -> bytes:
-        """The caller's next chunk, at most a second of it; b"" after timeout_ms. Raises StreamClosed, StreamBusy."""
+        """The caller's next chunk, at most a second of it; b"" when none has come in timeout_ms.
+
+        Raises StreamClosed, once all that was captured has been read, and StreamBusy.
+        """
         count = lib.as_capture_read(self._handle, self._read_buffer, _READ_BYTES, timeout_ms)
         if count < 0:
             _check(count, self._where())
         return ffi.unpack(self._read_buffer, count)
 
-    # -- inject -------------------------------------------------------------------------------------------------
+    # -- inject ---------------------------------------------------------------------------------------------
 
     def _mark_of(self, item: str) -> int:
         """The number that stands for an item in the library."""
         with self._marks_lock:
             mark = self._marks.get(item)
             if mark is None:
-                mark = len(self._items) + 1
+                mark = next(_mark_numbers)
                 self._marks[item] = mark
                 self._items[mark] = item
             return mark
 
     def inject(self, data: bytes, item: str, format: Format, generation: int = 0) -> bool:
-        """Queues audio of an item, split anywhere. False when the generation was flushed and the audio dropped.
+        """Queues audio of an item, split anywhere. False when its generation was flushed: it is dropped.
 
-        Raises StreamFull (nothing written), StreamClosed.
+        Raises StreamFull (nothing written), StreamClosed, ValueError.
         """
-        code, mark = _ENCODINGS[format.encoding], self._mark_of(item)
+        code, mark = _number(_ENCODINGS, "audio encoding", format.encoding), self._mark_of(item)
         buffer = ffi.from_buffer(data)
         result = lib.as_inject_write(self._handle, mark, generation, code, format.rate_hz, buffer, len(data))
         if result == lib.AS_ESTALE:
@@ -217,7 +232,7 @@ class Stream:
         _check(lib.as_inject_end(self._handle, self._mark_of(item)), self._where())
 
     def mark(self, item: str) -> Mark:
-        """Where an item stands: milliseconds written and heard. Raises StreamNotFound for one never written."""
+        """How much of an item was written and heard. Raises StreamNotFound for one never written."""
         raw = ffi.new("as_mark *")
         result = lib.as_inject_mark(self._handle, self._marks.get(item, 0), raw)
         _check(result, f"item {item!r} of {self._where()}")
@@ -239,11 +254,15 @@ class Stream:
         )
 
     def flush(self) -> Flush:
-        """Throws away everything queued; what is playing fades out. Returns what was heard of the items cut short."""
+        """Throws away everything queued; what is playing fades out.
+
+        Returns what was heard of the items cut short. Works on a closed stream.
+        """
         marks, count = ffi.new("as_mark[]", _MARKS_MAX), ffi.new("int *")
         generation = _check(lib.as_inject_flush(self._handle, marks, _MARKS_MAX, count), self._where())
         cut = marks[0 : min(count[0], _MARKS_MAX)]
-        return Flush(generation, {self._items[raw.id]: self._ms(raw.played) for raw in cut})
+        own = (raw for raw in cut if raw.id in self._items)  # others may inject through a Stream of their own
+        return Flush(generation, {self._items[raw.id]: self._ms(raw.played) for raw in own})
 
     @property
     def generation(self) -> int:
@@ -254,10 +273,13 @@ class Stream:
         """Milliseconds to hold before an utterance starts to play. Raises ValueError outside 0..10000."""
         _check(lib.as_inject_prebuffer(self._handle, prebuffer_ms), f"prebuffer of {prebuffer_ms} ms")
 
-    # -- both ---------------------------------------------------------------------------------------------------
+    # -- both -----------------------------------------------------------------------------------------------
 
     def pause(self, *directions: str) -> None:
-        """Pauses "capture" (audio is dropped and counted), "inject" (keeps its place), or both when none is named."""
+        """Pauses "capture" (audio is dropped and counted), "inject" (keeps its place), or, unnamed, both.
+
+        Raises ValueError for another name.
+        """
         _check(lib.as_stream_pause(self._handle, self._directions(directions)), self._where())
 
     def resume(self, *directions: str) -> None:
@@ -266,7 +288,7 @@ class Stream:
 
     @staticmethod
     def _directions(names: tuple[str, ...]) -> int:
-        return sum({_DIRECTIONS[name] for name in names or _DIRECTIONS})
+        return sum({_number(_DIRECTIONS, "direction", name) for name in names or _DIRECTIONS})
 
     def stats(self) -> StreamStats:
         """A snapshot, consistent within each direction. Works on a closed stream."""
@@ -308,7 +330,7 @@ class HostStream(Stream):
             {
                 "rate_hz": rate_hz,
                 "app_rate_hz": app_rate_hz,
-                "wire_encoding": _ENCODINGS[wire],
+                "wire_encoding": _number(_ENCODINGS, "audio encoding", wire),
                 "frame_ms": frame_ms,
                 "capture_ms": capture_ms,
                 "inject_max_ms": inject_max_ms,

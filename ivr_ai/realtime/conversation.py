@@ -1,29 +1,34 @@
 """The conversation: events in, actions out. No I/O, no clock, no threads.
 
-Who has the floor. A call is always in one of four states, and only these things move it (anything else leaves it where
-it is):
+Who has the floor. A call is always in one of four states, and only these things move it (anything else leaves
+it where it is):
 
-    LISTENING   nobody speaks. The caller may begin (HEARING), or a response may (THINKING), for instance a greeting.
-    HEARING     the caller speaks. When they stop, a reply is due (THINKING).
-    THINKING    a reply is due and none of it has come. Its first audio makes it SPEAKING; a response that ends without
-                audio (a function call, say) leads back to LISTENING. The caller may begin again: HEARING.
-    SPEAKING    a reply is queued or playing. When the last of it has been *heard*, LISTENING. When the caller begins,
-                that is a barge-in: HEARING.
+    LISTENING   nobody speaks. The caller may begin (HEARING), or a response may (THINKING), for instance a
+                greeting. A turn whose beginning was not let through may end (THINKING).
+    HEARING     the caller speaks. When they stop, a reply is due (THINKING). A response that begins all the
+                same is let through (THINKING, SPEAKING), for instance a greeting.
+    THINKING    a reply is due and none of it has come. Its first audio makes it SPEAKING; a response that
+                ends without audio (a function call, say) leads back to LISTENING. The caller may begin again:
+                HEARING.
+    SPEAKING    a reply is queued or playing. When the last of it has been *heard*, LISTENING. When the caller
+                begins, that is a barge-in: HEARING.
 
-Barge-in. When the caller takes the floor, whatever is queued is flushed at once, and the flush says to the sample what
-they heard of each item. The model is told (conversation.item.truncate, with the milliseconds heard), so that its memory
-holds what was said and not what was generated. response.cancel goes out only where the server does not cancel by itself.
-Audio of the old response that is still on its way carries the flushed generation and is dropped, by us or by the stream.
-If nothing was queued there is nothing to do: a false start costs nothing.
+Barge-in. When the caller takes the floor, whatever is queued is flushed at once, and the flush says to the
+sample what they heard of each item. The model is told (conversation.item.truncate, with the milliseconds
+heard), so that its memory holds what was said and not what was generated. response.cancel goes out only where
+the server does not cancel by itself. Audio of the old response that is still on its way carries the flushed
+generation and is dropped, by us or by the stream. If nothing was queued there is nothing to do: a false start
+costs nothing.
 
-Errors. An `error` event ends nothing by itself: most say that a request came a moment too late. Only those in FATAL_CODES
-mean that no reply will ever come. A response that fails is asked for once more.
+Errors. An `error` event ends nothing by itself: most say that a request came a moment too late. Only those in
+FATAL_CODES mean that no reply will ever come. A response that fails is asked for once more.
 
 Source: OpenAI Realtime API reference (events, VAD, interruptions).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -52,7 +57,8 @@ FATAL_CODES = frozenset(
     }
 )
 RESPONSE_TRIES = 2  # a failed response is asked for again once
-RESPONSES_KEPT = 32  # late audio of older responses than these is dropped
+RESPONSES_KEPT = 32  # the generations of so many are kept: more than can have audio on its way
+NOT_HEARD = 0  # the generation of a response that the caller spoke before: no audio is ever queued under it
 
 
 class Floor(Enum):
@@ -108,7 +114,10 @@ class Totals:
 
 
 class Conversation:
-    """One conversation. Not thread-safe: the call serialises. Times are time.monotonic() seconds, passed in."""
+    """One conversation.
+
+    Not thread-safe: the call serialises. Times, passed in, are time.monotonic() seconds.
+    """
 
     def __init__(self, settings: Settings, session: dict[str, Any]) -> None:
         """session: what build_session() made of the settings."""
@@ -117,14 +126,17 @@ class Conversation:
         self._session = session  # what of it the server has not refused
         self._server_turns = server_takes_turns(settings)
         self._updates = 0
+        self._update_open = False  # sent, and neither accepted nor refused
         self._ready = False
         self.floor = Floor.LISTENING
         self.generation = 1
         self.totals = Totals()
         self.expires_at: float | None = None  # unix seconds, as the server says
         self._active: str | None = None  # response under way
+        self._done: deque[str] = deque(maxlen=RESPONSES_KEPT)
         self._generations: dict[str, int] = {}  # of each response: what its audio is queued under
         self._items: dict[str, Item] = {}  # spoken and not yet heard to the end
+        self._overtaken = False  # the caller spoke again before the reply that was due had begun
         self._create_when_done = False
         self._failed_tries = 0
         self._waiting_since_s: float | None = None
@@ -142,10 +154,10 @@ class Conversation:
             "error": self._on_error,
         }
 
-    # ---- in: the server --------------------------------------------------------------------------------------
+    # ---- in: the server ------------------------------------------------------------------------------------
 
     def on_event(self, event: Event, now_s: float, last_speech_s: float | None = None) -> list[Action]:
-        """Any server event but audio. last_speech_s: when the caller's voice was last heard on the line, if known."""
+        """Any server event but audio. last_speech_s: when the caller was last heard on the line, if known."""
         kind = event.get("type")
         if kind == "input_audio_buffer.speech_stopped":
             if last_speech_s is None:
@@ -155,7 +167,10 @@ class Conversation:
         return handler(event, now_s) if handler else []
 
     def on_audio(self, response_id: str, item_id: str, now_s: float) -> int | None:
-        """Audio of an item has come. Returns the generation to queue it under; None when it is to be dropped."""
+        """Audio of an item has come.
+
+        Returns the generation to queue it under, None when it is to be dropped.
+        """
         generation = self._generation_of(response_id)
         if generation != self.generation:
             return None
@@ -171,11 +186,13 @@ class Conversation:
 
     def _update(self) -> Send:
         self._updates += 1
+        self._update_open = True
         return Send(
             {"type": "session.update", "event_id": f"update_{self._updates}", "session": self._session}
         )
 
     def _on_session_updated(self, event: Event, now_s: float) -> list[Action]:
+        self._update_open = False
         if self._ready:
             return []
         self._ready = True
@@ -186,12 +203,18 @@ class Conversation:
 
     def _on_response_created(self, event: Event, now_s: float) -> list[Action]:
         response_id = event.get("response", {}).get("id", "")
+        if response_id in self._done:
+            return []  # too late to matter
+        overtaken, self._overtaken = self._overtaken, False
         self._active = response_id
-        self._generation_of(response_id)
         self.totals.responses += 1
+        notice = Notify("response_started", {"response": response_id})
+        if overtaken and self._generations.setdefault(response_id, NOT_HEARD) == NOT_HEARD:
+            return [notice, _cancel(response_id)]
+        self._generation_of(response_id)
         self._waiting_since_s = now_s
         self._move(RESPONSE_BEGAN)
-        return [Notify("response_started", {"response": response_id})]
+        return [notice]
 
     def _generation_of(self, response_id: str) -> int:
         """The generation a response belongs to: the one in which we first heard of it."""
@@ -211,10 +234,10 @@ class Conversation:
         return [EndItem(item.item_id)]
 
     def _on_transcript(self, event: Event, now_s: float) -> list[Action]:
-        return [Notify("ai_said", {"item": event.get("item_id", ""), "text": event.get("transcript", "")})]
+        return [Notify("ai_said", {"item": event.get("item_id", ""), "text": event.get("transcript") or ""})]
 
     def _on_caller_transcript(self, event: Event, now_s: float) -> list[Action]:
-        text = str(event.get("transcript", "")).strip()
+        text = str(event.get("transcript") or "").strip()
         return [Notify("caller_said", {"turn": self.totals.turns, "text": text})]
 
     def _on_function_call(self, event: Event, now_s: float) -> list[Action]:
@@ -227,28 +250,46 @@ class Conversation:
     def _on_response_done(self, event: Event, now_s: float) -> list[Action]:
         response = event.get("response", {})
         response_id = response.get("id", "")
+        if response_id in self._done:
+            return []
+        if response_id:
+            self._done.append(response_id)
         actions: list[Action] = []
         for item in list(self._items.values()):
             if item.response_id == response_id:
                 actions += self._end(item)
+        awaited = self._is_awaited(response_id, response.get("status"))
         if self._active == response_id:
             self._active = None
-        self._waiting_since_s = None
         self.totals.tokens += (response.get("usage") or {}).get("total_tokens") or 0
-        self._move(RESPONSE_ENDED)
+        if awaited:
+            self._waiting_since_s = None
+            self._move(RESPONSE_ENDED)
+        self._note_drained()
         if response.get("status") == "failed":
-            return actions + self._on_response_failed(response, now_s)
-        self._failed_tries = 0
+            return actions + self._on_response_failed(response, awaited, now_s)
+        self._failed_tries = 0 if awaited else self._failed_tries
         return actions + self._create_if_due(now_s)
 
-    def _on_response_failed(self, response: Event, now_s: float) -> list[Action]:
+    def _is_awaited(self, response_id: str, status: str | None) -> bool:
+        """Whether a response that is done was to answer the caller.
+
+        Not one they spoke over, nor one that never began, be it cancelled before or another one's ghost.
+        """
+        if response_id != self._active and (self._active is not None or response_id in self._generations):
+            return False
+        if response_id not in self._generations:
+            return status != "cancelled"
+        return self._generations[response_id] == self.generation
+
+    def _on_response_failed(self, response: Event, awaited: bool, now_s: float) -> list[Action]:
         error = (response.get("status_details") or {}).get("error") or {}
         code, message = error.get("code") or "response_failed", error.get("message") or "the response failed"
-        self._failed_tries += 1
+        self._failed_tries += awaited
         notice = Notify("error", {"code": code, "message": message})
         if code in FATAL_CODES or self._failed_tries >= RESPONSE_TRIES:
             return [notice, Fail(f"the model could not reply: {code}: {message}")]
-        return [notice, self._create(now_s)]
+        return [notice, *(self._ask(now_s) if awaited else self._create_if_due(now_s))]
 
     def _on_error(self, event: Event, now_s: float) -> list[Action]:
         error = event.get("error") or {}
@@ -256,7 +297,7 @@ class Conversation:
         notice = Notify("error", {"code": code, "message": message})
         if code in FATAL_CODES:
             return [notice, Fail(f"the server says {code}: {message}")]
-        if not self._ready and self._is_about_update(error):
+        if self._update_open and self._is_about_update(error):
             return [notice, *self._update_slimmer(f"{error.get('param') or ''} {message}")]
         if code == "conversation_already_has_active_response":
             self._create_when_done = self._create_when_done or self._active is not None
@@ -274,31 +315,36 @@ class Conversation:
         self._session, left_out = slimmer
         return [Notify("setting_refused", {"field": left_out}), self._update()]
 
-    # ---- in: the caller's turns ----------------------------------------------------------------------------------
+    # ---- in: the caller's turns ----------------------------------------------------------------------------
 
     def on_caller_started(self, now_s: float) -> list[Action]:
         """The caller has begun to speak, says the server's VAD or our own."""
         interrupts = self.floor in (Floor.THINKING, Floor.SPEAKING)
         if interrupts and not self._settings.barge_in:
             return []
+        self._overtaken = self.floor is Floor.THINKING and self._active is None
         self._move(CALLER_STARTED)
         self._waiting_since_s = None
         notice = Notify("speech_started", {"turn": self.totals.turns + 1})
         return [*self._interrupt(), notice] if interrupts else [notice]
 
     def _interrupt(self) -> list[Action]:
-        cancels_itself = self._server_turns and self._settings.barge_in
         self._create_when_done = False
         actions: list[Action] = [Flush()]
-        if self._active is not None and not cancels_itself:
-            actions.append(Send({"type": "response.cancel", "response_id": self._active}))
+        if self._active is not None and not self._server_turns:  # else the server cancels it by itself
+            already = self._generation_of(self._active) != self.generation
+            actions += [] if already else [_cancel(self._active)]
         return actions
 
     def on_caller_stopped(self, now_s: float, last_speech_s: float) -> list[Action]:
-        """The caller's turn is over. last_speech_s: when their voice was last heard, the start of the turn's latency."""
+        """The caller's turn is over.
+
+        last_speech_s: when they were last heard; the turn's latency counts from it.
+        """
         if self.floor is Floor.SPEAKING and not self._settings.barge_in:
             return []
         self.totals.turns += 1
+        self._overtaken = False
         self._speech_end_s = last_speech_s
         self._waiting_since_s = now_s
         self._move(CALLER_STOPPED)
@@ -316,7 +362,7 @@ class Conversation:
             }
         return [Send(given), *self._ask(now_s)]
 
-    # ---- in: what the caller heard -------------------------------------------------------------------------------
+    # ---- in: what the caller heard -------------------------------------------------------------------------
 
     def unheard_items(self) -> list[str]:
         """Items to report on with on_mark()."""
@@ -337,9 +383,12 @@ class Conversation:
                 actions.append(
                     Notify("item_finished", {"item": mark.item, "played_ms": mark.played_ms}, mark.finished_s)
                 )
-            if not self._items and self._active is None:
-                self._move(DRAINED)
+            self._note_drained()
         return actions
+
+    def _note_drained(self) -> None:
+        if not self._items and self._active is None:
+            self._move(DRAINED)
 
     def _first_heard(self, item: Item, started_s: float) -> Notify:
         data: dict[str, Any] = {"item": item.item_id, "turn": self.totals.turns, "latency_ms": None}
@@ -355,7 +404,7 @@ class Conversation:
         marks: where the unheard items stood.
         """
         self.generation = flushed.generation
-        notices = self._heard_by_now(marks)
+        notices = self._heard_by_now(marks, now_s)
         actions: list[Action] = []
         for item_id, played_ms in flushed.played_ms.items():
             if self._items.pop(item_id, None) is None:
@@ -368,15 +417,11 @@ class Conversation:
         self._speech_end_s = None
         return notices + actions
 
-    def _heard_by_now(self, marks: list[Mark]) -> list[Action]:
-        items = [(self._items.get(mark.item), mark.started_s) for mark in marks]
-        return [
-            self._first_heard(item, at_s)
-            for item, at_s in items
-            if item and at_s is not None and not item.heard
-        ]
+    def _heard_by_now(self, marks: list[Mark], now_s: float) -> list[Action]:
+        """What of the unheard items was heard in the meantime, to the end or until they were cut short."""
+        return [action for mark in marks for action in self.on_mark(mark._replace(flushed=False), now_s)]
 
-    # ---- in: the call --------------------------------------------------------------------------------------------
+    # ---- in: the call --------------------------------------------------------------------------------------
 
     def update_session(self, session: dict[str, Any]) -> list[Action]:
         """The call turned out to want another session than the one asked for, as when its codec is known."""
@@ -394,7 +439,7 @@ class Conversation:
         return [Notify("greeting"), Send(create)]
 
     def on_function_output(self, call_id: str, output: str, now_s: float) -> list[Action]:
-        """What a function gave back (JSON text). The model goes on once the response that asked for it is done."""
+        """What a function gave back (JSON text). The model goes on once the response that asked is done."""
         item = {"type": "function_call_output", "call_id": call_id, "output": output}
         return [Send({"type": "conversation.item.create", "item": item}), *self._ask(now_s)]
 
@@ -407,15 +452,18 @@ class Conversation:
         self._waiting_since_s = None
         return [Fail(f"no reply from the model for {limit_s:g} s (IVR_AI_RESPONSE_TIMEOUT_S)")]
 
-    # ---- helpers -------------------------------------------------------------------------------------------------
+    # ---- helpers -------------------------------------------------------------------------------------------
 
     def _move(self, what: str) -> None:
         self.floor = FLOOR_TABLE.get((self.floor, what), self.floor)
 
     def _ask(self, now_s: float) -> list[Action]:
-        """Asks for a response, now or as soon as the one under way is done."""
-        if self._active is not None:
-            self._create_when_done = True
+        """Asks for a response, now or as soon as the one under way is done.
+
+        Not while the caller speaks: their turn will be answered, and with it whatever this was about.
+        """
+        self._create_when_done = self._active is not None and self.floor is not Floor.HEARING
+        if self._active is not None or self.floor is Floor.HEARING:
             return []
         return [self._create(now_s)]
 
@@ -424,10 +472,11 @@ class Conversation:
         return Send({"type": "response.create"})
 
     def _create_if_due(self, now_s: float) -> list[Action]:
-        if not self._create_when_done:
-            return []
-        self._create_when_done = False
-        return [self._create(now_s)]
+        return self._ask(now_s) if self._create_when_done and self._active is None else []
+
+
+def _cancel(response_id: str) -> Send:
+    return Send({"type": "response.cancel", "response_id": response_id})
 
 
 def _forget_unheard(item_id: str, heard_ms: int) -> Event:

@@ -1,13 +1,16 @@
 """GA and beta: two sets of names for the same conversation.
 
-Everything else in this package speaks GA. A dialect translates at the door: `encode` what goes out, `decode` what comes
-in. The beta interface of OpenAI itself ended in May 2026; Azure (URLs with api-version) and self-hosted servers speak it.
+Everything else in this package speaks GA. A dialect translates at the door: `encode` what goes out, `decode`
+what comes in. The beta interface of OpenAI itself ended in May 2026; Azure (URLs with api-version) and
+self-hosted servers speak it.
 
 Source: OpenAI Realtime API reference, GA and beta; openai-python 1.99 (beta types) and 3.51 (GA types).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 Event = dict[str, Any]
@@ -29,7 +32,7 @@ class GaDialect:
     """The interface as it is today: nothing to translate."""
 
     name = "ga"
-    headers: dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def encode(self, event: Event) -> Event:
         """An event as the server wants it."""
@@ -44,7 +47,7 @@ class BetaDialect:
     """The interface before GA. Settings it never had are left out; `temperature` is one it still takes."""
 
     name = "beta"
-    headers = {"OpenAI-Beta": "realtime=v1"}
+    headers: Mapping[str, str] = MappingProxyType({"OpenAI-Beta": "realtime=v1"})
 
     def __init__(self, temperature: float | None = None) -> None:
         self._temperature = temperature
@@ -60,7 +63,8 @@ class BetaDialect:
         return event
 
     def decode(self, event: Event) -> Event:
-        name = _BETA_EVENTS.get(event.get("type", ""))
+        kind = event.get("type")
+        name = _BETA_EVENTS.get(kind) if isinstance(kind, str) else None
         return {**event, "type": name} if name else event
 
     def _session(self, ga: Event) -> Event:

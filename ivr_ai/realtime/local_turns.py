@@ -1,8 +1,8 @@
 """Turn taking without the server's VAD: for OPENAI_INPUT_MODE=item and OPENAI_TURN_DETECTION=none.
 
-The stream knows whether somebody speaks (a level over a tracked noise floor, once per frame, in C). This turns that into
-turns: begun with the first speech, over after VAD_SILENCE_DURATION_MS of silence. In item mode it also keeps what was said,
-from VAD_PREFIX_PADDING_MS before the first speech on.
+The stream knows whether somebody speaks (a level over a tracked noise floor, once per frame, in C). This
+turns that into turns: begun with the first speech, over after VAD_SILENCE_DURATION_MS of silence. In item
+mode it also keeps what was said, from VAD_PREFIX_PADDING_MS before the first speech on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LocalTurns:
         self._speaking = False
 
     def feed(self, chunk: bytes, silent_ms: float) -> Turn:
-        """Takes the next captured chunk. silent_ms: how long ago, at its end, the line last sounded like speech."""
+        """Takes the next captured chunk. silent_ms: how long ago, at its end, speech was last on the line."""
         if self._keep:
             self._kept += chunk
         chunk_ms = len(chunk) / self._bytes_per_ms

@@ -1,7 +1,8 @@
 """The session.update that a call's settings ask for, and what it may do without.
 
-The server applies all of an update or nothing: one field it does not know, and the session silently stays on its own
-defaults. So a rejected update is sent again without the field the server named, as long as the call can do without it.
+The server applies all of an update or nothing: one field it does not know, and the session silently stays on
+its own defaults. So a rejected update is sent again without the field the server named, as long as the call
+can do without it.
 
 Source: OpenAI Realtime API reference, session.update.
 """
@@ -27,7 +28,7 @@ OPTIONAL = (
 
 
 def choose_format(settings: Settings, wire: Format, rate_hz: int) -> Format:
-    """The format to ask the model for: the call's own G.711 where it has one (nothing is converted then), else PCM.
+    """The format to ask the model for: the call's own G.711 where it has one, which converts nothing, or PCM.
 
     rate_hz: the PCM rate of the direction in question.
     """
@@ -123,7 +124,7 @@ def without(session: dict[str, Any], path: str) -> dict[str, Any] | None:
 
 
 def slim(session: dict[str, Any], complaint: str) -> tuple[dict[str, Any], str] | None:
-    """The session without the optional field a complaint names, or else without the first optional one it has.
+    """The session without the optional field a complaint names, or else without its first optional one.
 
     Returns the slimmer session and the field left out; None when nothing optional is left.
     """

@@ -1,21 +1,24 @@
 """How events travel to a Realtime server: a WebSocket, used by the threads of the call itself.
 
-The seam is four methods: `send(event)`, `send_audio(bytes)`, `recv() -> event`, `close()`. One thread receives, any thread
-sends. Opening the socket is not success: authentication and model are checked after the 101, and the first thing to come
-may be an error event and a close. That is the conversation's to read; `recv()` just delivers.
+The seam is four methods: `send(event)`, `send_audio(bytes)`, `recv() -> event`, `close()`. One thread
+receives, any thread sends. Opening the socket is not success: authentication and model are checked after the
+101, and the first thing to come may be an error event and a close. That is the conversation's to read;
+`recv()` just delivers.
 
 websocket-client does the protocol. Changed here, because one process carries many calls:
 
 - reads are buffered (one system call for a frame instead of three), and messages are bounded;
 - UTF-8 validation in Python is off: json.loads() validates in C;
-- over TLS, reading waits outside the SSL object and every use of it is under a lock, since OpenSSL allows one thread at a
-  time; over plain TCP the kernel does that;
-- a send that makes no progress for ping_timeout_s fails, so a server that stops reading cannot hold a thread.
+- over TLS, reading waits outside the SSL object and every use of it is under a lock, since OpenSSL allows one
+  thread at a time; over plain TCP the kernel does that;
+- a send that makes no progress for ping_timeout_s fails, so a server that stops reading cannot hold a thread;
+- connecting can be given up at any stage but two: looking up a name, and connecting to a proxy.
 
 Errors:
     TransportError(Exception)
-        ConnectError    no session with the server: .reason says why, and what to check
-        TransportClosed the connection has ended: .code and .reason as the server gave them, .clean when it was a CLOSE
+        ConnectError     no session with the server: .reason says why, and what to check
+        TransportClosed  the connection has ended: .code and .reason as the server gave them, .clean when it
+                         was a CLOSE
 """
 
 from __future__ import annotations
@@ -29,13 +32,15 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import websocket
 from websocket import ABNF
 from websocket._abnf import continuous_frame, frame_buffer
+from websocket._socket import DEFAULT_SOCKET_OPTION
+from websocket._url import get_proxy_info, parse_url
 
 from ivr_ai.config import Settings
 from ivr_ai.realtime.dialects import BetaDialect, Dialect, Event, GaDialect
@@ -72,7 +77,7 @@ class TransportClosed(TransportError):
         return self.code not in (_NO_STATUS, _ABNORMAL)
 
 
-class _TooLarge(websocket.WebSocketException):
+class MessageTooLarge(websocket.WebSocketException):
     """A message exceeds IVR_AI_MAX_MESSAGE_BYTES."""
 
 
@@ -86,7 +91,7 @@ class _BoundedFrames(frame_buffer):
     def recv_length(self) -> None:
         super().recv_length()
         if self.length is not None and self.length > self._limit_bytes:
-            raise _TooLarge(
+            raise MessageTooLarge(
                 f"a message of {self.length} bytes (IVR_AI_MAX_MESSAGE_BYTES is {self._limit_bytes})"
             )
 
@@ -101,24 +106,84 @@ class _BoundedMessage(continuous_frame):
     def add(self, frame: ABNF) -> None:
         super().add(frame)
         if self.cont_data is not None and len(self.cont_data[1]) > self._limit_bytes:
-            raise _TooLarge(
+            raise MessageTooLarge(
                 f"a fragmented message of more than {self._limit_bytes} bytes (IVR_AI_MAX_MESSAGE_BYTES)"
             )
 
 
 class _Socket(websocket.WebSocket):
-    """websocket-client's WebSocket with buffered reads, bounded messages, and TLS that two threads may use."""
+    """websocket-client's WebSocket with buffered reads, bounded messages, and TLS for two threads."""
 
-    def __init__(self, limit_bytes: int, **options: Any) -> None:
-        super().__init__(skip_utf8_validation=True, enable_multithread=True, **options)
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(skip_utf8_validation=True, enable_multithread=True)
         self.frame_buffer = _BoundedFrames(self._recv, limit_bytes)
         self.cont_frame = _BoundedMessage(limit_bytes)
         self._buffer = b""
         self._at = 0
         self._tls = threading.Lock()
         self._ready = False
+        self._aborted = False
         self._send_timeout_s = 5.0
         self.last_received_s = 0.0
+
+    def open(self, url: str, headers: Mapping[str, str], ca_file: str, timeout_s: float) -> None:
+        """Connects, through the environment's proxy where there is one."""
+        host, port, _, secure = parse_url(url)
+        context = ssl.create_default_context(cafile=ca_file or None) if secure else None
+        self.sock_opt.sslopt = {"context": context}
+        proxied = get_proxy_info(host, secure)[0] is not None
+        self.connect(
+            url,
+            timeout=timeout_s,
+            header=dict(headers),
+            suppress_origin=True,
+            redirect_limit=0,
+            socket=None if proxied else self._dial(host, port, context, timeout_s),
+        )
+        self._go_on()
+
+    def _dial(
+        self, host: str, port: int, context: ssl.SSLContext | None, timeout_s: float
+    ) -> socket.socket | None:
+        """TCP and TLS. The socket is in its place from the beginning, so that abort() finds it."""
+        deadline_s = time.monotonic() + timeout_s
+        error: OSError | None = None
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            self.sock = socket.socket(family, kind, protocol)
+            for option in DEFAULT_SOCKET_OPTION:
+                self.sock.setsockopt(*option)
+            self.sock.settimeout(max(0.001, deadline_s - time.monotonic()))
+            self._go_on()
+            try:
+                self.sock.connect(address)
+                break
+            except OSError as reason:
+                error = reason
+                self.sock.close()
+        else:
+            raise error or ConnectionError(f"no address for {host}")
+        self._go_on()
+        self.sock.settimeout(timeout_s)
+        if context is not None:
+            self.sock = context.wrap_socket(self.sock, server_hostname=host, do_handshake_on_connect=False)
+            self._go_on()
+            self.sock.do_handshake()
+        return self.sock
+
+    def _go_on(self) -> None:
+        if self._aborted:
+            raise ConnectionAbortedError("given up")
+
+    def abort(self) -> None:
+        """Ends both directions at once, whatever they are doing. Any thread."""
+        self._aborted = True
+        with contextlib.suppress(OSError, TypeError):  # TypeError: there is no socket
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # SSLSocket's would go on in the clear
+
+    def send_close(self, *arguments: Any, **options: Any) -> None:
+        """The server may be gone already when its CLOSE is answered: what it said counts all the same."""
+        with contextlib.suppress(OSError, websocket.WebSocketException, AttributeError):
+            super().send_close(*arguments, **options)
 
     def settle(self, send_timeout_s: float) -> None:
         """After the handshake: no read timeout, a send timeout, and non-blocking TLS."""
@@ -233,7 +298,10 @@ class WebSocketTransport:
             raise self._closed(error) from error
 
     def recv(self) -> Event:
-        """The next event in GA names; waits for it. What is not JSON is counted and skipped. Raises TransportClosed."""
+        """Waits for the next event, in GA names.
+
+        What is not JSON is counted and skipped. Raises TransportClosed.
+        """
         while True:
             try:
                 opcode, data = self._ws.recv_data()
@@ -267,19 +335,17 @@ class WebSocketTransport:
             raise self._closed(error) from error
 
     def close(self) -> None:
-        """Says goodbye, waits no longer than the close timeout for an answer, and ends both directions. Idempotent."""
+        """Says goodbye, waits at most the close timeout for an answer, then ends both ways. Idempotent."""
         if not self._closing and self._ws.idle():
             self._closing = True
-            with contextlib.suppress(OSError, websocket.WebSocketException, AttributeError):
-                self._ws.send_close(1000)
-                self._ended.wait(self._close_timeout_s)
+            self._ws.send_close(1000)
+            self._ended.wait(self._close_timeout_s)
         self.abort()
 
     def abort(self) -> None:
         """Ends both directions at once, whatever they are doing. Never waits."""
         self._closing = True
-        with contextlib.suppress(OSError, AttributeError):
-            self._ws.sock.shutdown(socket.SHUT_RDWR)
+        self._ws.abort()
 
     def release(self) -> None:
         """Gives the descriptor back, once no thread uses it any more."""
@@ -302,7 +368,7 @@ def _close_reason(data: bytes) -> tuple[int, str]:
     return struct.unpack("!H", data[:2])[0], data[2:].decode("utf-8", "replace")
 
 
-# ---- connecting ----------------------------------------------------------------------------------------------------
+# ---- connecting --------------------------------------------------------------------------------------------
 
 
 def make_dialect(settings: Settings) -> Dialect:
@@ -342,8 +408,9 @@ def _explain(error: Exception, settings: Settings) -> str:
     if isinstance(error, websocket.WebSocketBadStatusException):
         return f"{place} answered HTTP {error.status_code}: check OPENAI_REALTIME_URL and OPENAI_API_KEY"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{place}: its certificate is not trusted ({error.verify_message}): set WSS_PEM to its CA's PEM file"
-    if isinstance(error, socket.gaierror):
+        why = error.verify_message
+        return f"{place}: its certificate is not trusted ({why}): set WSS_PEM to its CA's PEM file"
+    if isinstance(error, (socket.gaierror, websocket.WebSocketAddressException)):
         return f"no address for {where.hostname}: check OPENAI_REALTIME_URL and DNS"
     if isinstance(error, (TimeoutError, websocket.WebSocketTimeoutException)):
         return f"{place} did not answer within {settings.connect_timeout_ms} ms (IVR_AI_CONNECT_TIMEOUT_MS)"
@@ -352,24 +419,29 @@ def _explain(error: Exception, settings: Settings) -> str:
     return f"{place}: {type(error).__name__}: {error}"
 
 
-def connect(settings: Settings) -> WebSocketTransport:
-    """Opens a connection to the server of the settings. Raises ConnectError. Does not wait for session.created."""
-    dialect = make_dialect(settings)
-    sslopt = {"ca_certs": settings.ca_file} if settings.ca_file else {}
-    sock = _Socket(
-        settings.max_message_bytes, sslopt=sslopt, sockopt=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    )
-    try:
-        sock.connect(
-            request_url(settings),
-            timeout=settings.connect_timeout_ms / 1000,
-            header=request_headers(settings, dialect),
-            suppress_origin=True,
-            redirect_limit=0,
-        )
-        sock.settle(settings.ping_timeout_s)
-    except (OSError, websocket.WebSocketException, ValueError) as error:
-        with contextlib.suppress(OSError, websocket.WebSocketException):
-            sock.shutdown()
-        raise ConnectError(_explain(error, settings)) from error
-    return WebSocketTransport(sock, dialect, settings.close_timeout_ms / 1000)
+class Dial:
+    """One attempt to connect to the server of the settings: connect() on one thread, abort() on any other."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._sock = _Socket(settings.max_message_bytes)
+
+    def connect(self) -> WebSocketTransport:
+        """Opens the connection; does not wait for session.created. Once. Raises ConnectError."""
+        settings, sock = self._settings, self._sock
+        dialect = make_dialect(settings)
+        try:
+            headers = request_headers(settings, dialect)
+            sock.open(request_url(settings), headers, settings.ca_file, settings.connect_timeout_ms / 1000)
+            sock.settle(settings.ping_timeout_s)
+        except (OSError, websocket.WebSocketException, ValueError) as error:
+            with contextlib.suppress(OSError, websocket.WebSocketException):
+                sock.shutdown()
+            # Without its traceback: websocket-client leaves a cycle of it and its frames, and through them the
+            # whole call would stay until the garbage collector runs, and FreeSWITCH's session with it.
+            raise ConnectError(_explain(error, settings)) from error.with_traceback(None)
+        return WebSocketTransport(sock, dialect, settings.close_timeout_ms / 1000)
+
+    def abort(self) -> None:
+        """Gives up: connect() fails at once, or what it has opened ends."""
+        self._sock.abort()

@@ -66,12 +66,13 @@ static int parse_rate(parser *p, const char *word)
 	static const int rates[] = {8000, 16000, 24000, 32000, 44100, 48000};
 	char *end;
 	double value = strtod(word, &end);
+	int plain = end > word && end == word + strspn(word, "0123456789."); /* no sign, exponent, "0x", "inf" or "nan" */
 	if (*end == 'k' || *end == 'K') {
 		value *= 1000;
 		end++;
 	}
-	for (size_t i = 0; !*end && i < sizeof(rates) / sizeof(rates[0]); i++) {
-		if ((int)value == rates[i] && value == (int)value) {
+	for (size_t i = 0; plain && !*end && i < sizeof(rates) / sizeof(rates[0]); i++) {
+		if (value == rates[i]) {
 			p->out->rate_hz = rates[i];
 			return 0;
 		}

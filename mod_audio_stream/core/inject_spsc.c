@@ -8,6 +8,7 @@
 
 #define TICK_SPINS 200      /* a tick lasts microseconds: yields before we take it that its thread has been descheduled */
 #define TICK_SLEEP_NS 50000 /* and how often we look from then on */
+#define STALL_NS 250000000  /* longer than any tick: the host has stood still, and time is counted afresh */
 
 /* ---- Producer ---------------------------------------------------------------------------------------------------- */
 
@@ -303,6 +304,8 @@ static size_t play(as_inject *queue, uint64_t read, uint64_t written, uint64_t e
 		queue->dry = 0;
 		report_spurt(queue, read, ns);
 		AS_PUBLISH(queue->playing, 1);
+	} else if (ns - AS_OWN(queue->last_ns) > STALL_NS) {
+		report_spurt(queue, read, ns);
 	}
 	size_t part = available < n ? (size_t)available : n;
 	copy_out(queue, read, samples, part);

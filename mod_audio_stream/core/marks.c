@@ -34,6 +34,15 @@ as_mark *as_marks_find(as_marks *marks, uint64_t id)
 	return NULL;
 }
 
+as_mark as_marks_view(const as_mark *entry)
+{
+	as_mark view = *entry;
+	if (!(view.flags & AS_MARK_FINISHED)) {
+		view.finished_ns = 0;
+	}
+	return view;
+}
+
 static int is_over(const as_mark *mark)
 {
 	return mark->flags & (AS_MARK_FINISHED | AS_MARK_FLUSHED);
@@ -101,13 +110,13 @@ static void collect_spurts(as_marks *marks, as_inject *queue)
 	}
 }
 
-/* When the sample at `position` was taken: counted from the spurt it belongs to. */
-static int64_t time_of(const as_marks *marks, uint64_t position)
+/* When the sample at `position` was taken, and `more` samples after it: counted from the spurt that sample belongs to. */
+static int64_t time_of(const as_marks *marks, uint64_t position, uint64_t more)
 {
 	for (size_t i = marks->spurt_count; i-- > 0;) {
 		const as_spurt *spurt = &marks->spurts[i];
 		if (spurt->position <= position) {
-			return spurt->ns + (int64_t)((position - spurt->position) * 1000000000u / (uint64_t)marks->rate_hz);
+			return spurt->ns + (int64_t)((position - spurt->position + more) * 1000000000u / (uint64_t)marks->rate_hz);
 		}
 	}
 	return as_now_ns();
@@ -125,13 +134,13 @@ static void count_heard(as_marks *marks, as_segment *segment, uint64_t heard)
 		return;
 	}
 	if (mark->played == 0 && played > 0) {
-		mark->started_ns = time_of(marks, segment->start);
+		mark->started_ns = time_of(marks, segment->start, 0);
 	}
 	mark->played += played - segment->counted;
 	segment->counted = played;
-	if ((mark->flags & AS_MARK_ENDED) && mark->played == mark->written) {
-		mark->flags |= AS_MARK_FINISHED;
-		mark->finished_ns = time_of(marks, segment->end);
+	if (mark->played == mark->written) {
+		mark->finished_ns = time_of(marks, segment->end - 1, 1);
+		mark->flags |= mark->flags & AS_MARK_ENDED ? AS_MARK_FINISHED : 0;
 	}
 }
 
@@ -165,7 +174,7 @@ int as_marks_cut(as_marks *marks, as_inject *queue, uint64_t heard, as_mark *out
 		}
 		mark->flags |= AS_MARK_ENDED | AS_MARK_FLUSHED;
 		if (cut < max) {
-			out[cut] = *mark;
+			out[cut] = as_marks_view(mark);
 		}
 		cut++;
 	}

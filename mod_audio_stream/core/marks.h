@@ -34,6 +34,9 @@ void as_marks_destroy(as_marks *marks);
 /* The mark's entry, made if need be; NULL without memory. */
 as_mark *as_marks_open(as_marks *marks, uint64_t id);
 as_mark *as_marks_find(as_marks *marks, uint64_t id);
+/* What the application gets to see of an entry. The accounts note when all of it so far had been heard: that is when it
+ * finished, once it is known that there is no more. */
+as_mark as_marks_view(const as_mark *entry);
 /* Makes sure that as_marks_extend() cannot fail. AS_ENOMEM. */
 int as_marks_reserve(as_marks *marks);
 /* Notes that [start, end) belongs to a mark. */

@@ -32,8 +32,11 @@ const char *as_strerror(int error)
 		[-AS_ENOENT] = "no such stream or mark",
 		[-AS_EBUSY] = "another thread is reading",
 	};
-	int at = error > 0 ? 0 : -error;
-	return at < (int)(sizeof(messages) / sizeof(messages[0])) ? messages[at] : "unknown error";
+	const int count = (int)(sizeof(messages) / sizeof(messages[0]));
+	if (error >= 0) {
+		return messages[0];
+	}
+	return error > -count ? messages[-error] : "unknown error";
 }
 
 const char *as_library_path(void)
@@ -534,7 +537,7 @@ int as_inject_end(as_stream *stream, uint64_t mark)
 		entry->flags |= AS_MARK_ENDED;
 		if (entry->played == entry->written && !(entry->flags & (AS_MARK_FINISHED | AS_MARK_FLUSHED))) {
 			entry->flags |= AS_MARK_FINISHED;
-			entry->finished_ns = as_now_ns();
+			entry->finished_ns = entry->written ? entry->finished_ns : as_now_ns();
 		}
 		if (!stream->writer_open) {
 			as_inject_complete(&stream->inject);
@@ -576,7 +579,7 @@ int as_inject_mark(as_stream *stream, uint64_t mark, as_mark *out)
 	as_marks_settle(&stream->marks, &stream->inject);
 	as_mark *entry = as_marks_find(&stream->marks, mark);
 	if (entry) {
-		*out = *entry;
+		*out = as_marks_view(entry);
 	}
 	pthread_mutex_unlock(&stream->writer);
 	return entry ? 0 : AS_ENOENT;

@@ -1,0 +1,421 @@
+"""The conversation, driven by hand: session, requests, functions, errors, time."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from talk import WIRE, Talk, failures, flushes, mark, notices, sent, types
+
+from ivr_ai.audio.formats import Format
+from ivr_ai.realtime.actions import CallFunction, Fail, Notify, Ready, Send
+from ivr_ai.realtime.conversation import FATAL_CODES, Floor
+from ivr_ai.realtime.session import OPTIONAL, build_session
+
+LOCAL = [{"turn_detection": "none"}, {"input_mode": "item"}]
+FULL = {
+    "reasoning_effort": "low",
+    "transcription_model": "gpt-live-transcribe",
+    "noise_reduction": "near_field",
+    "speed": 1.2,
+    "max_output_tokens": 500,
+    "vad_idle_timeout_ms": 5000,
+}
+CREATE = {"type": "response.create"}
+
+
+def function_call(talk: Talk, name: str = "look_up", call_id: str = "c1", response: str = "r1"):
+    return talk.event(
+        "response.function_call_arguments.done",
+        response_id=response,
+        item_id="f1",
+        call_id=call_id,
+        name=name,
+        arguments='{"order": 17}',
+    )
+
+
+class TestSession:
+    def test_the_session_is_asked_for_as_soon_as_there_is_one(self):
+        talk = Talk()
+        (event,) = sent(talk.event("session.created", session={"expires_at": 1_800_000_000}))
+        assert event["type"] == "session.update"
+        assert event["session"] == build_session(talk.settings, WIRE)
+        assert event["event_id"]
+        assert talk.it.expires_at == 1_800_000_000
+
+    def test_the_call_is_answered_once_it_is_accepted(self):
+        talk = Talk()
+        talk.event("session.created", session={})
+        assert talk.event("session.updated", session={}) == [Ready()]
+        assert talk.event("session.updated", session={}) == []
+
+    def test_a_refused_field_is_left_out(self):
+        talk = Talk(**FULL)
+        talk.event("session.created", session={})
+        actions = talk.error("unknown_parameter", "No.", param="session.reasoning", event_id="update_1")
+        (event,) = sent(actions)
+        assert "reasoning" not in event["session"]
+        assert event["session"]["audio"]["output"]["speed"] == 1.2
+        assert event["event_id"] == "update_2"
+        assert ("setting_refused", {"field": "reasoning"}) in notices(actions)
+        assert talk.event("session.updated", session={}) == [Ready()]
+
+    @pytest.mark.parametrize("told", ["param", "message", "nothing"])
+    def test_every_optional_field_goes_before_the_call_is_given_up(self, told):
+        talk = Talk(**FULL)
+        talk.event("session.created", session={})
+        refused = []
+        for path in [path for path in OPTIONAL if not path.endswith("eagerness")]:
+            more = {"event_id": f"update_{len(refused) + 1}"}
+            if told == "param":
+                more["param"] = f"session.{path}"
+            message = f"Unknown parameter: 'session.{path}'." if told == "message" else "No."
+            actions = talk.error("unknown_parameter", message, **more)
+            assert types(actions) == ["session.update"]
+            refused += [data["field"] for kind, data in notices(actions) if kind == "setting_refused"]
+        assert refused == [path for path in OPTIONAL if not path.endswith("eagerness")]
+        actions = talk.error(
+            "unknown_parameter", "I do not take 'instructions'.", param="session.instructions"
+        )
+        assert types(actions) == []
+        assert failures(actions) == [
+            "the server does not accept the session: session.instructions I do not take 'instructions'."
+        ]
+
+    def test_an_error_about_something_else_refuses_nothing(self):
+        talk = Talk(**FULL)
+        talk.event("session.created", session={})
+        assert types(talk.error("server_error", "Please wait.")) == []
+        assert talk.event("session.updated", session={}) == [Ready()]
+
+    def test_once_accepted_a_stray_error_changes_no_setting(self):
+        talk = Talk(**FULL).begin()
+        actions = talk.error("invalid_value", "No.", param="session.audio.output.speed")
+        assert [kind for kind, _ in notices(actions)] == ["error"]
+        assert (types(actions), failures(actions)) == ([], [])
+
+    def test_another_session_once_the_calls_codec_is_known(self):
+        talk = Talk().begin()
+        assert talk.it.update_session(build_session(talk.settings, WIRE)) == []
+        wide = build_session(talk.settings, Format("s16", 48000))
+        (event,) = sent(talk.it.update_session(wide))
+        assert event["session"] == wide
+        assert talk.it.update_session(wide) == []
+        assert talk.event("session.updated", session={}) == []
+
+    def test_the_second_session_may_be_refused_like_the_first(self):
+        """The server would go on with the first one's audio format: noise for the caller."""
+        talk = Talk(**FULL).begin()
+        talk.it.update_session(build_session(talk.settings, Format("s16", 48000)))
+        (event,) = sent(talk.error("unknown_parameter", "No 'reasoning'.", event_id="update_2"))
+        assert "reasoning" not in event["session"]
+        assert event["session"]["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24000}
+
+
+class TestAsking:
+    def test_a_greeting_is_asked_for(self):
+        talk = Talk(greeting="Say hello.").begin()
+        assert talk.it.start(talk.now_s) == [
+            Notify("greeting"),
+            Send({"type": "response.create", "response": {"instructions": "Say hello."}}),
+        ]
+
+    def test_no_greeting_waits_for_the_caller(self, talk):
+        assert talk.it.start(talk.now_s) == []
+
+    def test_the_server_answers_turns_by_itself(self, talk):
+        assert sent(talk.caller_starts()) == []
+        assert sent(talk.caller_stops()) == []
+
+    def test_an_utterance_as_an_item(self):
+        talk = Talk(input_mode="item").begin().turn()
+        assert sent(talk.it.on_utterance("UklGRg==", talk.now_s)) == [
+            {
+                "type": "conversation.item.create",
+                "item": {
+                    "type": "message",
+                    "role": "user",
+                    "content": [{"type": "input_audio", "audio": "UklGRg=="}],
+                },
+            },
+            CREATE,
+        ]
+
+    def test_an_utterance_from_the_buffer(self):
+        talk = Talk(turn_detection="none").begin().turn()
+        assert sent(talk.it.on_utterance(None, talk.now_s)) == [{"type": "input_audio_buffer.commit"}, CREATE]
+
+    @pytest.mark.parametrize("local", LOCAL, ids=str)
+    def test_the_answer_is_asked_for_when_the_interrupted_one_has_ended(self, local):
+        talk = Talk(**local).begin().speaking()
+        talk.caller_starts()
+        talk.flushed({"i1": 100})
+        talk.caller_stops()
+        assert "response.create" not in types(talk.it.on_utterance(None, talk.now_s))
+        assert sent(talk.done("r1", "cancelled")) == [CREATE]
+        talk.created("r2")
+        assert sent(talk.done("r2")) == []
+
+    def test_a_reply_refused_because_one_is_under_way_is_asked_for_after_it(self):
+        """barge_in=0: the caller spoke into a reply, and the server would not answer at once."""
+        talk = Talk(barge_in=False).begin().speaking()
+        assert sent(talk.error("conversation_already_has_active_response")) == []
+        assert sent(talk.done()) == [CREATE]
+        assert sent(talk.done("other")) == []
+
+    def test_the_same_refusal_with_nothing_under_way_is_nothing(self, talk):
+        assert sent(talk.error("conversation_already_has_active_response")) == []
+        talk.created()
+        assert sent(talk.done()) == []
+
+    def test_an_interruption_takes_back_what_was_to_be_asked(self, talk):
+        talk.speaking()
+        talk.error("conversation_already_has_active_response")
+        talk.caller_starts()
+        talk.flushed({"i1": 10})
+        assert sent(talk.done("r1", "cancelled")) == []
+
+
+class TestFunctions:
+    def test_a_call_is_run_and_told(self, talk):
+        talk.turn()
+        talk.created()
+        assert function_call(talk) == [
+            Notify("function_call", {"name": "look_up", "arguments": '{"order": 17}'}),
+            CallFunction("c1", "look_up", '{"order": 17}'),
+        ]
+
+    def test_output_after_the_response_asks_for_the_next(self, talk):
+        talk.turn()
+        talk.created()
+        function_call(talk)
+        talk.done()
+        assert talk.it.floor is Floor.LISTENING
+        assert sent(talk.it.on_function_output("c1", '"sent"', talk.now_s)) == [
+            {
+                "type": "conversation.item.create",
+                "item": {"type": "function_call_output", "call_id": "c1", "output": '"sent"'},
+            },
+            CREATE,
+        ]
+
+    def test_output_while_the_response_is_active_waits_for_its_end(self, talk):
+        talk.turn()
+        talk.created()
+        function_call(talk)
+        assert types(talk.it.on_function_output("c1", "1", talk.now_s)) == ["conversation.item.create"]
+        assert sent(talk.done()) == [CREATE]
+
+    def test_two_calls_in_one_response_are_answered_once(self, talk):
+        talk.turn()
+        talk.created()
+        for call_id in ("c1", "c2"):
+            function_call(talk, call_id=call_id)
+            talk.it.on_function_output(call_id, "1", talk.now_s)
+        assert sent(talk.done()) == [CREATE]
+        talk.created("r2")
+        assert sent(talk.done("r2")) == []
+
+    def test_output_while_the_caller_speaks_leaves_the_answer_to_their_turn(self, talk):
+        talk.turn()
+        talk.created()
+        function_call(talk)
+        talk.done()
+        talk.caller_starts()
+        assert types(talk.it.on_function_output("c1", "1", talk.now_s)) == ["conversation.item.create"]
+
+    def test_a_reply_is_waited_for(self, talk):
+        talk.turn()
+        talk.created()
+        talk.done()
+        talk.it.on_function_output("c1", "1", talk.now_s)
+        talk.now_s += talk.settings.response_timeout_s
+        assert failures(talk.it.on_tick(talk.now_s))
+
+
+class TestFailures:
+    def test_a_failed_response_is_asked_for_once_more(self, talk):
+        talk.turn()
+        talk.created()
+        actions = talk.failed(code="rate_limit_exceeded")
+        assert notices(actions) == [("error", {"code": "rate_limit_exceeded", "message": "It broke."})]
+        assert sent(actions) == [CREATE]
+        talk.created("r2")
+        actions = talk.failed("r2", "rate_limit_exceeded")
+        assert sent(actions) == []
+        assert failures(actions) == ["the model could not reply: rate_limit_exceeded: It broke."]
+
+    def test_a_success_in_between_starts_counting_anew(self, talk):
+        for n in range(3):
+            talk.turn()
+            talk.created(f"a{n}")
+            assert sent(talk.failed(f"a{n}")) == [CREATE]
+            talk.created(f"b{n}")
+            talk.done(f"b{n}")
+
+    def test_a_response_that_fails_without_having_begun(self, talk):
+        talk.turn()
+        assert sent(talk.failed()) == [CREATE]
+
+    def test_one_that_the_caller_spoke_over_may_fail(self, talk):
+        talk.speaking()
+        talk.caller_starts()
+        talk.flushed({"i1": 10})
+        for n in range(3):
+            actions = talk.failed(f"r{n}")
+            assert (sent(actions), failures(actions)) == ([], [])
+
+    def test_a_failure_without_details(self, talk):
+        talk.turn()
+        talk.created()
+        talk.done(status="failed", status_details=None)
+        assert failures(talk.done("r2", "failed")) == [
+            "the model could not reply: response_failed: the response failed"
+        ]
+
+    @pytest.mark.parametrize("code", sorted(FATAL_CODES))
+    def test_codes_after_which_no_reply_will_come(self, talk, code):
+        actions = talk.error(code, "No more.")
+        assert actions == [
+            Notify("error", {"code": code, "message": "No more."}),
+            Fail(f"the server says {code}: No more."),
+        ]
+
+    @pytest.mark.parametrize("code", sorted(FATAL_CODES))
+    def test_they_are_fatal_before_the_session_is_accepted_too(self, code):
+        assert failures(Talk().error(code))
+
+    @pytest.mark.parametrize("code", ["insufficient_quota", "invalid_api_key"])
+    def test_and_in_a_failed_response(self, talk, code):
+        talk.turn()
+        talk.created()
+        assert failures(talk.failed(code=code)) == [f"the model could not reply: {code}: It broke."]
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "cannot_update_voice",
+            "input_audio_buffer_commit_empty",
+            "invalid_event",
+            "invalid_json",
+            "invalid_value",
+            "item_not_found",
+            "item_truncate_invalid_item_id",
+            "rate_limit_exceeded",
+            "response_cancel_not_active",
+            "server_error",
+            "something_nobody_has_heard_of",
+            None,
+        ],
+    )
+    @pytest.mark.parametrize("state", ["listening", "hearing", "thinking", "speaking"])
+    def test_other_errors_end_nothing(self, talk, code, state):
+        {
+            "listening": lambda: None,
+            "hearing": talk.caller_starts,
+            "thinking": talk.turn,
+            "speaking": talk.speaking,
+        }[state]()
+        before = talk.it.floor
+        actions = talk.error(code)
+        assert notices(actions) == [
+            ("error", {"code": code or "invalid_request_error", "message": "It is wrong."})
+        ]
+        assert (sent(actions), failures(actions), flushes(actions)) == ([], [], 0)
+        assert talk.it.floor is before
+
+    @pytest.mark.parametrize("error", [{}, {"error": None}, {"error": {}}])
+    def test_an_error_that_says_nothing(self, talk, error):
+        assert talk.event("error", **error) == [Notify("error", {"code": "error", "message": ""})]
+
+
+class TestTime:
+    def wait(self, talk: Talk, seconds: float) -> list[str]:
+        talk.now_s += seconds
+        return failures(talk.it.on_tick(talk.now_s))
+
+    def test_no_reply_in_time(self):
+        talk = Talk(response_timeout_s=8).begin().turn()
+        assert self.wait(talk, 7.9) == []
+        assert self.wait(talk, 0.2) == ["no reply from the model for 8 s (IVR_AI_RESPONSE_TIMEOUT_S)"]
+        assert self.wait(talk, 100) == []
+
+    def test_off(self):
+        talk = Talk(response_timeout_s=0).begin().turn()
+        assert self.wait(talk, 1e6) == []
+
+    @pytest.mark.parametrize("step", ["created", "audio"])
+    def test_every_sign_of_a_reply_counts(self, talk, step):
+        talk.turn()
+        talk.created()
+        talk.now_s += 19
+        getattr(talk, step)("r2" if step == "created" else "r1")
+        assert self.wait(talk, 19) == []
+        assert self.wait(talk, 2) != []
+
+    @pytest.mark.parametrize("step", ["done", "caller_starts"])
+    def test_nobody_waits_when_it_is_done_or_the_caller_speaks(self, talk, step):
+        talk.turn()
+        talk.created()
+        getattr(talk, step)()
+        assert self.wait(talk, 100) == []
+
+    def test_a_long_reply_may_play_for_as_long_as_it_likes(self, talk):
+        talk.speaking()
+        talk.done()
+        assert self.wait(talk, 500) == []
+
+    def test_a_greeting_is_waited_for(self):
+        talk = Talk(greeting="Hello.").begin()
+        talk.it.start(talk.now_s)
+        assert self.wait(talk, 21) != []
+
+    def test_a_silent_caller_is_not(self, talk):
+        assert self.wait(talk, 10_000) == []
+
+
+class TestTelling:
+    def test_what_was_said(self, talk):
+        talk.speaking()
+        actions = talk.event("response.output_audio_transcript.done", item_id="i1", transcript="Hello there.")
+        assert actions == [Notify("ai_said", {"item": "i1", "text": "Hello there."})]
+
+    def test_what_the_caller_said(self, talk):
+        talk.turn().turn()
+        name = "conversation.item.input_audio_transcription.completed"
+        said = talk.event(name, item_id="u", transcript=" A table for two. \n")
+        assert said == [Notify("caller_said", {"turn": 2, "text": "A table for two."})]
+        assert talk.event(name, item_id="u", transcript=None) == [
+            Notify("caller_said", {"turn": 2, "text": ""})
+        ]
+
+    def test_when_the_caller_speaks(self, talk):
+        assert talk.caller_starts() == [Notify("speech_started", {"turn": 1})]
+        spoke_until_s = talk.now_s - talk.settings.vad_silence_ms / 1000
+        assert talk.caller_stops() == [Notify("speech_stopped", {"turn": 1}, spoke_until_s)]
+
+    def test_responses(self, talk):
+        talk.turn()
+        assert talk.created("r7") == [Notify("response_started", {"response": "r7"})]
+        talk.done("r7", usage={"total_tokens": 250})
+        talk.created("r8")
+        talk.done("r8", usage=None)
+        assert (talk.it.totals.responses, talk.it.totals.tokens, talk.it.totals.turns) == (2, 250, 1)
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {},
+            {"type": None},
+            {"type": ["response.done"]},
+            {"type": "rate_limits.updated", "rate_limits": []},
+            {"type": "response.output_audio_transcript.delta", "delta": "He"},
+            {"type": "conversation.item.added", "item": {}},
+            {"type": "something.new"},
+        ],
+        ids=json.dumps,
+    )
+    def test_what_means_nothing_here(self, talk, event):
+        assert talk.it.on_event(event, 1.0) == []
+        assert talk.it.on_mark(mark("nobody's"), 1.0) == []
