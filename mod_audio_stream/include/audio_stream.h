@@ -64,7 +64,7 @@ typedef struct as_config {
 	int rate_hz;       /* of the host's samples; required */
 	int app_rate_hz;   /* rate the application was asked to use; 0 = rate_hz */
 	int wire_encoding; /* AS_PCMU or AS_PCMA when the call's codec is G.711, else AS_S16 (the default) */
-	int frame_ms;      /* the host's tick, 10..60; default 20 */
+	int frame_ms;      /* the host's tick, 5..120; default 20 */
 	int capture_ms;    /* capture ring, default 30000; memory is only touched as far as the reader lags */
 	int inject_max_ms; /* bound of the inject queue, default 600000 (10 minutes) */
 	int prebuffer_ms;  /* audio to hold before an utterance starts to play; default 0 */
@@ -155,10 +155,12 @@ size_t as_host_inject(as_stream *stream, int16_t *samples, size_t n);
 /* ---- Application side: capture --------------------------------------------------------------------------------- */
 
 /* How the reader wants its audio: format, and how much at a time while the caller speaks (and for hang_ms after) and in
- * silence. Larger chunks in silence cost less; speech cuts a long wait short. AS_EINVAL names nothing readable. */
+ * silence. Larger chunks in silence cost less; speech cuts a long wait short. AS_EINVAL, AS_ENOMEM, or AS_EBUSY while
+ * another thread reads. */
 int as_capture_setup(as_stream *stream, int encoding, int rate_hz, int chunk_ms, int quiet_chunk_ms, int hang_ms);
 /* Waits for the next chunk and converts it into buf. Returns bytes (whole samples), 0 after timeout_ms without a chunk,
- * AS_ECLOSED once the stream is closed and everything captured has been read, AS_EBUSY beside another reader. */
+ * AS_ECLOSED once the stream is closed and everything captured has been read, AS_EBUSY beside another reader, AS_EINVAL
+ * for a buffer too small to convert into (10 ms is enough). */
 long as_capture_read(as_stream *stream, void *buf, size_t bytes, int timeout_ms);
 
 /* ---- Application side: inject ---------------------------------------------------------------------------------- */
