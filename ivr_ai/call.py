@@ -2,10 +2,12 @@
 
 Three threads, each waiting in C without the GIL:
 
-    the session's own   answers, then sleeps on the media clock (which keeps FreeSWITCH reading frames); looks
-                        after time
+    the session's own   answers, then sleeps on the media clock: FreeSWITCH reads and writes frames in that
+                        sleep, so nothing else is done here while audio flows
     downlink            connects, receives events, asks the conversation, performs what it answers
-    uplink              takes what the caller says from the stream and sends it
+    uplink              takes the stream over, then sends what the caller says
+
+Time is looked after by ivr_ai.watch, for all calls.
 
 The conversation is shared under one lock that is never held across I/O. Whoever notices the end (the caller,
 the model, the clock) says so with _end(), which wakes the session's thread; only that thread tears down.
@@ -23,9 +25,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ivr_ai import failure
+from ivr_ai import failure, watch
 from ivr_ai.audio.formats import Format
-from ivr_ai.audio.stream import MAIN, Stream, StreamClosed, StreamError, StreamFull, StreamNotFound
+from ivr_ai.audio.stream import (
+    MAIN,
+    Stream,
+    StreamClosed,
+    StreamError,
+    StreamFull,
+    StreamNotFound,
+    open_streams,
+)
 from ivr_ai.config import Settings
 from ivr_ai.events import CallEvent, Observer
 from ivr_ai.realtime import session as sessions
@@ -37,7 +47,10 @@ from ivr_ai.summary import CallSummary, p50_ms
 
 log = logging.getLogger("ivr_ai.call")
 
-TICK_MS = 500  # how often the session's thread looks after time
+SLEEP_MS = 10_000  # of the session's thread, which a wake() or the call's end cuts short
+GRACE_S = 0.5  # for the connection to report its own timeout first
+ATTACH_S = 2.0  # for the stream to appear, once it is being started
+ATTACH_TRY_S = 0.2  # and how often to look whether the call has ended meanwhile
 CAPTURE_TIMEOUT_MS = 1000
 JOIN_S = 1.0
 
@@ -92,11 +105,14 @@ class Call:
         self._stream: Stream | None = None
         self._output_format = Format("s16", settings.output_rate_hz)
         self._workers: list[threading.Event] = []  # each set when its thread is done
-        self._ready = threading.Event()
+        self._ready = False  # the server has accepted the session
+        self._settled = threading.Event()  # ready, or over
         self._over = threading.Event()
         self._reason = ""
         self._failure: str | None = None
         self._pinged_s = 0.0
+        self._stream_started = False
+        self._stream_opened = False
         self._stream_gone = False
         self._events: list[CallEvent] = []
         self._keep_events = bool(settings.timeline_dir)
@@ -113,6 +129,7 @@ class Call:
             self._session = None  # who still refers to this call must not keep FreeSWITCH's session alive
 
     def _run(self) -> CallSummary:
+        watch.calls.add(self)
         self._spawn("down", self._downlink)
         try:
             self._converse()
@@ -122,6 +139,7 @@ class Call:
             if self._session.ready():  # else the caller was gone before there was a stream to open
                 self._end(str(error), failed=True)
         finally:
+            watch.calls.remove(self)
             summary = self._finish()
         if self._failure is not None:
             failure.act(self._session, self._settings)
@@ -132,75 +150,67 @@ class Call:
     def _converse(self) -> None:
         session = self._session
         if session.answered():
-            self._open_stream()  # the caller is talking already: keep what they say
-        while session.ready() and not self._ready.is_set() and not self._over.is_set():
-            session.sleep(TICK_MS)
-            self._tick_connecting()
+            self._start_stream()  # the caller is talking already: keep what they say
+        while session.ready() and not self._settled.is_set():
+            session.sleep(SLEEP_MS)
         if self._over.is_set() or not session.ready():
             return
-        self._answer()
-        with self._lock:
-            actions = self._conversation.update_session(self._build_session(self._stream.wire))
-            actions += self._conversation.start(self._clock())
-        self._perform(actions)
-        self._spawn("up", self._uplink)  # now: audio must not come before the update that says what it is
+        if not self._stream_started:
+            self._start_stream()
         while session.ready() and not self._over.is_set():
-            session.sleep(TICK_MS)
-            self._tick()
+            session.sleep(SLEEP_MS)
 
-    def _answer(self) -> None:
-        if not self._session.answered():
-            self._session.execute(
-                "answer", ""
-            )  # execute() lets other threads run meanwhile; answer() would not
-        self._emit("answered")
-        if self._stream is None:
-            self._open_stream()
+    def _start_stream(self) -> None:
+        """Answers if need be, and opens the stream unless the dialplan has. Raises StreamNotFound.
 
-    def _open_stream(self) -> None:
-        """Attaches to the call's stream; starts it unless the dialplan has done so. Raises StreamNotFound."""
-        try:
-            stream = Stream.attach(self.uuid, MAIN)
-        except StreamNotFound:
-            self._session.execute("uuid_audio_stream", "start embedded")
-            stream = self._attach_started()
-        stream.set_prebuffer(self._settings.prebuffer_ms)
-        up = sessions.input_format(self._settings, stream.wire)
-        self._output_format = sessions.output_format(self._settings, stream.wire)
-        chunk_ms, quiet_ms = self._settings.frame_ms, self._settings.quiet_chunk_ms
-        stream.setup_capture(up, chunk_ms, max(chunk_ms, quiet_ms), self._settings.speech_hang_ms)
-        self._input_format = up
-        self._stream = stream
-
-    def _attach_started(self) -> Stream:
-        try:
-            return Stream.attach(self.uuid, MAIN)
-        except StreamNotFound:
-            why = self._session.getVariable("audio_stream_result") or "is mod_audio_stream loaded?"
-            raise StreamNotFound(
-                f"no audio stream on call {self.uuid}: {why} (`ivr-ai doctor` checks)"
-            ) from None
-
-    def _tick_connecting(self) -> None:
-        """The connection has its own timeout and says more about it.
-
-        The server's first words have this one.
+        From the answer on the caller's audio comes in and waits for this thread: be quick.
         """
+        self._stream_started = True
+        self._spawn("up", self._uplink)
+        if not self._session.answered():
+            self._session.execute("answer", "")  # unlike answer(), lets other threads run meanwhile
+        self._emit("answered")
+        self._session.execute("uuid_audio_stream", "start embedded")
+        result = self._session.getVariable("audio_stream_result") or "mod_audio_stream is not loaded"
+        if result != "+OK" and (self.uuid, MAIN) not in open_streams(self.uuid):
+            raise StreamNotFound(f"no audio stream on call {self.uuid}: {result} (`ivr-ai doctor` checks)")
+        self._stream_opened = True
+
+    # ---- the watch's thread --------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Time passes. Quick; neither waits nor sends."""
+        if self._over.is_set():
+            return
+        now_s = self._clock()
+        if self._ready:
+            self._check_alive(now_s)
+        else:
+            self._check_connecting(now_s)
+        if self._stream is not None:
+            self._check_stream(now_s)
+        if 0 < self._settings.max_call_s < now_s - self._started_s:
+            self._end(f"call limit of {self._settings.max_call_s:g} s reached (IVR_AI_MAX_CALL_S)")
+
+    def _check_connecting(self, now_s: float) -> None:
+        """The connection has its own timeout and says more about it; the server's first words have this one."""
         ms = self._settings.connect_timeout_ms
-        if not self._ready.is_set() and self._clock() - self._started_s > (ms + TICK_MS) / 1000:
+        if now_s - self._started_s > ms / 1000 + GRACE_S:
             self._end(
                 f"the server accepted no session within {ms} ms (IVR_AI_CONNECT_TIMEOUT_MS)", failed=True
             )
 
-    def _tick(self) -> None:
-        now_s = self._clock()
+    def _check_stream(self, now_s: float) -> None:
+        """What has been heard, and whether somebody else has stopped the stream.
+
+        That has to be seen twice: the end of the call closes it too, and may be noticed a little later.
+        """
         with self._lock:
             actions = self._report_marks(now_s) + self._conversation.on_tick(now_s)
         self._perform(actions)
-        self._check_alive(now_s)
-        self._check_stream()
-        if 0 < self._settings.max_call_s < now_s - self._started_s:
-            self._end(f"call limit of {self._settings.max_call_s:g} s reached (IVR_AI_MAX_CALL_S)")
+        gone, self._stream_gone = self._stream_gone, self._stream.closed
+        if gone and self._stream_gone:
+            self._end("the audio stream was stopped")
 
     def _report_marks(self, now_s: float) -> list[Action]:
         """Under the lock. Tells the conversation how far its items have been heard."""
@@ -221,30 +231,26 @@ class Call:
         elif now_s - self._pinged_s > self._settings.ping_timeout_s:
             self._end(f"the server has been silent for {silent_s:.0f} s and answers no ping", failed=True)
 
-    def _check_stream(self) -> None:
-        """A stream that somebody else has stopped ends the conversation.
-
-        It has to be seen twice: the end of the call closes it too, and is sometimes noticed later.
-        """
-        gone, self._stream_gone = self._stream_gone, self._stream.closed
-        if gone and self._session.ready():
-            self._end("the audio stream was stopped")
-
     def _ping(self) -> None:
         with contextlib.suppress(TransportClosed):
             self._transport.ping()
 
+    # ---- the session's thread, at the end ------------------------------------------------------------------
+
     def _apologise(self) -> None:
-        """Says sorry in a local voice, whatever state the model is in."""
-        self._stop_transport()
-        if self._stream is None:
-            self._answer()
+        """Says sorry in a local voice, whatever state the model is in. Raises StreamNotFound."""
+        if self._transport is not None:
+            self._transport.abort()
+        if not self._stream_started:
+            self._start_stream()
+        stream = self._stream or Stream.attach(self.uuid, MAIN, ATTACH_S)
         with contextlib.suppress(StreamClosed):
-            failure.speak_apology(self._session, self._stream, self._settings)
+            failure.speak_apology(self._session, stream, self._settings)
 
     def _finish(self) -> CallSummary:
         """Ends threads, sockets and the stream; reports."""
         self._over.set()
+        self._settled.set()
         underruns, dropped_ms = 0, 0.0
         if self._stream is not None:
             with self._lock:
@@ -377,39 +383,68 @@ class Call:
     # ---- uplink --------------------------------------------------------------------------------------------
 
     def _uplink(self) -> None:
-        stream, transport = self._stream, self._transport
-        if not sessions.server_takes_turns(self._settings):
-            self._uplink_by_turns(stream, transport)
+        stream = self._attach()
+        if stream is None:
             return
+        self._take_over(stream)
+        self._settled.wait()
+        if self._over.is_set():
+            return
+        with self._lock:
+            actions = self._conversation.update_session(self._build_session(stream.wire))
+            actions += self._conversation.start(self._clock())
+        self._perform(actions)  # first: audio must not come before the update that says what it is
         try:
-            while not self._over.is_set():
-                chunk = stream.capture(CAPTURE_TIMEOUT_MS)
-                if chunk:
-                    transport.send_audio(chunk)
+            if sessions.server_takes_turns(self._settings):
+                self._send_audio(stream, self._transport)
+            else:
+                self._send_turns(stream, self._transport)
         except StreamClosed:
             pass
         except TransportClosed as closed:
             self._lost(closed)
 
-    def _uplink_by_turns(self, stream: Stream, transport: WebSocketTransport) -> None:
+    def _attach(self) -> Stream | None:
+        """The stream, once it has been started; None when the call is over before that."""
+        while not self._over.is_set():
+            opened = self._stream_opened  # before we look for it
+            try:
+                return Stream.attach(self.uuid, MAIN, ATTACH_TRY_S)
+            except StreamNotFound:
+                if opened:
+                    self._end("the audio stream was stopped")
+        return None
+
+    def _take_over(self, stream: Stream) -> None:
+        """Says how audio is to be captured and held, and makes the stream the call's."""
+        settings = self._settings
+        stream.set_prebuffer(settings.prebuffer_ms)
+        self._input_format = sessions.input_format(settings, stream.wire)
+        self._output_format = sessions.output_format(settings, stream.wire)
+        quiet_ms = max(settings.frame_ms, settings.quiet_chunk_ms)
+        stream.setup_capture(self._input_format, settings.frame_ms, quiet_ms, settings.speech_hang_ms)
+        self._stream = stream
+
+    def _send_audio(self, stream: Stream, transport: WebSocketTransport) -> None:
+        while not self._over.is_set():
+            chunk = stream.capture(CAPTURE_TIMEOUT_MS)
+            if chunk:
+                transport.send_audio(chunk)
+
+    def _send_turns(self, stream: Stream, transport: WebSocketTransport) -> None:
         """The same, where we decide when the caller has spoken."""
         whole = self._settings.input_mode == "item"
         bytes_per_ms = self._input_format.rate_hz * self._input_format.bytes_per_sample / 1000
         turns = LocalTurns(
             bytes_per_ms, self._settings.vad_silence_ms, self._settings.vad_prefix_ms, keep=whole
         )
-        try:
-            while not self._over.is_set():
-                chunk = stream.capture(CAPTURE_TIMEOUT_MS)
-                if not chunk:
-                    continue
-                if not whole:
-                    transport.send_audio(chunk)
-                self._on_turn(turns.feed(chunk, self._silent_ms(stream)), turns, whole)
-        except StreamClosed:
-            pass
-        except TransportClosed as closed:
-            self._lost(closed)
+        while not self._over.is_set():
+            chunk = stream.capture(CAPTURE_TIMEOUT_MS)
+            if not chunk:
+                continue
+            if not whole:
+                transport.send_audio(chunk)
+            self._on_turn(turns.feed(chunk, self._silent_ms(stream)), turns, whole)
 
     @staticmethod
     def _silent_ms(stream: Stream) -> float:
@@ -450,7 +485,8 @@ class Call:
                 case CallFunction():
                     self._spawn("function", self._run_function, action)
                 case Ready():
-                    self._ready.set()
+                    self._ready = True
+                    self._settled.set()
                     self._wake()
                 case Fail(reason):
                     self._end(reason, failed=True)
@@ -509,6 +545,7 @@ class Call:
                 self._reason = reason
                 self._failure = reason if failed else None
                 self._over.set()
+                self._settled.set()
         if first:
             if failed:
                 self._emit("failure", {"reason": reason})

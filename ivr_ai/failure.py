@@ -15,11 +15,11 @@ import time
 from functools import lru_cache
 from typing import Any
 
-from ivr_ai.audio.formats import Format, FormatError, read_wav
+from ivr_ai.audio.formats import Format, read_wav
 from ivr_ai.audio.resample import resample
 from ivr_ai.audio.stream import Stream
 from ivr_ai.config import Settings
-from ivr_ai.sim.voices import VoiceError, speak
+from ivr_ai.sim.voices import speak
 
 log = logging.getLogger("ivr_ai.failure")
 
@@ -35,20 +35,27 @@ def tones(rate_hz: int) -> bytes:
     return array.array("h", [*tone, *pause]).tobytes() * 2
 
 
-@lru_cache(maxsize=8)
-def apology_audio(text: str, path: str, rate_hz: int) -> bytes:
-    """The apology as s16 at rate_hz."""
-    if path:
-        try:
-            pcm, file_rate_hz = read_wav(path)
-            return resample(pcm, file_rate_hz, rate_hz)
-        except (OSError, FormatError, RuntimeError) as error:
-            log.error("IVR_AI_APOLOGY_FILE %s cannot be played: %s", path, error)
+def _from_file(path: str, rate_hz: int) -> bytes:
+    try:
+        pcm, file_rate_hz = read_wav(path)
+        return resample(pcm, file_rate_hz, rate_hz)
+    except (OSError, ValueError, RuntimeError) as error:
+        log.error("IVR_AI_APOLOGY_FILE %s cannot be played: %s", path, error)
+        return b""
+
+
+def _spoken(text: str, rate_hz: int) -> bytes:
     try:
         return speak(text, rate_hz)
-    except (OSError, VoiceError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         log.error("no voice for IVR_AI_APOLOGY_TEXT: %s", error)
-    return tones(rate_hz)
+        return b""
+
+
+@lru_cache(maxsize=8)
+def apology_audio(text: str, path: str, rate_hz: int) -> bytes:
+    """The apology as s16 at rate_hz: the file, or else the text, or else tones."""
+    return (path and _from_file(path, rate_hz)) or _spoken(text, rate_hz) or tones(rate_hz)
 
 
 def _made_elsewhere(session: Any, settings: Settings, rate_hz: int) -> bytes:

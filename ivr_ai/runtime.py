@@ -24,7 +24,8 @@ USAGE = "status | version | start <uuid> [agent] | stop <uuid>"
 log = logging.getLogger("ivr_ai")
 
 _loaded = threading.Lock()
-_warm = threading.Event()
+_begun = threading.Event()  # loading; the lock guards it
+_warm = threading.Event()  # loaded, or failed
 _failed: list[BaseException] = []
 _started_s = time.monotonic()
 _calls: dict[str, Any] = {}  # uuid -> Call; the lock guards it and the total
@@ -70,11 +71,11 @@ def _set_up_logging() -> None:
 
 def _load() -> None:
     """Everything slow, once."""
+    from ivr_ai import call
     from ivr_ai.config import ConfigError, Settings
     from ivr_ai.failure import apology_audio
-    from ivr_ai.realtime import transport
 
-    del transport
+    del call
     try:
         settings = Settings.load()
     except ConfigError as error:
@@ -98,16 +99,16 @@ def _load_and_say() -> None:
 def warm() -> None:
     """Loads everything a call needs; returns when it is loaded. Raises what importing raised. Any thread."""
     with _loaded:
-        if not _warm.is_set():
+        if not _begun.is_set():
+            _begun.set()
             _set_up_logging()
             threading.stack_size(THREAD_STACK_BYTES)
             sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
             threading.Thread(target=_load_and_say, name="ivr-warm", daemon=True).start()
     _warm.wait()
     if _failed:
-        raise RuntimeError(f"ivr_ai cannot be loaded: {_failed[0]!r} (`ivr-ai doctor` checks)") from _failed[
-            0
-        ]
+        why = _failed[0]
+        raise RuntimeError(f"ivr_ai cannot be loaded: {why!r} (`ivr-ai doctor` checks)") from why
 
 
 def handle(session: Any, args: str = "") -> Any:

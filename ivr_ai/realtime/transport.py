@@ -48,6 +48,7 @@ from ivr_ai.realtime.dialects import BetaDialect, Dialect, Event, GaDialect
 _READ_BYTES = 65536
 _NO_STATUS = 1005  # RFC 6455 7.4.1: a CLOSE without a code
 _ABNORMAL = 1006  # and a connection that ended without a CLOSE
+_SEND_S = 0.1  # a sender who takes longer is stuck
 _APPEND = '{"type":"input_audio_buffer.append","audio":"'
 
 
@@ -129,7 +130,7 @@ class _Socket(websocket.WebSocket):
     def open(self, url: str, headers: Mapping[str, str], ca_file: str, timeout_s: float) -> None:
         """Connects, through the environment's proxy where there is one."""
         host, port, _, secure = parse_url(url)
-        context = ssl.create_default_context(cafile=ca_file or None) if secure else None
+        context = _tls_context(ca_file) if secure else None
         self.sock_opt.sslopt = {"context": context}
         proxied = get_proxy_info(host, secure)[0] is not None
         self.connect(
@@ -254,8 +255,8 @@ class _Socket(websocket.WebSocket):
                 raise websocket.WebSocketTimeoutException("the server does not read")
 
     def idle(self) -> bool:
-        """Whether a short message could be sent at once: nobody is sending, and the server reads."""
-        if self.sock is None or not self.lock.acquire(blocking=False):
+        """Whether a short message could be sent at once: nobody is stuck sending, and the server reads."""
+        if self.sock is None or not self.lock.acquire(timeout=_SEND_S):
             return False
         try:
             return _poll(self.sock, select.POLLOUT, 0)
@@ -263,6 +264,16 @@ class _Socket(websocket.WebSocket):
             return False
         finally:
             self.lock.release()
+
+
+def _tls_context(ca_file: str) -> ssl.SSLContext:
+    """Verifies the server against ca_file, or the system's authorities where it is empty."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca_file:
+        context.load_verify_locations(ca_file)
+    else:
+        context.load_default_certs()
+    return context
 
 
 def _poll(sock: socket.socket, events: int, timeout_s: float | None) -> bool:
@@ -410,13 +421,15 @@ def _explain(error: Exception, settings: Settings) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         why = error.verify_message
         return f"{place}: its certificate is not trusted ({why}): set WSS_PEM to its CA's PEM file"
+    if isinstance(error, ssl.SSLError) and error.library == "X509":
+        return f"there is no certificate in {settings.ca_file} (WSS_PEM)"
     if isinstance(error, (socket.gaierror, websocket.WebSocketAddressException)):
         return f"no address for {where.hostname}: check OPENAI_REALTIME_URL and DNS"
     if isinstance(error, (TimeoutError, websocket.WebSocketTimeoutException)):
         return f"{place} did not answer within {settings.connect_timeout_ms} ms (IVR_AI_CONNECT_TIMEOUT_MS)"
     if isinstance(error, ConnectionRefusedError):
         return f"{place} refused the connection: is the server of OPENAI_REALTIME_URL running?"
-    return f"{place}: {type(error).__name__}: {error}"
+    return f"{place}: {type(error).__name__}: {error}: check OPENAI_REALTIME_URL"
 
 
 class Dial:

@@ -10,6 +10,11 @@
  * FreeSWITCH calls the hook with no codec lock held: writing under the read lock could deadlock with a re-INVITE, which
  * takes the write lock first.
  *
+ * A packet that comes a moment too late makes FreeSWITCH read a frame of its own in its place, and the packet after it.
+ * Handed on as they come, that is a hole in a word, and everything after it 20 ms later; a model's VAD takes it for the
+ * end of a turn. The hook sees the packets' sequence numbers, so a few such fillers are held back until the next packet
+ * tells whether anything was lost: if so the frame before it is repeated, fading, in its place; if not they never were.
+ *
  * Lifetime. A tap lies in its session's pool. It is alive from tap_start() until the bug's CLOSE, which FreeSWITCH
  * calls once, after the last READ or WRITE_REPLACE callback has returned.
  */
@@ -17,6 +22,8 @@
 
 #define PATIENCE_US 60000           /* nobody wrote for this long: we do */
 #define MAX_FRAME_SAMPLES 4096      /* 40 ms of 48 kHz stereo, rounded up */
+#define LAST_SAMPLES 960            /* 20 ms at 48 kHz */
+#define FILLERS_HELD 3              /* frames; from the fourth on it is silence (DTX) or loss, and time has to pass */
 #define SHUTDOWN_TRIES 100          /* times 50 ms */
 #define CALL_PRIVATE "audio_stream" /* channel private: the call's leg */
 
@@ -25,7 +32,11 @@ typedef struct call_leg {
 	switch_core_session_t *session;
 	volatile switch_atomic_t taps;  /* open ones */
 	volatile switch_atomic_t wrote; /* set by WRITE_REPLACE, cleared by the hook */
-	/* The hook's own (media thread). */
+	/* The thread that reads: the hook, then the taps' READ callbacks for the same frame. */
+	switch_bool_t filler;   /* the frame is FreeSWITCH's, not the caller's */
+	switch_bool_t has_seq;  /* seq is valid */
+	uint16_t seq;           /* of the caller's last packet */
+	uint32_t lost;          /* packets missing before it */
 	uint32_t idle_us;  /* time read since anybody else wrote */
 	uint32_t owed_us;  /* time read for which we have not written yet */
 	switch_codec_t codec;
@@ -39,6 +50,10 @@ typedef struct audio_tap {
 	switch_media_bug_t *bug;
 	call_leg_t *leg;
 	int rate_hz;                 /* the stream's */
+	/* The thread that reads. */
+	uint32_t fillers; /* held back */
+	uint32_t last_samples;
+	int16_t last[LAST_SAMPLES]; /* the caller's last frame, or its beginning */
 	const char *reason;          /* why it was stopped, when somebody said */
 	/* The rest only after a re-INVITE has changed the call's rate under the stream. */
 	switch_audio_resampler_t *capture; /* thread that reads */
@@ -85,6 +100,48 @@ static switch_audio_resampler_t *bridge(switch_audio_resampler_t **resampler, in
 	return *resampler;
 }
 
+/* Media thread that reads. Samples at the call's rate into the stream. */
+static void store(audio_tap_t *tap, int16_t *samples, uint32_t n, int rate)
+{
+	if (rate == tap->rate_hz || rate <= 0) {
+		as_host_capture(tap->stream, samples, n);
+	} else if (bridge(&tap->capture, rate, tap->rate_hz)) {
+		switch_resample_process(tap->capture, samples, n);
+		as_host_capture(tap->stream, tap->capture->to, tap->capture->to_len);
+	}
+}
+
+/* Media thread that reads. In place of a lost frame: the last one again, 2.5 dB down at first, then 6 dB a frame. */
+static void store_repeat(audio_tap_t *tap, uint32_t nth, uint32_t n, int rate)
+{
+	int16_t samples[MAX_FRAME_SAMPLES] = {0};
+	for (uint32_t i = 0; i < n && i < tap->last_samples; i++) {
+		samples[i] = (int16_t)(tap->last[i] * 3 / (4 << nth));
+	}
+	store(tap, samples, n, rate);
+}
+
+/* Media thread that reads. Decides about fillers, as said above. */
+static void store_in_order(audio_tap_t *tap, int16_t *samples, uint32_t n, int rate)
+{
+	if (tap->leg->filler) {
+		if (tap->fillers < FILLERS_HELD) {
+			tap->fillers++;
+			return;
+		}
+		memset(samples, 0, n * sizeof(int16_t));
+		tap->last_samples = 0;
+	} else {
+		for (uint32_t nth = 0; nth < tap->fillers && nth < tap->leg->lost; nth++) {
+			store_repeat(tap, nth, n, rate);
+		}
+		tap->fillers = 0;
+		tap->last_samples = n < LAST_SAMPLES ? n : LAST_SAMPLES;
+		memcpy(tap->last, samples, tap->last_samples * sizeof(int16_t));
+	}
+	store(tap, samples, n, rate);
+}
+
 /* Media thread that reads. */
 static void on_read(audio_tap_t *tap)
 {
@@ -92,16 +149,10 @@ static void on_read(audio_tap_t *tap)
 	switch_frame_t frame = {.data = data, .buflen = sizeof(data)};
 	switch_codec_implementation_t impl = {0};
 	switch_core_session_get_read_impl(tap->leg->session, &impl);
-	int rate = (int)impl.actual_samples_per_second;
 	uint32_t channels = impl.number_of_channels ? impl.number_of_channels : 1;
 	while (switch_core_media_bug_read(tap->bug, &frame, SWITCH_TRUE) == SWITCH_STATUS_SUCCESS && frame.datalen) {
 		uint32_t n = downmix(data, frame.datalen / sizeof(int16_t) / channels, channels);
-		if (rate == tap->rate_hz || rate <= 0) {
-			as_host_capture(tap->stream, data, n);
-		} else if (bridge(&tap->capture, rate, tap->rate_hz)) {
-			switch_resample_process(tap->capture, data, n);
-			as_host_capture(tap->stream, tap->capture->to, tap->capture->to_len);
-		}
+		store_in_order(tap, data, n, (int)impl.actual_samples_per_second);
 	}
 }
 
@@ -245,16 +296,31 @@ static void fill_silence(call_leg_t *leg)
 	switch_atomic_set(&leg->wrote, 0); /* that was us */
 }
 
+/* Media thread that reads. Notes whose frame this is, and what is missing before it. */
+static void note_frame(call_leg_t *leg, const switch_frame_t *frame)
+{
+	leg->filler = switch_test_flag(frame, SFF_CNG) ? SWITCH_TRUE : SWITCH_FALSE;
+	if (!leg->filler) {
+		int16_t step = (int16_t)(frame->seq - leg->seq);
+		leg->lost = leg->has_seq && step > 1 ? (uint32_t)step - 1 : 0;
+		leg->seq = frame->seq;
+		leg->has_seq = SWITCH_TRUE;
+	}
+}
+
 static switch_status_t on_read_hook(switch_core_session_t *session, switch_frame_t **frame, switch_io_flag_t flags,
 									int stream_id)
 {
 	switch_atomic_inc(&globals.busy);
 	call_leg_t *leg = switch_channel_get_private(switch_core_session_get_channel(session), CALL_PRIVATE);
 	if (leg && switch_atomic_read(&leg->taps) > 0) {
+		if (*frame) {
+			note_frame(leg, *frame);
+		}
 		fill_silence(leg);
 	}
 	switch_atomic_dec(&globals.busy);
-	(void)frame, (void)flags, (void)stream_id;
+	(void)flags, (void)stream_id;
 	return SWITCH_STATUS_SUCCESS;
 }
 
