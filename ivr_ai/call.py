@@ -122,7 +122,7 @@ class Call:
     # ---- the session's thread ------------------------------------------------------------------------------
 
     def run(self) -> CallSummary:
-        """Holds the conversation. Raises nothing that the call could have handled; returns its summary. Once."""
+        """Holds the conversation, once; returns its summary. Raises nothing that it could have handled."""
         try:
             return self._run()
         finally:
@@ -193,7 +193,7 @@ class Call:
             self._end(f"call limit of {self._settings.max_call_s:g} s reached (IVR_AI_MAX_CALL_S)")
 
     def _check_connecting(self, now_s: float) -> None:
-        """The connection has its own timeout and says more about it; the server's first words have this one."""
+        """The connection has its own timeout and says more; the server's first words have this one."""
         ms = self._settings.connect_timeout_ms
         if now_s - self._started_s > ms / 1000 + GRACE_S:
             self._end(

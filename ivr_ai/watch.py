@@ -24,7 +24,7 @@ class Watched(Protocol):
 
 
 class Watch:
-    """Ticks whatever is added until it is removed. Any thread; its own runs only while there is something to do."""
+    """Ticks whatever is added until it is removed. Any thread; its own runs only while it is needed."""
 
     def __init__(self, tick_s: float = TICK_S) -> None:
         self._tick_s = tick_s

@@ -450,8 +450,8 @@ class Dial:
         except (OSError, websocket.WebSocketException, ValueError) as error:
             with contextlib.suppress(OSError, websocket.WebSocketException):
                 sock.shutdown()
-            # Without its traceback: websocket-client leaves a cycle of it and its frames, and through them the
-            # whole call would stay until the garbage collector runs, and FreeSWITCH's session with it.
+            # Without its traceback: websocket-client leaves a cycle of it and its frames, which would keep
+            # the whole call, and FreeSWITCH's session, until the garbage collector runs.
             raise ConnectError(_explain(error, settings)) from error.with_traceback(None)
         return WebSocketTransport(sock, dialect, settings.close_timeout_ms / 1000)
 

@@ -2,7 +2,8 @@
 
     python tests/load/bench_calls.py --calls 50 --seconds 20
 
-Callers speak for a second of every five. The model is a local one on the same machine; its own work is not counted.
+Callers speak for a second of every five. The model is a local one on the same machine; its own work is not
+counted.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python tests/load/churn.py --calls 2000
 
-Callers hang up before the answer, while the call connects to the model, while the model speaks, during a barge-in; models
-close, vanish, or are slow, at random moments too. Afterwards: no channel within 2 s, threads, descriptors and sys.path as
-before, and memory that has stopped growing. What mod_python3 itself loses per call is measured with an empty handler, and
-set apart. Exits 1 when something is left behind.
+Callers hang up before the answer, while the call connects to the model, while the model speaks, during a
+barge-in; models close, vanish, or are slow, at random moments too. Afterwards: no channel within 2 s, threads,
+descriptors and sys.path as before, and memory that has stopped growing. What mod_python3 itself loses per call
+is measured with an empty handler, and set apart. Exits 1 when something is left behind.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ivr_ai.sim.sip import SipCaller, SipError  # noqa: E402
 RATE_HZ = 8000
 LEFT_AFTER_S = 2.0
 GROWTH_KB_PER_CALL = 2.0
-PROBE = 'def handler(session, args):\n    session.answer()\n    session.sleep(int(args or 300))\n\n\n'
+PROBE = "def handler(session, args):\n    session.answer()\n    session.sleep(int(args or 300))\n\n\n"
 STATE = (
     "import sys, threading\n\n\n"
     "def fsapi(session, stream, env, args):\n"
@@ -146,7 +146,9 @@ def left(switch: FreeSwitch) -> Left:
     return Left(switch.threads(), switch.fds(), switch.rss_kb(), python_threads, sys_path)
 
 
-def measure(switch: FreeSwitch, extensions: list[str], calls: int, workers: int, seed: int) -> dict[str, object]:
+def measure(
+    switch: FreeSwitch, extensions: list[str], calls: int, workers: int, seed: int
+) -> dict[str, object]:
     """Compares before and after that many calls."""
     churn = Churn(switch, extensions, seed)
     before = left(switch)

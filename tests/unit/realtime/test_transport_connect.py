@@ -1,0 +1,355 @@
+"""Connecting: where to, as whom, whom to trust, what is said when it fails, and giving up."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from peer import Peer, background
+
+from ivr_ai.config import Settings
+from ivr_ai.realtime.dialects import BetaDialect, GaDialect
+from ivr_ai.realtime.transport import ConnectError, Dial, make_dialect, request_headers, request_url
+from ivr_ai.sim.faults import Faults
+from ivr_ai.sim.server import SimServer
+
+KEY = "sk-proj-very-secret"
+AT_ONCE_S = 1.0  # what takes no time at all, on a busy machine
+
+
+def settings(url: str = "ws://localhost/", **changed) -> Settings:
+    return Settings(**{"realtime_url": url, "api_key": KEY, "connect_timeout_ms": 5000, **changed})
+
+
+def reason(url: str, **changed) -> str:
+    """Why a connection fails. The key is never part of it."""
+    with pytest.raises(ConnectError) as error:
+        Dial(settings(url, **changed)).connect()
+    assert error.value.reason == str(error.value)
+    assert KEY not in repr(error.value)
+    return error.value.reason
+
+
+def first_event(url: str, **changed) -> dict:
+    transport = Dial(settings(url, **changed)).connect()
+    try:
+        return transport.recv()
+    finally:
+        transport.release()
+
+
+@contextmanager
+def relay(there_port: int) -> Iterator[str]:
+    """An HTTP proxy for one connection. Gives its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def pump(source: socket.socket, target: socket.socket) -> None:
+            try:
+                while data := source.recv(65536):
+                    target.sendall(data)
+                target.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+        def serve_one() -> None:
+            here, _ = listening.accept()
+            here.recv(4096)
+            with here, socket.create_connection(("127.0.0.1", there_port)) as there:
+                here.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                back = background(pump, there, here)
+                pump(here, there)
+                back.join(5)
+
+        serving = background(serve_one)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        serving.join(5)
+
+
+class TestAddress:
+    @pytest.mark.parametrize(
+        ("url", "request_to"),
+        [
+            (
+                "wss://api.openai.com/v1/realtime",
+                "wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1",
+            ),
+            ("ws://host:8765/x/y", "ws://host:8765/x/y?model=gpt-realtime-2.1"),
+            ("ws://host", "ws://host?model=gpt-realtime-2.1"),
+            ("ws://host/?intent=transcription", "ws://host/?intent=transcription&model=gpt-realtime-2.1"),
+            ("wss://host/?model=mine", "wss://host/?model=mine"),
+            ("wss://host/?call_id=rtc_1", "wss://host/?call_id=rtc_1"),
+            (
+                "wss://x.openai.azure.com/openai/realtime?api-version=2025-04-01&deployment=d",
+                "wss://x.openai.azure.com/openai/realtime?api-version=2025-04-01&deployment=d",
+            ),
+            ("ws://[::1]:1/", "ws://[::1]:1/?model=gpt-realtime-2.1"),
+        ],
+    )
+    def test_the_model_is_named_unless_the_url_does(self, url, request_to):
+        assert request_url(settings(url, model="gpt-realtime-2.1")) == request_to
+
+    def test_a_name_is_quoted(self):
+        assert request_url(settings("ws://h/", model="a&b=c")) == "ws://h/?model=a%26b%3Dc"
+
+    @pytest.mark.parametrize(
+        ("changed", "kind"),
+        [
+            ({}, GaDialect),
+            ({"dialect": "beta"}, BetaDialect),
+            ({"realtime_url": "ws://h/?api-version=1"}, BetaDialect),
+            ({"realtime_url": "ws://h/?api-version=1", "dialect": "ga"}, GaDialect),
+        ],
+    )
+    def test_the_dialect(self, changed, kind):
+        assert type(make_dialect(settings(**changed))) is kind
+
+
+class TestHeaders:
+    def test_the_key_as_a_bearer(self):
+        assert request_headers(settings(), GaDialect()) == {"Authorization": f"Bearer {KEY}"}
+
+    def test_no_key(self):
+        assert request_headers(settings(api_key=""), GaDialect()) == {}
+
+    def test_beta_says_so(self):
+        assert request_headers(settings(api_key=""), BetaDialect()) == {"OpenAI-Beta": "realtime=v1"}
+
+    @pytest.mark.parametrize(
+        "host",
+        ["my.openai.azure.com", "azure.com", "MY.OpenAI.Azure.com", "x.services.ai.azure.com:443"],
+    )
+    @pytest.mark.parametrize("dialect", [GaDialect(), BetaDialect()], ids=["ga", "beta"])
+    def test_azure_wants_it_in_another_header(self, host, dialect):
+        assert request_headers(settings(f"wss://{host}/openai/realtime"), dialect) == {"api-key": KEY}
+
+    @pytest.mark.parametrize("host", ["notazure.com", "azure.com.example.org", "azure.company.org"])
+    def test_hosts_that_only_look_like_azure(self, host):
+        assert "Authorization" in request_headers(settings(f"wss://{host}/"), GaDialect())
+
+    def test_what_the_server_really_gets(self):
+        with SimServer(voice="tone", require_key=KEY) as sim:
+            assert first_event(sim.url, model="gpt-any")["type"] == "session.created"
+            record = sim.sessions[0]
+        assert record.headers["authorization"] == f"Bearer {KEY}"
+        assert record.query == {"model": "gpt-any"}
+        assert record.path == "/v1/realtime"
+        assert not {"openai-beta", "origin", "api-key"} & set(record.headers)
+
+    def test_authentication_comes_after_the_upgrade(self):
+        """So connecting works, and the first event says what is wrong."""
+        with SimServer(voice="tone", require_key="another") as sim:
+            event = first_event(sim.url)
+        assert (event["type"], event["error"]["code"]) == ("error", "invalid_api_key")
+
+
+class TestFailing:
+    @pytest.mark.parametrize("status", [401, 404, 429, 503])
+    def test_an_http_error(self, status):
+        with SimServer(voice="tone", faults=Faults(refuse_status=status)) as sim:
+            assert reason(sim.url) == (
+                f"127.0.0.1:{sim.port} answered HTTP {status}: check OPENAI_REALTIME_URL and OPENAI_API_KEY"
+            )
+
+    def test_nobody_listens(self):
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            port = held.getsockname()[1]
+            assert reason(f"ws://127.0.0.1:{port}/") == (
+                f"127.0.0.1:{port} refused the connection: is the server of OPENAI_REALTIME_URL running?"
+            )
+
+    def test_no_such_name(self):
+        assert reason("wss://no-such-host.invalid/v1") == (
+            "no address for no-such-host.invalid: check OPENAI_REALTIME_URL and DNS"
+        )
+
+    @pytest.mark.parametrize("scheme", ["ws", "wss"])
+    def test_a_server_that_says_nothing(self, scheme):
+        with socket.create_server(("127.0.0.1", 0)) as deaf:
+            port = deaf.getsockname()[1]
+            start_s = time.monotonic()
+            said = reason(f"{scheme}://127.0.0.1:{port}/", connect_timeout_ms=200)
+            assert 0.2 <= time.monotonic() - start_s < 0.2 + AT_ONCE_S
+        assert said == f"127.0.0.1:{port} did not answer within 200 ms (IVR_AI_CONNECT_TIMEOUT_MS)"
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n\r\n<html>",
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: bm90IHRoZSByaWdodCBvbmU=\r\n\r\n",
+            b"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:1/\r\n\r\n",
+            b"\xff\xfe\r\n\r\n",
+            b"",
+        ],
+        ids=["ssh", "web page", "wrong accept", "redirect", "binary", "nothing"],
+    )
+    def test_what_is_no_realtime_server(self, answer):
+        peer = Peer()
+
+        def serve() -> None:
+            peer.accept(answer)
+            peer.close()
+
+        serving = background(serve)
+        assert f"127.0.0.1:{peer.port}" in reason(peer.url)
+        serving.join(5)
+
+    def test_tls_spoken_to_a_server_without_it(self):
+        with SimServer(voice="tone") as sim:
+            said = reason(sim.url.replace("ws://", "wss://"))
+        assert said.startswith(f"127.0.0.1:{sim.port}: SSL")
+        assert said.endswith("check OPENAI_REALTIME_URL")
+
+    def test_nothing_is_left_of_what_failed(self):
+        def fail() -> None:
+            with SimServer(voice="tone", faults=Faults(refuse_status=503)) as sim:
+                reason(sim.url)
+            reason("ws://127.0.0.1:1/")
+
+        fail()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            fail()
+        assert len(os.listdir("/proc/self/fd")) <= before
+
+
+class TestTrust:
+    def test_our_own_authority(self, certificates):
+        with SimServer(voice="tone", tls=certificates.server("right")) as sim:
+            for url in (sim.url, sim.url.replace("127.0.0.1", "localhost")):
+                event = first_event(url, ca_file=certificates.authority)
+                assert event["type"] == "session.created"
+
+    def test_an_authority_nobody_knows(self, certificates):
+        with SimServer(voice="tone", tls=certificates.server("right")) as sim:
+            said = reason(sim.url)
+        assert f"127.0.0.1:{sim.port}: its certificate is not trusted" in said
+        assert "set WSS_PEM to its CA's PEM file" in said
+
+    @pytest.mark.parametrize(
+        ("name", "why"), [("elsewhere", "certificate is not valid for"), ("expired", "expired")]
+    )
+    def test_a_certificate_that_does_not_hold(self, certificates, name, why):
+        with SimServer(voice="tone", tls=certificates.server(name)) as sim:
+            said = reason(sim.url, ca_file=certificates.authority)
+        assert why in said
+
+    def test_our_authority_replaces_the_systems(self, certificates, monkeypatch):
+        """A server that the system trusts is not trusted when WSS_PEM names another authority."""
+        monkeypatch.setenv("SSL_CERT_FILE", certificates.authority)
+        other = str(certificates.folder / "elsewhere.pem")
+        with SimServer(voice="tone", tls=certificates.server("right")) as sim:
+            assert first_event(sim.url)["type"] == "session.created"
+            assert "not trusted" in reason(sim.url, ca_file=other)
+
+    def test_a_file_without_a_certificate(self, tmp_path):
+        path = tmp_path / "authority.pem"
+        path.write_text("This is not PEM.")
+        said = reason("wss://127.0.0.1:1/", ca_file=str(path))
+        assert said == f"there is no certificate in {path} (WSS_PEM)"
+
+
+class TestProxy:
+    @pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
+    def test_it_is_used_where_the_environment_names_one(self, monkeypatch, secure, certificates):
+        tls = certificates.server("right") if secure else None
+        with SimServer(voice="tone", tls=tls) as sim, relay(sim.port) as proxy:
+            monkeypatch.setenv("no_proxy", "")
+            monkeypatch.setenv("https_proxy" if secure else "http_proxy", proxy)
+            url = sim.url.replace("127.0.0.1", "localhost")
+            event = first_event(url, ca_file=certificates.authority)
+        assert event["type"] == "session.created"
+
+
+class TestGivingUp:
+    def give_up(self, url: str, after_s: float = 0.2) -> float:
+        """How long connecting goes on after it was given up."""
+        dial = Dial(settings(url, connect_timeout_ms=20_000))
+        failures: list[ConnectError] = []
+
+        def connect() -> None:
+            try:
+                dial.connect().release()
+            except ConnectError as error:
+                failures.append(error)
+
+        thread = background(connect)
+        time.sleep(after_s)
+        assert thread.is_alive()
+        start_s = time.monotonic()
+        dial.abort()
+        thread.join(10)
+        assert failures
+        return time.monotonic() - start_s
+
+    @pytest.mark.parametrize("scheme", ["ws", "wss"])
+    def test_while_the_server_says_nothing(self, scheme):
+        """Over TLS that is its handshake, else the WebSocket's."""
+        with socket.create_server(("127.0.0.1", 0)) as deaf:
+            assert self.give_up(f"{scheme}://127.0.0.1:{deaf.getsockname()[1]}/") < AT_ONCE_S
+
+    def test_after_tls(self, certificates, monkeypatch):
+        monkeypatch.setenv("SSL_CERT_FILE", certificates.authority)
+        tls = certificates.server("right")
+        with SimServer(voice="tone", tls=tls, faults=Faults(connect_delay_ms=20_000)) as sim:
+            assert self.give_up(sim.url) < AT_ONCE_S
+
+    def test_while_nobody_takes_the_connection(self):
+        """Once the queue of a listening socket is full, Linux lets further connections wait."""
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            waiting = []
+            for _ in range(3):
+                waiting.append(socket.socket())
+                waiting[-1].setblocking(False)
+                waiting[-1].connect_ex(full.getsockname())
+            assert self.give_up(f"ws://127.0.0.1:{full.getsockname()[1]}/") < AT_ONCE_S
+            for each in waiting:
+                each.close()
+
+    def test_before_it_has_begun(self):
+        with SimServer(voice="tone") as sim:
+            dial = Dial(settings(sim.url))
+            dial.abort()
+            with pytest.raises(ConnectError):
+                dial.connect()
+            assert sim.attempts == 0
+
+    def test_when_it_has_been_done(self):
+        with SimServer(voice="tone") as sim:
+            dial = Dial(settings(sim.url))
+            transport = dial.connect()
+            dial.abort()
+            assert sim.wait_session().wait_closed() == 1006
+            transport.release()
+
+    def test_at_any_moment(self):
+        """No moment at which abort() is lost, or a connection is left."""
+        with SimServer(voice="tone") as sim:
+            for n in range(30):
+                dial = Dial(settings(sim.url))
+                opened: list[object] = []
+
+                def connect(dial=dial, opened=opened) -> None:
+                    try:
+                        opened.append(dial.connect())
+                    except ConnectError:
+                        opened.append(None)
+
+                thread = threading.Thread(target=connect)
+                thread.start()
+                time.sleep(n * 0.0003)
+                dial.abort()
+                thread.join(5)
+                if opened[0] is not None:
+                    opened[0].release()
+            for record in sim.sessions:
+                record.wait_closed()

@@ -1,0 +1,452 @@
+"""Calls that end because the caller hangs up, whenever that is, or because the model fails, however."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import threading
+import time
+from array import array
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import serve
+
+from ivr_ai.audio.formats import write_wav
+from ivr_ai.audio.stream import Stream, open_streams
+from ivr_ai.gateways.caller import Hangup, Say
+from ivr_ai.gateways.session import Transfer
+from ivr_ai.sim.faults import Faults
+from ivr_ai.sim.voices import speak
+
+SAYS = speak("x", 8000, "tone:300:400")  # what the caller says: 400 ms, loud
+GONE_S = 1.0  # until nothing of a call is left
+SORRY = array("h", ((n * 37) % 16000 - 8000 for n in range(8 * 200))).tobytes()  # the apology: 200 ms
+LINE = {"wire": "s16"}  # the recording has it sample for sample
+
+
+@pytest.fixture
+def sorry(tmp_path) -> str:
+    path = tmp_path / "sorry.wav"
+    write_wav(path, SORRY, 8000)
+    return str(path)
+
+
+def pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+class TestHangingUp:
+    """Whatever is under way: a second later there is no thread, no socket, no stream."""
+
+    def check(self, placed, server, hung_up_s: float) -> None:
+        gone_s = placed.gone_after_s(hung_up_s)
+        record = placed.finish()
+        assert gone_s < GONE_S
+        if server.faults.stall_after_s is None:  # one that does not read does not see the end
+            for session in server.sessions:
+                session.wait_closed(1)
+        assert placed.of("failure") == []
+        assert record.result.reason.startswith("the caller hung up")
+        assert record.session.hangupCause() in ("ORIGINATOR_CANCEL", "NORMAL_CLEARING")
+
+    def test_while_connecting(self, place, sim):
+        server = sim(faults=Faults(connect_delay_ms=20_000))
+        placed = place(server)
+        pause(0.1)
+        assert placed.events == []
+        self.check(placed, server, placed.hang_up())
+        assert "answered" not in placed.kinds()
+
+    def test_before_the_answer(self, place, sim):
+        server = sim(faults=Faults(no_session_created=True))
+        placed = place(server)
+        placed.wait("connected")
+        self.check(placed, server, placed.hang_up())
+        assert "answered" not in placed.kinds()
+
+    def test_in_silence(self, place, sim):
+        server = sim()
+        placed = place(server)
+        placed.wait("answered")
+        self.check(placed, server, placed.hang_up())
+        assert server.sessions[0].close_code == 1000
+
+    def test_while_the_model_speaks(self, place, sim):
+        server = sim(voice="tone:440:60000")
+        placed = place(server, greeting="Say hello.")
+        placed.wait("heard")
+        self.check(placed, server, placed.hang_up())
+
+    def test_while_the_model_still_makes_its_reply(self, place, sim):
+        server = sim(voice="tone:440:60000", pace=4)
+        placed = place(server, greeting="Say hello.")
+        placed.wait("response_started")
+        self.check(placed, server, placed.hang_up())
+
+    def test_while_the_caller_speaks(self, place, sim):
+        server = sim()
+        placed = place(server, [Say(SAYS * 20, after="answer")])
+        placed.wait("speech_started")
+        self.check(placed, server, placed.hang_up())
+
+    @pytest.mark.parametrize("settings", [{}, {"input_mode": "item"}], ids=str)
+    def test_during_barge_in(self, place, sim, settings):
+        server = sim(voice="tone:440:60000", pace=20, faults=Faults(late_deltas=20))
+        script = [Say(SAYS * 5, after="reply_start", delay_ms=300)]
+        placed = place(server, script, greeting="Say hello.", **settings)
+        placed.wait("speech_started")
+        self.check(placed, server, placed.hang_up())
+
+    def test_during_a_function(self, place, sim):
+        server = sim()
+        release = threading.Event()
+        placed = place(server, functions={"slow": lambda given: release.wait(0.3)})
+        placed.wait("answered")
+        session = server.wait_session()
+        session.send({"type": "response.created", "response": {"id": "r"}})
+        call = {"call_id": "c", "name": "slow", "arguments": "{}", "response_id": "r"}
+        session.send({"type": "response.function_call_arguments.done", **call})
+        placed.wait("function_call")
+        self.check(placed, server, placed.hang_up())
+
+    def test_from_a_server_that_ignores_our_goodbye(self, place, sim):
+        server = sim(faults=Faults(ignore_close=True))
+        placed = place(server, greeting="Say hello.", close_timeout_ms=300)
+        placed.wait("heard")
+        self.check(placed, server, placed.hang_up())
+
+    def test_from_a_server_that_has_stopped_reading(self, place, sim):
+        server = sim(voice="tone:440:60000", faults=Faults(stall_after_s=0.2))
+        placed = place(server, greeting="Say hello.", close_timeout_ms=300)
+        placed.wait("heard")
+        pause(0.3)
+        self.check(placed, server, placed.hang_up())
+
+    def test_many_at_random_moments(self, place, sim):
+        """Nothing is left of any: threads, streams, descriptors."""
+        server = sim(voice="tone:440:3000", pace=20)
+        moments = random.Random(7)
+        script = [Say(SAYS, "answer"), Say(SAYS, "reply_start", 100), Hangup(after=2)]
+
+        def several(count: int) -> None:
+            placed = []
+            for _ in range(count):
+                placed.append(place(server, script, greeting="Say hello."))
+                pause(moments.uniform(0, 0.02))
+                if moments.random() < 0.8:
+                    placed[-1].hang_up()
+            for each in placed:
+                each.finish()
+            for each in placed:
+                each.gone_after_s(time.monotonic())
+                assert each.of("failure") == []
+            for session in server.sessions:
+                session.wait_closed(5)
+
+        several(5)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(4):
+            several(10)
+        assert len(os.listdir("/proc/self/fd")) <= before + 1
+        assert open_streams() == []
+
+
+FAILURES = [
+    ({"refuse_status": 503}, {}, "answered HTTP 503"),
+    ({"bad_key": True}, {}, "the server says invalid_api_key"),
+    ({"bad_model": True}, {}, "the server says invalid_model"),
+    ({"no_session_created": True}, {"connect_timeout_ms": 150}, "accepted no session within 150 ms"),
+    ({"connect_delay_ms": 9000}, {"connect_timeout_ms": 150}, "did not answer within 150 ms"),
+    ({"drop_after_s": 0.3}, {}, "lost the server: connection closed with 1006"),
+    ({"close_after_s": 0.3, "close_code": 1011, "close_reason": "oops"}, {}, "closed with 1011 (oops)"),
+    ({"close_after_s": 0.3, "close_code": 1001}, {}, "closed with 1001"),
+    ({"expire_after_s": 0.3}, {}, "the server says session_expired"),
+    ({"stall_after_s": 0.2}, {"ping_interval_s": 0.4, "ping_timeout_s": 0.2}, "answers no ping"),
+    ({"no_response": True}, {"response_timeout_s": 0.3}, "no reply from the model for 0.3 s"),
+    ({"fail_responses": -1}, {}, "could not reply: rate_limit_exceeded"),
+    ({"drop_mid_response": True}, {}, "connection closed with 1006"),
+    ({"huge_message_bytes": 100_000}, {"max_message_bytes": 65536}, "IVR_AI_MAX_MESSAGE_BYTES is 65536"),
+    ({"error_code": "insufficient_quota"}, {}, "the server says insufficient_quota"),
+]
+ACTIONS = [
+    {},
+    {"failure_action": "transfer", "failure_transfer": "5000 XML desk"},
+    {"failure_action": "return"},
+]
+
+
+class TestFailing:
+    def check(self, placed, record, caplog, reason: str, action: dict) -> None:
+        """The apology was heard first, then came what the settings say; the log has why."""
+        assert SORRY in record.recording.ai
+        assert reason in record.result.reason
+        (failed,) = placed.of("failure")
+        assert failed.data == {"reason": record.result.reason}
+        logged = [entry for entry in caplog.records if entry.name == "ivr_ai.call"]
+        assert any(entry.levelname == "ERROR" and reason in entry.getMessage() for entry in logged)
+        assert logged[-1].getMessage() == record.result.line()
+        assert logged[-1].levelname == "ERROR"
+        if action.get("failure_action") == "transfer":
+            assert placed.after["transferred"] == Transfer("5000", "XML", "desk")
+        elif action.get("failure_action") == "return":
+            assert placed.after["ready"]
+        else:
+            assert record.session.hangupCause() == "NORMAL_TEMPORARY_FAILURE"
+        assert placed.gone_after_s(time.monotonic()) < GONE_S
+
+    @pytest.mark.parametrize(
+        ("nth", "faults", "settings", "reason"),
+        [(nth, *failure) for nth, failure in enumerate(FAILURES)],
+        ids=[next(iter(faults)) for faults, _, _ in FAILURES],
+    )
+    def test_in_every_way(self, place, sim, caplog, sorry, nth, faults, settings, reason):
+        """What follows is another thing each time, so that everything follows something."""
+        action = ACTIONS[nth % len(ACTIONS)]
+        server = sim(faults=Faults(**faults), pace=2)
+        settings = {"greeting": "Say hello.", "apology_file": sorry, **settings, **action}
+        placed = place(server, host=LINE, **settings)
+        record = placed.finish()
+        self.check(placed, record, caplog, reason, action)
+
+    @pytest.mark.parametrize("action", ACTIONS, ids=str)
+    def test_nobody_listens(self, place, caplog, sorry, action):
+        placed = place("ws://127.0.0.1:1/", host=LINE, apology_file=sorry, **action)
+        self.check(placed, placed.finish(), caplog, "refused the connection", action)
+
+    @pytest.mark.parametrize("action", ACTIONS, ids=str)
+    def test_the_server_is_stopped_in_the_middle(self, place, sim, caplog, sorry, action):
+        server = sim(voice="tone:440:60000", pace=2)
+        placed = place(server, host=LINE, greeting="Say hello.", apology_file=sorry, **action)
+        placed.wait("heard")
+        server.stop()
+        self.check(placed, placed.finish(), caplog, "closed with 1001", action)
+
+    def test_a_server_that_takes_no_session_of_ours(self, place, sim, caplog, sorry):
+        """PCM at 8 kHz, which the simulator refuses as OpenAI does."""
+        settings = {"resample_input": False, "apology_file": sorry}
+        placed = place(sim(), host=LINE, **settings)
+        self.check(placed, placed.finish(), caplog, "does not accept the session", {})
+
+    def test_the_caller_is_apologised_to_on_a_call_not_yet_answered(self, place, sorry):
+        placed = place("ws://127.0.0.1:1/", host=LINE, apology_file=sorry)
+        placed.finish()
+        assert placed.kinds() == ["failure", "answered", "ended"]
+
+    def test_a_caller_who_hangs_up_during_the_apology(self, place, tmp_path):
+        path = tmp_path / "long.wav"
+        write_wav(path, SORRY * 100, 8000)
+        placed = place("ws://127.0.0.1:1/", apology_file=str(path))
+        placed.wait("answered")
+        pause(0.1)
+        assert placed.gone_after_s(placed.hang_up()) < GONE_S
+        placed.finish()
+
+    def test_the_rest_of_the_reply_is_not_heard_after_the_apology(self, place, sim, sorry):
+        server = sim(voice="tone:440:5000", faults=Faults(drop_after_s=0.3))
+        record = place(server, host=LINE, greeting="Say hello.", apology_file=sorry).finish()
+        after = record.recording.ai.split(SORRY)[1]
+        assert not any(after)
+
+    def test_other_calls_are_not_touched(self, place, sim, sorry):
+        server = sim(voice="tone:440:1500", faults=Faults(first_connections=1, drop_after_s=0.1))
+        broken = place(server, greeting="Say hello.", apology_file=sorry)
+        broken.wait("connected")
+        fine = place(server, [Hangup()], greeting="Say hello.")
+        assert broken.finish().result.reason.startswith("lost the server")
+        assert fine.finish().result.reason.startswith("the caller hung up")
+        assert len(fine.of("item_finished")) == 1
+
+    def test_a_call_that_can_have_no_stream(self, place, sim, caplog):
+        """As where mod_audio_stream is not loaded: the application is not there, and says nothing."""
+
+        class WithoutModule:
+            def __init__(self, session) -> None:
+                self._session = session
+
+            def __getattr__(self, name):
+                return getattr(self._session, name)
+
+            def execute(self, application: str, data: str = "") -> None:
+                if application != "uuid_audio_stream":
+                    self._session.execute(application, data)
+
+        placed = place(sim(), before=WithoutModule)
+        record = placed.finish()
+        assert "no audio stream on call" in record.result.reason
+        assert "mod_audio_stream" in record.result.reason
+        assert "`ivr-ai doctor` checks" in record.result.reason
+        assert record.session.hangupCause() == "NORMAL_TEMPORARY_FAILURE"
+
+    def test_an_error_of_our_own(self, place, sim, sorry, monkeypatch):
+        """What nobody has thought of ends the call like any failure, and never the process."""
+        monkeypatch.setattr(Stream, "capture", lambda *arguments: 1 / 0)
+        placed = place(sim(), host=LINE, apology_file=sorry)
+        record = placed.finish()
+        assert record.result.reason == "internal error: ZeroDivisionError: division by zero"
+        assert SORRY in record.recording.ai
+
+
+class TestNonsense:
+    @pytest.mark.parametrize(
+        "faults",
+        [
+            {"bad_json": True},
+            {"bad_base64": True},
+            {"binary_frame": True},
+            {"huge_message_bytes": 10_000_000},
+            {"error_code": "server_error"},
+            {"error_code": "response_cancel_not_active"},
+            {"done_without_created": True},
+            {"reorder_events": True},
+            {"delta_bytes": 1334},
+            {"delta_bytes": 1},
+            {"late_deltas": 5},
+            {"fail_responses": 1},
+            {"first_delta_delay_ms": 200},
+        ],
+        ids=str,
+    )
+    def test_the_conversation_goes_on(self, place, sim, faults):
+        """And with it the audio: as much of it as there was."""
+        server = sim(voice="tone:440:300", faults=Faults(**faults))
+        placed = place(server, [Say(SAYS), Hangup()], greeting="Say hello.")
+        record = placed.finish()
+        assert (record.result.turns, record.result.reason[:18]) == (1, "the caller hung up")
+        played = [event.data["played_ms"] for event in placed.of("item_finished")]
+        assert played == pytest.approx([300, 300], abs=1)
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {"type": "response.created", "response": None},
+            {"type": "response.done", "response": []},
+            {"type": "response.done", "response": {"id": "r", "usage": 7}},
+            {"type": "response.done", "response": {"id": {}}},
+            {"type": "session.created", "session": 1},
+            {"type": "error", "error": "text"},
+            {"type": "response.output_audio.delta"},
+            {"type": "response.output_audio.delta", "item_id": 1, "delta": "AAAA"},
+            {"type": "response.output_audio.delta", "item_id": "i", "delta": None},
+            {"type": "response.output_audio.delta", "item_id": "i", "response_id": "r", "delta": "A"},
+            {"type": "response.output_audio.delta", "item_id": "i", "response_id": "r", "delta": "é"},
+            {"type": "response.output_audio.delta", "item_id": "i", "response_id": {}, "delta": "****"},
+            {"type": "response.output_audio.done", "item_id": []},
+            {"type": "response.function_call_arguments.done", "response_id": ["r"]},
+            {"type": "conversation.item.input_audio_transcription.completed", "transcript": 5},
+            {"type": 5},
+        ],
+        ids=str,
+    )
+    def test_events_that_are_not_what_they_should_be(self, place, sim, caplog, event):
+        """They end nothing, and are complained about once."""
+        server = sim(voice="tone:440:200")
+        placed = place(server)
+        server.wait_session().wait_received("input_audio_buffer.append")  # all is up
+        for _ in range(3):
+            server.sessions[0].send(event)
+        server.sessions[0].send(
+            {"type": "response.output_audio_transcript.done", "transcript": "Still here."}
+        )
+        placed.wait("ai_said")
+        placed.hang_up()
+        placed.finish()
+        assert placed.of("failure") == []
+        complaints = [entry for entry in caplog.records if entry.levelname == "WARNING"]
+        assert len(complaints) <= 1
+
+    def test_audio_before_anybody_could_hear_it(self, place):
+        """Before the session, so before the answer: it is dropped, with a word about it."""
+        audio = {"type": "response.output_audio.delta", "item_id": "i", "response_id": "r", "delta": "AAAA"}
+        accepted = [{"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}}]
+
+        def talk(connection) -> None:
+            for event in [audio, audio, *accepted]:
+                connection.send(json.dumps(event))
+            with suppress(ConnectionClosed):
+                for _ in connection:
+                    pass
+
+        with serve(talk, "127.0.0.1", 0) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            placed = place(f"ws://127.0.0.1:{server.socket.getsockname()[1]}/", [Hangup(after=0.5)])
+            placed.finish()
+            server.shutdown()
+        assert [event.data["code"] for event in placed.of("error")] == ["malformed"]
+        assert placed.of("failure") == []
+
+
+class TestEndingWell:
+    @pytest.mark.parametrize("end_action", ["hangup", "return"])
+    def test_the_server_ends_the_conversation(self, place, sim, end_action):
+        server = sim(faults=Faults(close_after_s=0.2, close_code=1000))
+        placed = place(server, end_action=end_action)
+        record = placed.finish()
+        assert record.result.reason == "the server ended the conversation"
+        assert placed.of("failure") == []
+        assert placed.after["ready"] == (end_action == "return")
+        assert record.session.hangupCause() == "NORMAL_CLEARING"
+        assert not any(record.recording.ai)
+
+    def test_a_call_has_a_limit(self, place, sim):
+        placed = place(sim(), max_call_s=0.3)
+        record = placed.finish()
+        assert record.result.reason == "call limit of 0.3 s reached (IVR_AI_MAX_CALL_S)"
+        assert placed.of("failure") == []
+        assert record.session.hangupCause() == "NORMAL_CLEARING"
+
+    def test_no_limit(self, place, sim):
+        placed = place(sim(), [Hangup(after=2)], max_call_s=0)
+        assert placed.finish().result.reason.startswith("the caller hung up")
+
+    def test_somebody_else_stops_the_stream(self, place, sim):
+        placed = place(sim(), end_action="return")
+        placed.wait("answered")
+        Stream.attach(placed.uuid, timeout_s=5).close()
+        record = placed.finish()
+        assert record.result.reason == "the audio stream was stopped"
+        assert placed.after["ready"]
+
+    def test_the_call_is_transferred_under_us(self, place, sim):
+        server = sim()
+        placed = place(server)
+        placed.wait("answered")
+        moved_s = time.monotonic()
+        placed.call.session.transfer("5000", "XML", "default")
+        assert placed.gone_after_s(moved_s) < GONE_S
+        placed.finish()
+        assert placed.of("failure") == []
+        assert server.sessions[0].wait_closed() == 1000
+
+
+class TestSignsOfLife:
+    def test_a_quiet_server_that_answers_pings_is_alive(self, place, sim):
+        placed = place(sim(), ping_interval_s=0.2, ping_timeout_s=0.15)
+        placed.wait("answered")
+        pause(1.0)
+        assert placed.of("failure") == []
+        placed.hang_up()
+        placed.finish()
+
+    def test_0_sends_no_pings(self, place, sim):
+        placed = place(sim(faults=Faults(stall_after_s=0.1)), ping_interval_s=0, ping_timeout_s=0.1)
+        placed.wait("answered")
+        pause(0.8)
+        assert placed.of("failure") == []
+        placed.hang_up()
+        placed.finish()
+
+
+def test_no_file_of_a_call_is_left_behind(place, sim, tmp_path):
+    place(sim(), [Hangup(after=0.5)], timeline_dir=str(tmp_path)).finish()
+    assert [path.suffix for path in Path(tmp_path).iterdir()] == [".json"]
+
+
+def test_what_is_logged_of_an_ordinary_call_is_one_line(place, sim, caplog):
+    with caplog.at_level(logging.INFO):
+        place(sim(), [Hangup(after=0.5)]).finish()
+    assert len([entry for entry in caplog.records if entry.name.startswith("ivr_ai.call")]) == 1
