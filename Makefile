@@ -114,6 +114,16 @@ run-test-freeswitch: ext module site
 bench: $(BENCHES) ## what a call's audio costs in the C library
 	@for bench in $(BENCHES); do $$bench; done
 
+.PHONY: bench-calls
+bench-calls: ext module site ## what a conversation costs FreeSWITCH, beside a call that plays silence
+	$(need-freeswitch)
+	@IVR_AI_TEST_SITE='$(CURDIR)/$(SITE)' FS_PREFIX='$(FS_PREFIX)' $(VENV_PYTHON) tests/load/bench_calls.py
+
+.PHONY: churn
+churn: ext module site ## thousands of short calls through FreeSWITCH, hung up at random: what is left behind?
+	$(need-freeswitch)
+	@IVR_AI_TEST_SITE='$(CURDIR)/$(SITE)' FS_PREFIX='$(FS_PREFIX)' $(VENV_PYTHON) tests/load/churn.py
+
 .PHONY: lint
 lint: venv ## ruff, and clang-format where it is installed
 	@$(VENV)/bin/ruff check .

@@ -3,9 +3,9 @@
     python tests/load/churn.py --calls 2000
 
 Callers hang up before the answer, while the call connects to the model, while the model speaks, during a
-barge-in; models close, vanish, or are slow, at random moments too. Afterwards: no channel within 2 s, threads,
-descriptors and sys.path as before, and memory that has stopped growing. What mod_python3 itself loses per call
-is measured with an empty handler, and set apart. Exits 1 when something is left behind.
+barge-in; models close, vanish, or are slow, at random moments too. Afterwards: no channel within 2 s,
+threads, descriptors and sys.path as before, and memory that has stopped growing. What mod_python3 itself
+loses per call is measured with an empty handler, and set apart. Exits 1 when something is left behind.
 """
 
 from __future__ import annotations
