@@ -243,9 +243,9 @@ class Call:
             self._transport.abort()
         if not self._stream_started:
             self._start_stream()
-        stream = self._stream or Stream.attach(self.uuid, MAIN, ATTACH_S)
+        self._stream = self._stream or Stream.attach(self.uuid, MAIN, ATTACH_S)
         with contextlib.suppress(StreamClosed):
-            failure.speak_apology(self._session, stream, self._settings)
+            failure.speak_apology(self._session, self._stream, self._settings)
 
     def _finish(self) -> CallSummary:
         """Ends threads, sockets and the stream; reports."""
@@ -255,7 +255,9 @@ class Call:
         if self._stream is not None:
             with self._lock:
                 self._deliver(self._report_marks(self._clock()))
+        if self._stream_started:
             self._session.execute("uuid_audio_stream", "stop")  # a transferred call goes on without us
+        if self._stream is not None:
             self._stream.close()
             stats = self._stream.stats()
             underruns = stats.inject_underruns
@@ -509,20 +511,21 @@ class Call:
             return self._conversation.on_flushed(flushed, marks, self._clock())
 
     def _run_function(self, call: CallFunction) -> None:
-        output = json.dumps(self._function_result(call))
+        output = self._function_output(call)
         with self._lock:
             actions = self._conversation.on_function_output(call.call_id, output, self._clock())
         self._perform(actions)
 
-    def _function_result(self, call: CallFunction) -> Any:
+    def _function_output(self, call: CallFunction) -> str:
+        """What a function gives back, as JSON; what is wrong with it where it fails."""
         function = self._functions.get(call.name)
         if function is None:
-            return {"error": f"there is no function {call.name!r}"}
+            return json.dumps({"error": f"there is no function {call.name!r}"})
         try:
-            return function(json.loads(call.arguments or "{}"))
+            return json.dumps(function(json.loads(call.arguments or "{}")))
         except Exception as error:  # whatever a function does, the conversation goes on
             log.warning("call %s: function %s failed: %s", self.uuid, call.name, error)
-            return {"error": f"{type(error).__name__}: {error}"}
+            return json.dumps({"error": f"{type(error).__name__}: {error}"})
 
     def _deliver(self, actions: list[Action]) -> None:
         for action in actions:

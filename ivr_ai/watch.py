@@ -41,7 +41,7 @@ class Watch:
             threading.Thread(target=self._run, name="ivr-watch", daemon=True).start()
 
     def remove(self, watched: Watched) -> None:
-        """No tick begins after this."""
+        """No tick begins after this; one that has begun may still be going on."""
         with self._lock:
             self._watched.discard(watched)
 
@@ -54,10 +54,16 @@ class Watch:
                     return
                 watched = list(self._watched)
             for each in watched:
-                try:
-                    each.tick()
-                except Exception:  # one call's fault is no other's
-                    log.exception("tick of %r", each)
+                self._tick(each)
+
+    def _tick(self, watched: Watched) -> None:
+        with self._lock:
+            if watched not in self._watched:
+                return  # removed since the list was made
+        try:
+            watched.tick()
+        except Exception:  # one call's fault is no other's
+            log.exception("tick of %r", watched)
 
 
 calls = Watch()

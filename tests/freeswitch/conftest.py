@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,9 @@ sys.path[:0] = [
     str(_HERE.parents[1]),
 ]  # for `from switch import ...` and ivr_ai, however pytest is started
 
+from lines import Line  # noqa: E402
 from switch import OUR_MODULE, FreeSwitch, find_install  # noqa: E402
+from taps import Probe  # noqa: E402
 
 from ivr_ai.sim.sip import SipCaller  # noqa: E402
 
@@ -32,7 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def switch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FreeSwitch]:
     """One FreeSWITCH for the whole run, with the module under test when it has been built."""
-    with FreeSwitch(tmp_path_factory.mktemp("switch")) as running:
+    extensions = _HERE.joinpath("extensions.xml").read_text(encoding="utf-8")
+    with FreeSwitch(tmp_path_factory.mktemp("switch"), dialplan_xml=extensions) as running:
         yield running
 
 
@@ -42,6 +45,13 @@ def stream_switch(switch: FreeSwitch) -> FreeSwitch:
     if switch.cli(f"module_exists {OUR_MODULE}") != "true":
         pytest.fail(f"{OUR_MODULE} is not loaded: run `make`, then see {switch.root}/log/freeswitch.log")
     return switch
+
+
+@pytest.fixture(scope="session")
+def probe(switch: FreeSwitch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
+    """What starts streams on the switch's calls, injects and captures."""
+    with closing(Probe(switch, tmp_path_factory.mktemp("probe"))) as hand:
+        yield hand
 
 
 @pytest.fixture
@@ -54,6 +64,19 @@ def new_caller(switch: FreeSwitch) -> Iterator[Callable[..., SipCaller]]:
 
         yield new
     switch.wait_channels(0)
+
+
+@pytest.fixture
+def open_line(
+    stream_switch: FreeSwitch, probe: Probe, new_caller: Callable[..., SipCaller]
+) -> Callable[..., Line]:
+    """open_line(extension, codec=..., ptime_ms=...): an answered call, a stream started on it."""
+
+    def new(extension: str, codec: str = "PCMU", ptime_ms: int = 20) -> Line:
+        call = new_caller(codec, ptime_ms).call(extension).wait_answered()
+        return Line(call, probe.start(call))
+
+    return new
 
 
 @pytest.fixture

@@ -101,9 +101,10 @@ def one_call(caller: SipCaller, chance: random.Random, extensions: list[str]) ->
     call = caller.call(chance.choice(extensions))
     try:
         call.wait_answered(patience_s)
-    except SipError as error:
+    except SipError:
+        refused = call.ended_at_s is not None
         call.hangup()
-        return "refused" if error.status_line else "gave up before the answer"
+        return "refused" if refused else "gave up before the answer"
     voice = speech(chance)
     call.say(voice)
     if chance.random() < 0.5:

@@ -91,6 +91,7 @@ class Placed:
         record = self.call.record(self._host.clock)
         if record.error is not None:
             raise record.error
+        assert self.after["streams"] == [], "the product has left a stream on the call"
         return record
 
     def left_over(self) -> list[str]:
@@ -141,7 +142,11 @@ def place(fast_host) -> Place:
             try:
                 return placed.product.run()
             finally:
-                placed.after = {"ready": session.ready(), "transferred": session.transferred}
+                placed.after = {
+                    "ready": session.ready(),
+                    "transferred": session.transferred,
+                    "streams": open_streams(session.get_uuid()),
+                }
 
         options = {"rate_hz": 8000, "quiet_ms": 300, "patience_s": 60.0, **(host or {})}
         placed.call = fast_host.place(handler, script, **options)

@@ -1,0 +1,85 @@
+"""Calls to `python ivr_ai.app` with a model of their own: what is set for them, and what they are to hear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from ears import heard_in_order, samples
+from taps import wait_until
+
+from ivr_ai.audio.formats import Format
+from ivr_ai.sim.faults import Faults
+from ivr_ai.sim.record import SessionRecord
+from ivr_ai.sim.rtp import AUDIBLE_PEAK
+from ivr_ai.sim.server import SimServer
+from ivr_ai.sim.sip import SipCall, SipCaller
+from ivr_ai.sim.voices import speak
+
+KEY = "sk-not-for-the-log"
+VOICE = "tone:440"  # 350 ms a word
+WORD_MS = 350
+GREETING = "One two three."
+REPLY = "One two three four five."
+DIALOGUE = {"turn": [{"on": "greeting", "say": GREETING}, {"say": REPLY}], "fallback": [REPLY]}
+
+
+@contextmanager
+def model(
+    faults: Faults | None = None, dialogue: dict[str, Any] | None = None, **options: Any
+) -> Iterator[SimServer]:
+    """A server that says tones."""
+    with SimServer(faults=faults, dialogue=dialogue or DIALOGUE, **{"voice": VOICE, **options}) as sim:
+        yield sim
+
+
+def settings(url: str, **more: object) -> dict[str, str]:
+    """The caller's header that sets these variables on the call. No value may hold a bar."""
+    values = {"OPENAI_REALTIME_URL": url, "OPENAI_API_KEY": KEY, "OPENAI_GREETING": "Greet.", **more}
+    return {"X-Set": "|".join(f"{name}={value}" for name, value in values.items())}
+
+
+def place(caller: SipCaller, sim: SimServer, extension: str = "1234", **more: object) -> SipCall:
+    """Dials; returns at once."""
+    return caller.call(extension, settings(sim.url, **more))
+
+
+def spoken(call: SipCall, text: str, voice: str = VOICE) -> bytes:
+    """What the caller is to hear of a line, s16; as G.711 says it where that is the call's codec."""
+    codec = call.media.codec
+    return codec.decode(codec.encode(speak(text, codec.rate_hz, voice)))
+
+
+def times_heard(call: SipCall, pcm: bytes) -> int:
+    """How often an utterance has been received, to the sample and with nothing in between."""
+    return call.media.codec.decode(heard_in_order(call)).count(pcm)
+
+
+def wait_heard(call: SipCall, pcm: bytes, times: int = 1, timeout_s: float = 10.0) -> None:
+    what = f"hearing {len(pcm) // 2} samples {times} times"
+    wait_until(lambda: times_heard(call, pcm) >= times, timeout_s, what, every_s=0.1)
+
+
+def wait_quiet(call: SipCall, quiet_ms: float = 300, timeout_s: float = 10.0) -> None:
+    """Until something has been heard, and then nothing for so long."""
+    seen, loud_s = 0, math.inf
+
+    def quiet() -> bool:
+        nonlocal seen, loud_s
+        packets, decode = call.media.audio_packets(), call.media.codec.decode
+        for packet in packets[seen:]:
+            if np.abs(samples(decode(packet.payload))).max() > AUDIBLE_PEAK:
+                loud_s = packet.arrived_s
+        seen = len(packets)
+        return bool(packets) and packets[-1].arrived_s - loud_s >= quiet_ms / 1000
+
+    wait_until(quiet, timeout_s, "silence", every_s=0.05)
+
+
+def asked_format(record: SessionRecord, direction: str) -> Format:
+    """What the last session.update asks for; direction: "input" or "output"."""
+    session = record.received("session.update")[-1]["session"]
+    return Format.from_wire(session["audio"][direction]["format"])
