@@ -68,6 +68,19 @@ def wake(session: Any) -> None:
     freeswitch.API().execute("uuid_break", session.get_uuid())
 
 
+def stream_command(session: Any, words: str) -> str:
+    """Runs `uuid_audio_stream` on a session's call; its answer, which says so where the module is missing.
+
+    Through FreeSWITCH's API: asked to run an application it does not have, it would hang the call up.
+    """
+    if hasattr(session, "wake"):  # a host of our own
+        session.execute("uuid_audio_stream", words)
+        return str(session.getVariable("audio_stream_result") or "")
+    import freeswitch
+
+    return (freeswitch.API().execute("uuid_audio_stream", f"{session.get_uuid()} {words}") or "").strip()
+
+
 def expected_wire(session: Any, settings: Settings) -> Format:
     """The call's format, as far as it is known before media is up.
 
@@ -133,6 +146,7 @@ class Call:
         self._spawn("down", self._downlink)
         try:
             self._converse()
+            watch.calls.remove(self)
             if self._failure is not None and self._session.ready():
                 self._apologise()
         except StreamError as error:
@@ -170,16 +184,18 @@ class Call:
         if not self._session.answered():
             self._session.execute("answer", "")  # unlike answer(), lets other threads run meanwhile
         self._emit("answered")
-        self._session.execute("uuid_audio_stream", "start embedded")
-        result = self._session.getVariable("audio_stream_result") or "mod_audio_stream is not loaded"
+        result = stream_command(self._session, "start embedded")
         if result != "+OK" and (self.uuid, MAIN) not in open_streams(self.uuid):
-            raise StreamNotFound(f"no audio stream on call {self.uuid}: {result} (`ivr-ai doctor` checks)")
+            why = f"{result or 'no answer'}; is mod_audio_stream loaded? `ivr-ai doctor` checks"
+            raise StreamNotFound(f"no audio stream on call {self.uuid}: {why}")
         self._stream_opened = True
 
     # ---- the watch's thread --------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Time passes. Quick; neither waits nor sends."""
+        if self._settled.is_set() and (self._over.is_set() or not self._stream_started):
+            self._wake()  # again: a broadcast on the channel may have eaten the first one
         if self._over.is_set():
             return
         now_s = self._clock()
@@ -256,7 +272,7 @@ class Call:
             with self._lock:
                 self._deliver(self._report_marks(self._clock()))
         if self._stream_started:
-            self._session.execute("uuid_audio_stream", "stop")  # a transferred call goes on without us
+            stream_command(self._session, "stop")  # a transferred call goes on without us
         if self._stream is not None:
             self._stream.close()
             stats = self._stream.stats()
@@ -377,7 +393,7 @@ class Call:
             self._emit("error", {"code": about, "message": message})
 
     def _lost(self, closed: TransportClosed) -> None:
-        if closed.code == 1000:
+        if closed.code == 1000 and self._ready:
             self._end("the server ended the conversation")
         else:
             self._end(f"lost the server: {closed}", failed=True)

@@ -130,7 +130,6 @@ def handle(session: Any, args: str = "") -> Any:
 
 
 def _hold(session: Any, agent: str | None) -> Any:
-    global _calls_total
     from ivr_ai.call import Call
     from ivr_ai.config import ConfigError, Settings
 
@@ -140,8 +139,16 @@ def _hold(session: Any, agent: str | None) -> Any:
         log.error("call %s refused, its settings are wrong: %s", session.get_uuid(), error)
         session.hangup(CAUSE)
         return None
-    call = Call(session, settings)
+    return _run(Call(session, settings))
+
+
+def _run(call: Any) -> Any:
+    """Runs a call as the only one with its uuid; None when there is one already."""
+    global _calls_total
     with _calls_lock:
+        if call.uuid in _calls:
+            log.error("call %s is in a conversation already: not begun again", call.uuid)
+            return None
         _calls[call.uuid] = call
         _calls_total += 1
     try:
@@ -152,7 +159,10 @@ def _hold(session: Any, agent: str | None) -> Any:
 
 
 def start(uuid: str, agent: str = "") -> str:
-    """Begins a conversation on a call that stays with the dialplan. Returns +OK, or -ERR and why not."""
+    """Begins a conversation on a call that stays with the dialplan. Returns +OK, or -ERR and why not.
+
+    Its end leaves the call alone, unless IVR_AI_END_ACTION or IVR_AI_FAILURE_ACTION is set to something else.
+    """
     from freeswitch import API  # there only inside mod_python3
 
     from ivr_ai.detached import DetachedSession
@@ -160,20 +170,37 @@ def start(uuid: str, agent: str = "") -> str:
     session = DetachedSession(uuid, API().execute)
     if not session.ready():
         return f"-ERR no call with uuid {uuid!r}\n"
+    try:
+        call = _detached_call(session, agent)
+    except Exception as error:
+        return f"-ERR {error}\n"
     with _calls_lock:
         if uuid in _calls or uuid in _detached:
             return f"-ERR call {uuid} is in a conversation already\n"
         _detached[uuid] = session
-
-    def run() -> None:
-        try:
-            handle(session, agent)
-        finally:
-            with _calls_lock:
-                del _detached[uuid]
-
-    threading.Thread(target=run, name=f"ivr-call-{uuid[:8]}", daemon=True).start()
+    threading.Thread(target=_run_detached, args=(call,), name=f"ivr-call-{uuid[:8]}", daemon=True).start()
     return "+OK\n"
+
+
+def _detached_call(session: Any, agent: str) -> Any:
+    """The call for start(). Raises ConfigError, and RuntimeError when ivr_ai cannot be loaded."""
+    warm()
+    from ivr_ai.call import Call
+    from ivr_ai.config import Settings
+
+    settings = Settings.load(agent=agent or None, channel=session.getVariable)
+    keep = {name: "return" for name in ("end_action", "failure_action") if not settings.is_set(name)}
+    return Call(session, settings.replace(**keep) if keep else settings)
+
+
+def _run_detached(call: Any) -> None:
+    try:
+        _run(call)
+    except Exception as error:
+        log.exception("call %s: %s", call.uuid, error)
+    finally:
+        with _calls_lock:
+            del _detached[call.uuid]
 
 
 def stop(uuid: str) -> str:

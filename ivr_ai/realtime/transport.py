@@ -149,11 +149,14 @@ class _Socket(websocket.WebSocket):
         """TCP and TLS. The socket is in its place from the beginning, so that abort() finds it."""
         deadline_s = time.monotonic() + timeout_s
         error: OSError | None = None
-        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             self.sock = socket.socket(family, kind, protocol)
             for option in DEFAULT_SOCKET_OPTION:
                 self.sock.setsockopt(*option)
-            self.sock.settimeout(max(0.001, deadline_s - time.monotonic()))
+            # Its share of what is left: one address that answers nothing must not use up the others' time.
+            left_s = (deadline_s - time.monotonic()) / (len(addresses) - tried)
+            self.sock.settimeout(max(0.001, left_s))
             self._go_on()
             try:
                 self.sock.connect(address)

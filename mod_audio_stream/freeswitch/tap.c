@@ -237,15 +237,18 @@ static switch_bool_t codec_ready(call_leg_t *leg, const switch_codec_implementat
 	if (leg->codec_rate == rate && leg->codec_us == us && leg->codec_channels == impl->number_of_channels) {
 		return !leg->codec_failed;
 	}
-	if (switch_core_codec_ready(&leg->codec)) {
-		switch_core_codec_destroy(&leg->codec);
-	}
+	memset(&leg->codec, 0, sizeof(leg->codec));
 	leg->codec_rate = rate;
 	leg->codec_us = us;
 	leg->codec_channels = impl->number_of_channels;
 	leg->codec_failed = switch_core_codec_init(&leg->codec, "L16", NULL, NULL, rate, us / 1000, impl->number_of_channels,
 											   SWITCH_CODEC_FLAG_ENCODE | SWITCH_CODEC_FLAG_DECODE, NULL,
 											   switch_core_session_get_pool(leg->session)) != SWITCH_STATUS_SUCCESS;
+	if (!leg->codec_failed) {
+		/* Nobody could destroy it safely at the call's end, and it owns nothing outside the session's pool but these
+		 * references to a codec of the core, which stays loaded. */
+		UNPROTECT_INTERFACE(leg->codec.codec_interface);
+	}
 	if (leg->codec_failed) {
 		switch_log_printf(SWITCH_CHANNEL_SESSION_LOG(leg->session), SWITCH_LOG_ERROR,
 						  "no L16 codec at %u Hz, %u us: injected audio is heard only while something else plays\n", rate, us);
@@ -529,8 +532,11 @@ switch_status_t tap_stop(switch_core_session_t *session, const char *stream_id, 
 
 switch_status_t taps_init(switch_memory_pool_t *pool, const module_config *config)
 {
-	memset(&globals, 0, sizeof(globals));
 	globals.config = *config;
+	globals.unloading = SWITCH_FALSE;
+	if (globals.mutex) {
+		return SWITCH_STATUS_SUCCESS; /* an unload had to leave us in memory, perhaps with taps */
+	}
 	return switch_mutex_init(&globals.mutex, SWITCH_MUTEX_NESTED, pool);
 }
 
@@ -560,10 +566,12 @@ switch_status_t taps_shutdown(void)
 	for (int i = 0; i < SHUTDOWN_TRIES; i++) {
 		switch_yield(50000);
 		if (!globals.tap_count && !switch_atomic_read(&globals.busy)) {
+			switch_yield(50000); /* for a thread on its way out of a callback, past its counter */
 			return SWITCH_STATUS_SUCCESS;
 		}
 	}
-	switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_ERROR, "%d streams would not stop: staying loaded\n",
+	switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_ERROR,
+					  "%d streams would not stop: staying in memory, without commands until loaded again\n",
 					  globals.tap_count);
 	return SWITCH_STATUS_NOUNLOAD;
 }
