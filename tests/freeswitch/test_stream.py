@@ -297,6 +297,9 @@ def test_several_streams_on_one_call(probe: Probe, open_line: OpenLine) -> None:
         each.wait_heard(each.say(noise(8000, 0.3, seed + 10), "again"), "again")
     states = json.loads(probe.command(line.call.call_id, "status"))["streams"]
     assert {state["streamId"]: state["inject"]["played"] for state in states} == {"main": 4800, "third": 4800}
+    payload = line.say(noise(8000, 0.3, 20), "both")  # at the same time, the one started first is heard
+    others[1].say(noise(8000, 0.3, 21), "both")
+    line.wait_heard(payload, "both")
 
 
 @pytest.mark.parametrize("kind", ["mono", "stereo"])
