@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,22 +25,24 @@ class BadValueError(ValueError):
 
 
 @dataclass(frozen=True)
-class Kind:
+class Kind(ABC):
     """Common to all kinds; `unit` is a key of UNITS or empty."""
 
     unit: str = ""
 
     @property
+    @abstractmethod
     def allowed(self) -> str:
-        raise NotImplementedError
+        """What is allowed, for an error message."""
 
     @property
     def limits(self) -> str:
         """What is allowed, short, for the reference: unit first."""
         return self.allowed
 
+    @abstractmethod
     def parse(self, value: object) -> Any:
-        raise NotImplementedError
+        """The value as it is used. Raises BadValueError."""
 
     def text(self, value: Any) -> str:
         return str(value)

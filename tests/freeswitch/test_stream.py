@@ -110,25 +110,29 @@ def test_the_far_leg_of_a_bridge(probe: Probe, caller: SipCaller, way: str) -> N
 
 @pytest.mark.parametrize("rate_hz", [24000, 48000])
 def test_an_opus_leg(probe: Probe, new_caller: NewCaller, rate_hz: int) -> None:
-    """Caller, L16 at 16 kHz; bridge; Opus; a parked call with the stream. Opus has its moods: three tries."""
+    """Caller, L16 at 16 kHz; bridge; Opus; a parked call with the stream.
+
+    Tones only: FreeSWITCH drops the first packets of a stream, and an Opus decoder that has missed them makes
+    a din of livelier sounds for seconds, with or without a stream of ours.
+    """
     call = new_caller("L16/16000").call("bridge-opus-park").wait_answered()
     line = Line(call, probe.start(far_end(probe, call)))
     assert (line.tap.status()["callRate"], line.tap.status()["callCodec"]) == (48000, "L16")
-    call.wait_packets(15)  # the bridge drops the first packets of a stream, and its decoder needs them
-    wanted, fits = chirp(16000, 0.6), []
-    for attempt in range(TRIES):
-        first = len(call.received())
-        line.tap.inject(chirp(rate_hz, 0.6), str(attempt), rate_hz=rate_hz)
-        line.tap.wait_finished(str(attempt))
+    call.wait_packets(15)
+    seen = []
+    for hz in (500, 700, 900):
+        first, wanted = len(call.received()), tone(16000, 0.6, hz)
+        line.tap.inject(tone(rate_hz, 0.6, hz), str(hz), rate_hz=rate_hz)
+        line.tap.wait_finished(str(hz))
         call.wait_packets(10)
         heard = call.received()[first:]
         fit, at = similarity(heard, wanted)
         start_ms, end_ms = audible_span(heard, 16000)
         off_db = level_db(heard[2 * at :][: len(wanted)]) - level_db(wanted)
-        fits.append((fit, off_db, end_ms - start_ms))
+        seen.append((fit, off_db, end_ms - start_ms))
         if fit > 0.97 and abs(off_db) < 0.5 and abs(end_ms - start_ms - 600) < 25:
             return
-    pytest.fail(f"(similarity, level in dB, length in ms) of what was heard: {fits}")
+    pytest.fail(f"(similarity, level in dB, length in ms) of what was heard: {seen}")
 
 
 # ---- hold, pause -------------------------------------------------------------------------------------------

@@ -283,8 +283,8 @@ class TestFunctions:
             "no_json": lambda given: {1, 2},
         }
         placed = place(server, functions=functions)
-        placed.wait("answered")
         session = server.wait_session()
+        session.wait_received(APPEND)  # all is up
         self.call(session, name, arguments)
         created = session.wait_received("conversation.item.create")["item"]
         session.wait_received("response.create")
@@ -301,8 +301,8 @@ class TestFunctions:
         release = threading.Event()
         functions = {"slow": lambda given: release.wait(10)}
         placed = place(server, [Say(SAYS, after="answer", delay_ms=1000)], functions=functions)
-        placed.wait("answered")
         session = server.wait_session()
+        session.wait_received(APPEND)  # all is up
         self.call(session, "slow", "{}")
         placed.wait("heard")  # the answer to what the caller said meanwhile
         assert session.received("conversation.item.create") == []

@@ -106,8 +106,8 @@ class TestHangingUp:
         server = sim()
         release = threading.Event()
         placed = place(server, functions={"slow": lambda given: release.wait(0.3)})
-        placed.wait("answered")
         session = server.wait_session()
+        session.wait_received("input_audio_buffer.append")  # all is up
         session.send({"type": "response.created", "response": {"id": "r"}})
         call = {"call_id": "c", "name": "slow", "arguments": "{}", "response_id": "r"}
         session.send({"type": "response.function_call_arguments.done", **call})
