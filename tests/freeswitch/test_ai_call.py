@@ -147,16 +147,14 @@ def gaps(call: SipCall) -> int:
     codec, packets = call.media.codec, call.media.audio_packets()
     loud = [max(samples(codec.decode(packet.payload))) > AUDIBLE_PEAK for packet in packets]
     step = len(packets[0].payload) // codec.sample_bytes
-    pairs = zip(pairwise(packets), pairwise(loud), strict=True)
-    return sum(
-        all(both) and (after.timestamp - before.timestamp) % 2**32 != step for (before, after), both in pairs
-    )
+    steps = [(after.timestamp - before.timestamp) % 2**32 for before, after in pairwise(packets)]
+    return sum(all(both) and passed != step for passed, both in zip(steps, pairwise(loud), strict=True))
 
 
 def test_no_gaps_inside_replies(
     conversations: dict[str, Held], switch: FreeSwitch, probe: Probe, tmp_path: Path
 ) -> None:
-    """FreeSWITCH leaves a frame's time out when the machine stalls: one of some conversations must be whole."""
+    """FreeSWITCH leaves a frame's time out when the machine stalls: one of a few must be whole."""
     counts = [gaps(held.call) for held in conversations.values()]
     again = Conversations(switch, probe, tmp_path)
     for _ in range(TRIES):
