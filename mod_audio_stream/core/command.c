@@ -1,67 +1,168 @@
+/*
+ * command.c - reads a command line from left to right, in a copy: words are ended and unquoted where they stand.
+ */
+#define _GNU_SOURCE
 #include "command.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define BLANKS " \t\r\n"
+#define LINE_MAX_BYTES (4 * AS_TEXT_MAX)
+#define TIMEOUT_MAX_S 3600
+#define SHOWN 64 /* bytes of a wrong argument in the reason */
+#define VERBS "start, stop, pause, resume, status, send_text, graceful-shutdown or openai_start"
+#define TRACKS "inbound, outbound, both, mono, mixed or stereo"
+#define RATES "8000, 16000, 24000, 32000, 44100 or 48000"
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
 typedef struct parser {
-	const char *rest; /* not yet read */
+	char *rest; /* not yet read */
 	as_command *out;
 	char *error;
 	size_t error_bytes;
 } parser;
 
+static int is_blank(char c)
+{
+	return c == '\0' || strchr(BLANKS, c) != NULL;
+}
+
+/* An API key may be in any line, if only by mistake: a reason that shows a wrong argument does not show it. */
+static void mask_api_keys(char *reason)
+{
+	for (char *c = reason; (c = strcasestr(c, "api_key="));) {
+		for (c += strlen("api_key="); !is_blank(*c); c++) {
+			*c = '*';
+		}
+	}
+}
+
+static int fail(parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 static int fail(parser *p, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
-	vsnprintf(p->error, p->error_bytes, format, args);
+	if (vsnprintf(p->error, p->error_bytes, format, args) > 0 && p->error_bytes > 0) {
+		mask_api_keys(p->error);
+	}
 	va_end(args);
 	return AS_EINVAL;
 }
 
-static int verb_of(const char *word)
+/* ---- Words ------------------------------------------------------------------------------------------------------- */
+
+/* What has not been read, without the blanks before it. */
+static char *skip_blanks(parser *p)
 {
-	static const char *const verbs[] = {
-		[AS_VERB_START] = "start",	 [AS_VERB_STOP] = "stop",	  [AS_VERB_PAUSE] = "pause",
-		[AS_VERB_RESUME] = "resume", [AS_VERB_STATUS] = "status",
-	};
-	for (int i = 1; i < (int)(sizeof(verbs) / sizeof(verbs[0])); i++) {
-		if (!strcmp(word, verbs[i])) {
-			return i;
+	p->rest += strspn(p->rest, BLANKS);
+	return p->rest;
+}
+
+static int is_quote(char c)
+{
+	return c == '\'' || c == '"';
+}
+
+/* Does a backslash before `next` mean something between these quotes? */
+static int is_escape(char quote, char next)
+{
+	return quote == '\'' ? next == '\'' : next == '"' || next == '\\' || next == 'n';
+}
+
+/* The quote that ends what begins with the one at `open`: NULL when it is missing. */
+static char *closing_quote(char *open)
+{
+	for (char *c = open + 1; *c; c++) {
+		if (*c == '\\' && is_escape(*open, c[1])) {
+			c++;
+		} else if (*c == *open && is_blank(c[1])) {
+			return c;
 		}
 	}
-	return 0;
+	return NULL;
 }
 
-/* Copies the next word; 1 when there was one, 0 at the end, AS_EINVAL when it is too long. */
-static int next_word(parser *p, char *word, size_t bytes)
+/* Takes the quotes and escapes out of [open, close], which gets shorter. Returns what was inside. */
+static char *unquote(char *open, char *close)
 {
-	p->rest += strspn(p->rest, " \t\r\n");
-	size_t length = strcspn(p->rest, " \t\r\n");
-	if (length >= bytes) {
-		return fail(p, "'%.32s...' is longer than %zu characters", p->rest, bytes - 1);
+	char *out = open + 1;
+	for (char *in = open + 1; in < close; in++) {
+		if (*in == '\\' && is_escape(*open, in[1])) {
+			in++;
+			*out++ = *in == 'n' ? '\n' : *in;
+		} else {
+			*out++ = *in;
+		}
 	}
-	memcpy(word, p->rest, length);
-	word[length] = '\0';
-	p->rest += length;
-	return length > 0;
+	*out = '\0';
+	return open + 1;
 }
 
-/* What is left of the line, without blanks around it, cut to fit. */
-static void take_text(parser *p)
+/* Reads the word that begins right here. */
+static int take_word(parser *p, char **word, size_t most, const char *what)
 {
-	p->rest += strspn(p->rest, " \t\r\n");
-	snprintf(p->out->text, sizeof(p->out->text), "%s", p->rest);
-	size_t length = strlen(p->out->text);
-	while (length > 0 && strchr(" \t\r\n", p->out->text[length - 1])) {
-		p->out->text[--length] = '\0';
+	char *end = p->rest + strcspn(p->rest, BLANKS);
+	*word = p->rest;
+	if (is_quote(*p->rest)) {
+		char *close = closing_quote(p->rest);
+		if (!close) {
+			return fail(p, "the quote (%c) around the %s is not closed", *p->rest, what);
+		}
+		end = close + 1;
+		p->rest = end + (*end != '\0');
+		*word = unquote(*word, close);
+	} else {
+		p->rest = end + (*end != '\0');
+		*end = '\0';
 	}
-	p->rest += strlen(p->rest);
+	return strlen(*word) > most ? fail(p, "the %s is longer than %zu characters", what, most) : 1;
 }
 
-static int parse_rate(parser *p, const char *word)
+/* Reads the next word: 1 when there was one, 0 at the end of the line. */
+static int next_word(parser *p, char **word, size_t most, const char *what)
+{
+	return *skip_blanks(p) ? take_word(p, word, most, what) : 0;
+}
+
+/* What is left of the line, without the blanks around it. */
+static int take_text(parser *p, const char **text, const char *what)
+{
+	char *begin = skip_blanks(p), *end = begin + strlen(begin);
+	while (end > begin && is_blank(end[-1])) {
+		end--;
+	}
+	*end = '\0';
+	p->rest = end;
+	if (is_quote(*begin) && closing_quote(begin) == end - 1) {
+		begin = unquote(begin, end - 1);
+	}
+	*text = begin;
+	return strlen(begin) > AS_TEXT_MAX ? fail(p, "the %s is longer than %d bytes", what, AS_TEXT_MAX) : 0;
+}
+
+/* Is the next word, unquoted, this one? */
+static int next_is(parser *p, const char *word)
+{
+	size_t length = strlen(word);
+	return !strncmp(skip_blanks(p), word, length) && is_blank(p->rest[length]);
+}
+
+static int has_blank_or_control(const char *word)
+{
+	while ((unsigned char)*word > ' ' && *word != 0x7f) {
+		word++;
+	}
+	return *word != '\0';
+}
+
+/* ---- Arguments --------------------------------------------------------------------------------------------------- */
+
+static int take_rate(parser *p, const char *word)
 {
 	static const int rates[] = {8000, 16000, 24000, 32000, 44100, 48000};
 	char *end;
@@ -71,45 +172,288 @@ static int parse_rate(parser *p, const char *word)
 		value *= 1000;
 		end++;
 	}
-	for (size_t i = 0; plain && !*end && i < sizeof(rates) / sizeof(rates[0]); i++) {
+	for (size_t i = 0; plain && !*end && i < COUNT(rates); i++) {
 		if (value == rates[i]) {
 			p->out->rate_hz = rates[i];
 			return 0;
 		}
 	}
-	return fail(p, "'%s' is not a sample rate; use 8000, 16000, 24000, 32000, 44100 or 48000", word);
+	return fail(p, "'%.*s' is not a sample rate; use " RATES, SHOWN, word);
+}
+
+static int take_timeout(parser *p, const char *word)
+{
+	size_t digits = strspn(word, "0123456789");
+	long seconds = digits > 0 && digits < 6 && !word[digits] ? strtol(word, NULL, 10) : -1;
+	if (seconds < 0 || seconds > TIMEOUT_MAX_S) {
+		return fail(p, "'%.*s' is not a timeout; use whole seconds, 0 (the default) to %d", SHOWN, word, TIMEOUT_MAX_S);
+	}
+	p->out->timeout_s = (int)seconds;
+	return 0;
+}
+
+static as_command_track track_of(const char *word)
+{
+	static const struct {
+		const char *name;
+		as_command_track tracks;
+	} tracks[] = {{"inbound", AS_COMMAND_INBOUND}, {"outbound", AS_COMMAND_OUTBOUND}, {"both", AS_COMMAND_MIXED},
+				  {"mono", AS_COMMAND_INBOUND},    {"mixed", AS_COMMAND_MIXED},       {"stereo", AS_COMMAND_STEREO}};
+	for (size_t i = 0; i < COUNT(tracks); i++) {
+		if (!strcmp(word, tracks[i].name)) {
+			return tracks[i].tracks;
+		}
+	}
+	return 0;
+}
+
+/* 1 when the word names a track. */
+static int take_track(parser *p, const char *word)
+{
+	as_command_track tracks = track_of(word);
+	if (tracks) {
+		p->out->track = word;
+		p->out->tracks = tracks;
+	}
+	return tracks != 0;
+}
+
+static int take_url(parser *p, const char *word, const char *what)
+{
+	size_t scheme = !strncmp(word, "ws://", 5) ? 5 : !strncmp(word, "wss://", 6) ? 6 : 0;
+	if (!scheme) {
+		return fail(p, "the %s must begin with ws:// or wss://", what);
+	}
+	if (!word[scheme] || strchr("/?#:", word[scheme])) {
+		return fail(p, "the %s names no host", what);
+	}
+	if (has_blank_or_control(word)) {
+		return fail(p, "the %s has a blank or a control character in it", what);
+	}
+	p->out->url = word;
+	return 0;
+}
+
+/* ---- start ------------------------------------------------------------------------------------------------------- */
+
+/* [track] [rate], in any order. */
+static int parse_embedded(parser *p)
+{
+	char *word;
+	int found, has_track = 0;
+	p->out->bidirectional = 1;
+	while ((found = next_word(p, &word, AS_WORD_MAX, "track or rate")) > 0) {
+		if (!has_track && take_track(p, word)) {
+			has_track = 1;
+		} else if (has_track && p->out->rate_hz) {
+			return fail(p, "'%.*s' is one argument too many", SHOWN, word);
+		} else if (p->out->rate_hz || !isdigit((unsigned char)*word)) {
+			return fail(p, "'%.*s' is neither a track (" TRACKS ") nor a sample rate (" RATES ")", SHOWN, word);
+		} else if (take_rate(p, word)) {
+			return AS_EINVAL;
+		}
+	}
+	return found;
+}
+
+static int next_is_mix(parser *p)
+{
+	return next_is(p, "mono") || next_is(p, "mixed") || next_is(p, "stereo");
+}
+
+/* [mono|mixed|stereo] [rate] [metadata] */
+static int parse_binary(parser *p)
+{
+	char *word;
+	int has_mix = 0;
+	p->out->dialect = AS_DIALECT_BINARY;
+	p->out->bidirectional = 1;
+	p->out->track = "mono";
+	while (*skip_blanks(p)) {
+		int error = 0;
+		if (!has_mix && next_is_mix(p)) {
+			error = next_word(p, &word, AS_WORD_MAX, "mix type") < 0;
+			has_mix = take_track(p, word);
+		} else if (!p->out->rate_hz && isdigit((unsigned char)*p->rest)) {
+			error = next_word(p, &word, AS_WORD_MAX, "sample rate") < 0 || take_rate(p, word);
+		} else if (p->out->rate_hz || strchr("{['\"", *p->rest)) {
+			return take_text(p, &p->out->metadata, "metadata");
+		} else {
+			return fail(p, "'%.*s' cannot stand there; after the URL come mono, mixed or stereo, a sample rate (" RATES
+						") and then the metadata, or else inbound, outbound or both", SHOWN, p->rest);
+		}
+		if (error) {
+			return AS_EINVAL;
+		}
+	}
+	return 0;
+}
+
+#define JSON_ARGUMENTS "inbound|outbound|both <rate> <timeout_s> <0|1> [metadata]"
+
+static int parse_json(parser *p)
+{
+	static const char *const names[] = {"track", "sample rate", "timeout", "bidirectional flag"};
+	char *words[COUNT(names)];
+	p->out->dialect = AS_DIALECT_JSON;
+	for (size_t i = 0; i < COUNT(names); i++) {
+		int found = next_word(p, &words[i], AS_WORD_MAX, names[i]);
+		if (found <= 0) {
+			return found ? found : fail(p, "the %s is missing: start <ws-url> " JSON_ARGUMENTS, names[i]);
+		}
+	}
+	take_track(p, words[0]);
+	if (take_rate(p, words[1]) || take_timeout(p, words[2])) {
+		return AS_EINVAL;
+	}
+	if (strcmp(words[3], "0") && strcmp(words[3], "1")) {
+		return fail(p, "'%.*s' does not say whether the server may play; use 0 (no) or 1 (yes)", SHOWN, words[3]);
+	}
+	p->out->bidirectional = *words[3] == '1';
+	return take_text(p, &p->out->metadata, "metadata");
 }
 
 static int parse_start(parser *p)
 {
-	char word[AS_TEXT_MAX];
-	int found = next_word(p, word, sizeof(word));
+	char *word;
+	int found = next_word(p, &word, AS_URL_MAX, "URL");
 	if (found <= 0) {
-		return found ? found : fail(p, "start needs to know what takes the audio: start embedded [rate]");
+		return found ? found : fail(p, "start needs to know what takes the audio: a ws:// or wss:// URL, or embedded");
 	}
-	if (strcmp(word, "embedded")) {
-		return fail(p, "'%s' cannot take the audio; this module knows: embedded (an application in this process)", word);
+	if (!strcmp(word, "embedded")) {
+		return parse_embedded(p);
 	}
-	found = next_word(p, word, sizeof(word));
-	return found <= 0 ? found : parse_rate(p, word);
+	if (strncmp(word, "ws://", 5) && strncmp(word, "wss://", 6)) {
+		char *address = strstr(word, "://"); /* there may be a password behind it */
+		return fail(p, "'%.*s%s' cannot take the audio; use a ws:// or wss:// URL, or embedded",
+					address && address - word < SHOWN ? (int)(address - word) : SHOWN, word, address ? "://..." : "");
+	}
+	if (take_url(p, word, "URL")) {
+		return AS_EINVAL;
+	}
+	return next_is(p, "inbound") || next_is(p, "outbound") || next_is(p, "both") ? parse_json(p) : parse_binary(p);
+}
+
+/* ---- openai_start ------------------------------------------------------------------------------------------------ */
+
+#define OPENAI_KEYS "voice, track, rate, timeout, api_key, instructions, model or url"
+
+typedef enum openai_key { VOICE, TRACK, RATE, TIMEOUT, API_KEY, INSTRUCTIONS, MODEL, URL, UNKNOWN_KEY } openai_key;
+
+static openai_key openai_key_of(const char *word)
+{
+	static const char *const keys[] = {"voice", "track", "rate", "timeout", "api_key", "instructions", "model", "url"};
+	int key = 0;
+	while (key < UNKNOWN_KEY && strcmp(word, keys[key])) {
+		key++;
+	}
+	return (openai_key)key;
+}
+
+static int take_openai_value(parser *p, openai_key key, const char *value)
+{
+	switch (key) {
+	case VOICE:
+		p->out->voice = value;
+		return 0;
+	case MODEL:
+		p->out->model = value;
+		return 0;
+	case INSTRUCTIONS:
+		p->out->instructions = value;
+		return 0;
+	case TRACK:
+		return take_track(p, value) ? 0 : fail(p, "track is '%.*s'; use " TRACKS, SHOWN, value);
+	case RATE:
+		return take_rate(p, value);
+	case TIMEOUT:
+		return take_timeout(p, value);
+	case API_KEY:
+		p->out->api_key = value;
+		return has_blank_or_control(value) ? fail(p, "api_key has a blank or a control character in it") : 0;
+	default:
+		return take_url(p, value, "url");
+	}
+}
+
+/* What stands before the "=" is shown only when it looks like a key, and not like part of a secret. */
+static int fail_key(parser *p, const char *key, int number)
+{
+	if (key && *key && strlen(key) < 24 && key[strspn(key, "abcdefghijklmnopqrstuvwxyz_")] == '\0') {
+		return fail(p, "'%s' is not known to openai_start; use " OPENAI_KEYS, key);
+	}
+	return fail(p, "argument %d of openai_start is not key=value; quote a value with blanks; use " OPENAI_KEYS, number);
+}
+
+static int parse_openai(parser *p)
+{
+	unsigned seen = 0;
+	p->out->dialect = AS_DIALECT_OPENAI;
+	p->out->bidirectional = 1;
+	for (int number = 1; *skip_blanks(p); number++) {
+		char *key = p->rest, *value, *equals = key + strcspn(key, "=" BLANKS);
+		if (*equals != '=') {
+			return fail_key(p, NULL, number);
+		}
+		*equals = '\0';
+		p->rest = equals + 1;
+		openai_key known = openai_key_of(key);
+		if (known == UNKNOWN_KEY) {
+			return fail_key(p, key, number);
+		}
+		if (seen & (1u << known)) {
+			return fail(p, "%s is there twice", key);
+		}
+		seen |= 1u << known;
+		size_t most = known == INSTRUCTIONS ? AS_TEXT_MAX : known == URL ? AS_URL_MAX : AS_WORD_MAX;
+		if (take_word(p, &value, most, key) < 0 || (*value && take_openai_value(p, known, value))) {
+			return AS_EINVAL;
+		}
+	}
+	return 0;
+}
+
+/* ---- The line ---------------------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name, *usage;
+} verbs[] = {
+	[0] = {"", AS_COMMAND_SYNTAX},
+	[AS_VERB_START] = {"start", AS_SYNTAX_START},
+	[AS_VERB_STOP] = {"stop", AS_SYNTAX_STOP},
+	[AS_VERB_PAUSE] = {"pause", AS_SYNTAX_PAUSE},
+	[AS_VERB_RESUME] = {"resume", AS_SYNTAX_RESUME},
+	[AS_VERB_STATUS] = {"status", AS_SYNTAX_STATUS},
+	[AS_VERB_SEND_TEXT] = {"send_text", AS_SYNTAX_SEND_TEXT},
+	[AS_VERB_GRACEFUL] = {"graceful-shutdown", AS_SYNTAX_GRACEFUL},
+	[AS_VERB_OPENAI_START] = {"openai_start", AS_SYNTAX_OPENAI},
+};
+
+static as_verb verb_of(const char *word)
+{
+	for (size_t i = 1; i < COUNT(verbs); i++) {
+		if (!strcmp(word, verbs[i].name)) {
+			return (as_verb)i;
+		}
+	}
+	return 0;
 }
 
 static int parse_directions(parser *p)
 {
-	char word[AS_TEXT_MAX];
-	int found = next_word(p, word, sizeof(word));
-	p->out->directions = AS_CAPTURE | AS_INJECT;
-	if (found <= 0) {
-		return found;
+	char *word = "";
+	int found = next_word(p, &word, AS_WORD_MAX, "direction"), both = AS_CAPTURE | AS_INJECT;
+	p->out->directions = !strcmp(word, "capture") ? AS_CAPTURE : !strcmp(word, "inject") ? AS_INJECT : both;
+	if (found > 0 && p->out->directions == both) {
+		return fail(p, "'%.*s' is not a direction; use capture or inject, or neither for both", SHOWN, word);
 	}
-	if (!strcmp(word, "capture")) {
-		p->out->directions = AS_CAPTURE;
-	} else if (!strcmp(word, "inject")) {
-		p->out->directions = AS_INJECT;
-	} else {
-		return fail(p, "'%s' is not a direction; use capture or inject, or neither for both", word);
-	}
-	return 0;
+	return found < 0 ? found : 0;
+}
+
+static int parse_send_text(parser *p)
+{
+	int error = take_text(p, &p->out->text, "text");
+	return error ? error : *p->out->text ? 0 : fail(p, "send_text needs the text to send");
 }
 
 static int parse_arguments(parser *p)
@@ -119,8 +463,15 @@ static int parse_arguments(parser *p)
 	case AS_VERB_START:
 		error = parse_start(p);
 		break;
+	case AS_VERB_OPENAI_START:
+		error = parse_openai(p);
+		break;
 	case AS_VERB_STOP:
-		take_text(p);
+	case AS_VERB_GRACEFUL:
+		error = take_text(p, &p->out->text, "reason");
+		break;
+	case AS_VERB_SEND_TEXT:
+		error = parse_send_text(p);
 		break;
 	case AS_VERB_PAUSE:
 	case AS_VERB_RESUME:
@@ -129,44 +480,119 @@ static int parse_arguments(parser *p)
 	case AS_VERB_STATUS:
 		break;
 	}
-	p->rest += strspn(p->rest, " \t\r\n");
-	return error ? error : *p->rest ? fail(p, "'%.64s' is one argument too many", p->rest) : 0;
+	return error ? error : *skip_blanks(p) ? fail(p, "'%.*s' is one argument too many", SHOWN, p->rest) : 0;
 }
 
-/* Up to two names, then the verb: what the names mean depends on how many there are and where we were called from. */
-static int parse_names(parser *p, const char *own_uuid)
+/* Was the verb meant to name a stream, as in `stop start embedded`? A reason may begin with most words. */
+static int check_stream_id(parser *p)
 {
-	char words[3][AS_NAME_MAX];
-	int names = 0, found = 0;
-	for (;;) {
-		found = next_word(p, words[names], sizeof(words[names]));
+	as_verb verb = p->out->verb, next = 0;
+	for (size_t i = 1; !next && i < COUNT(verbs); i++) {
+		next = next_is(p, verbs[i].name) ? (as_verb)i : 0;
+	}
+	const char *then = p->rest + strlen(verbs[next].name);
+	then += strspn(then, BLANKS);
+	int starts = next == AS_VERB_OPENAI_START ||
+				 (next == AS_VERB_START && (strstr(then, "://") || !strncmp(then, "embedded", 8)));
+	int free_text = verb == AS_VERB_SEND_TEXT || ((verb == AS_VERB_STOP || verb == AS_VERB_GRACEFUL) && !starts);
+	return !next || free_text ? 0 : fail(p, "'%s' is a command and cannot name a stream", verbs[verb].name);
+}
+
+static int check_name(parser *p, const char *name)
+{
+	if (verb_of(name)) {
+		return fail(p, "'%s' is a command and cannot name a call or a stream", name);
+	}
+	if (has_blank_or_control(name)) {
+		return fail(p, "a uuid or stream id must not have blanks or control characters in it");
+	}
+	return *name ? 0 : fail(p, "a uuid or stream id is empty");
+}
+
+/* Reads up to two names and the verb. Returns how many names. */
+static int take_names(parser *p, char *words[3])
+{
+	for (int names = 0;; names++) {
+		int quoted = is_quote(*skip_blanks(p));
+		int found = next_word(p, &words[names], AS_NAME_MAX - 1, "uuid or stream id");
 		if (found <= 0) {
 			return found ? found
-						 : fail(p, names ? "'%s' is not followed by start, stop, pause, resume or status" : "no arguments",
+						 : fail(p, names ? "'%s' is not followed by " VERBS : "no arguments%s",
 								names ? words[names - 1] : "");
 		}
-		if ((p->out->verb = verb_of(words[names]))) {
-			break;
+		if (!quoted && (p->out->verb = verb_of(words[names]))) {
+			return names;
 		}
-		if (++names == 3) {
-			return fail(p, "'%s' is not a command; use start, stop, pause, resume or status", words[2]);
+		if (names == 2) {
+			return fail(p, "'%s' is not a command; use " VERBS, words[2]);
 		}
+		if (check_name(p, words[names])) {
+			return AS_EINVAL;
+		}
+	}
+}
+
+/* What the names mean depends on how many there are and where we were called from. */
+static int parse_names(parser *p, const char *own_uuid)
+{
+	char *words[3];
+	as_command *out = p->out;
+	int names = take_names(p, words);
+	if (names < 0) {
+		return names;
 	}
 	int has_uuid = names == 2 || (names == 1 && (!own_uuid || !strcmp(words[0], own_uuid)));
 	if (!has_uuid && !own_uuid) {
 		return fail(p, "no call: give its uuid first");
 	}
-	snprintf(p->out->uuid, sizeof(p->out->uuid), "%s", has_uuid ? words[0] : own_uuid);
-	p->out->has_stream_id = names > has_uuid;
-	snprintf(p->out->stream_id, sizeof(p->out->stream_id), "%s",
-			 p->out->has_stream_id ? words[names - 1] : AS_DEFAULT_STREAM);
-	return 0;
+	snprintf(out->uuid, sizeof(out->uuid), "%s", has_uuid ? words[0] : own_uuid);
+	out->has_stream_id = names > has_uuid;
+	snprintf(out->stream_id, sizeof(out->stream_id), "%s", out->has_stream_id ? words[names - 1] : AS_DEFAULT_STREAM);
+	return out->has_stream_id ? 0 : check_stream_id(p);
 }
+
+/* ---- Public ------------------------------------------------------------------------------------------------------ */
 
 int as_command_parse(const char *line, const char *own_uuid, as_command *out, char *error, size_t error_bytes)
 {
-	parser p = {line ? line : "", out, error, error_bytes};
-	memset(out, 0, sizeof(*out));
+	parser p = {NULL, out, error, error_bytes};
+	*out = (as_command){.tracks = AS_COMMAND_INBOUND};
+	as_command_free(out);
+	if (line && strlen(line) > LINE_MAX_BYTES) {
+		return fail(&p, "the command is longer than %d bytes", LINE_MAX_BYTES);
+	}
+	p.rest = out->strings = strdup(line ? line : "");
+	if (!p.rest) {
+		fail(&p, "out of memory");
+		return AS_ENOMEM;
+	}
 	int failed = parse_names(&p, own_uuid);
-	return failed ? failed : parse_arguments(&p);
+	failed = failed ? failed : parse_arguments(&p);
+	if (failed) {
+		as_command_free(out);
+	}
+	return failed;
+}
+
+void as_command_free(as_command *command)
+{
+	free(command->strings);
+	command->strings = NULL;
+	command->url = command->metadata = command->text = "";
+	command->voice = command->instructions = command->api_key = command->model = "";
+	command->track = "inbound";
+}
+
+const char *as_command_usage(as_verb verb)
+{
+	return verbs[(size_t)verb < COUNT(verbs) ? verb : 0].usage;
+}
+
+const char *const *as_command_completions(void)
+{
+	static const char *const lines[] = {
+		"start embedded inbound", "start embedded outbound", "start embedded both", "start embedded stereo",
+		"start ws://", "start wss://", "stop", "graceful-shutdown", "pause capture", "pause inject",
+		"resume capture", "resume inject", "send_text", "openai_start", "status", NULL};
+	return lines;
 }
