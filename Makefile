@@ -83,7 +83,7 @@ module: $(MODULE) ## mod_audio_stream.so, for the FreeSWITCH that is found
 .PHONY: ext
 ext: $(VENV)/.extension ## the Python package in VENV, its cffi extension built in place
 
-$(VENV)/.extension: setup.py pyproject.toml ivr_ai/_build_audio_stream.py $(PUBLIC_HEADER) $(VENV)/.installed | lib
+$(VENV)/.extension: setup.py pyproject.toml ivr_ai/_build_audio_stream.py $(PUBLIC_HEADERS) $(VENV)/.installed | lib
 	$(call say,CFFI,ivr_ai/_audio_stream.abi3.so)
 	@rm -rf build/temp.*
 	@$(VENV_PYTHON) $(PIP_INSTALL) --no-build-isolation --no-deps --editable .
@@ -98,8 +98,14 @@ test: ext $(C_TESTS) ## everything that needs no FreeSWITCH: C under sanitizers,
 	scripts/test.sh unit '$(VENV_PYTHON)' tests/unit tests/install || failed=1; [ -z "$$failed" ]
 
 .PHONY: c-tests
-c-tests: $(C_TESTS) ## C unit and stress tests under ASan+UBSan and TSan
+c-tests: $(C_TESTS) ## C unit and stress tests under ASan+UBSan and TSan, fuzzing's corpus under ASan+UBSan
 	@scripts/c-tests.sh $(C_TESTS)
+
+FUZZ_S ?= 60
+
+.PHONY: fuzz
+fuzz: $(FUZZERS:%=build/tests/fuzz/%) ## look for inputs that break the parsers, FUZZ_S=60 seconds each (clang)
+	@scripts/fuzz.sh '$(FUZZ_S)' $^
 
 .PHONY: test-freeswitch
 test-freeswitch: ## real SIP calls through the FreeSWITCH that is found; skipped without one
@@ -123,6 +129,11 @@ bench-calls: ext module site ## what a conversation costs FreeSWITCH, beside a c
 churn: ext module site ## thousands of short calls through FreeSWITCH, hung up at random: what is left behind?
 	$(need-freeswitch)
 	@IVR_AI_TEST_SITE='$(CURDIR)/$(SITE)' FS_PREFIX='$(FS_PREFIX)' $(VENV_PYTHON) tests/load/churn.py
+
+.PHONY: stream-races
+stream-races: ext module ## thousands of streams to WebSocket servers, ended at any moment in any way: what is left behind?
+	$(need-freeswitch)
+	@FS_PREFIX='$(FS_PREFIX)' $(VENV_PYTHON) tests/load/stream_races.py
 
 .PHONY: lint
 lint: venv ## ruff, and clang-format where it is installed

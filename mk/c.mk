@@ -1,43 +1,55 @@
 # How the C parts are compiled. Sources are found by their directory, so a new file needs no change here.
 #
-#     build/libaudiostream.so.1       core/                       no FreeSWITCH
+#     build/libaudiostream.so.1       core/ ws/                   no FreeSWITCH
 #     build/mod_audio_stream.so       freeswitch/                 links the library; finds it in build/
 #     build/install/mod_audio_stream.so                           the same; finds the library in libdir
-#     build/tests/{asan,tsan}/*       core/ + tests/              one program for each test_*.c and stress_*.c
+#     build/tests/{asan,tsan}/*       core/ ws/ tests/            one program for each test_*.c and stress_*.c
+#     build/tests/fuzz/NAME           core/ ws/ tests/fuzz_NAME.c clang's libFuzzer with ASan and UBSan
+#     build/tests/replay/NAME         the same, and replay.c      gcc: feeds it tests/corpus/NAME, as a test
 #     build/tests/bench/*             tests/bench_*.c             links the library
 
 CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
 CFLAGS ?= -O2 -g
+CLANG ?= clang
 CLANG_FORMAT := $(shell command -v clang-format)
 
 C_DIR := mod_audio_stream
-PUBLIC_HEADER := $(C_DIR)/include/audio_stream.h
+PUBLIC_HEADERS := $(wildcard $(C_DIR)/include/*.h)
 SONAME := libaudiostream.so.1
 LIBRARY := build/$(SONAME)
 MODULE_NAME := mod_audio_stream.so
 MODULE := build/$(MODULE_NAME)
 
-CORE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/core/*.c))
+CORE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/core/*.c $(C_DIR)/ws/*.c))
 GLUE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/freeswitch/*.c)) core/command
 C_FILES := $(wildcard $(C_DIR)/*/*.[ch])
 TEST_PROGRAMS := $(notdir $(basename $(wildcard $(C_DIR)/tests/test_*.c $(C_DIR)/tests/stress_*.c)))
-TEST_HELPERS := $(filter-out $(addprefix tests/,test_% stress_% bench_%),$(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/tests/*.c)))
+TEST_HELPERS := $(filter-out $(addprefix tests/,test_% stress_% bench_% fuzz_% replay), \
+	$(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/tests/*.c)))
+FUZZERS := $(patsubst $(C_DIR)/tests/fuzz_%.c,%,$(wildcard $(C_DIR)/tests/fuzz_*.c))
+CORPUS := $(C_DIR)/tests/corpus
 SANITIZERS := asan tsan
-C_TESTS := $(foreach s,$(SANITIZERS),$(addprefix build/tests/$(s)/,$(TEST_PROGRAMS)))
+C_TESTS := $(foreach s,$(SANITIZERS),$(addprefix build/tests/$(s)/,$(TEST_PROGRAMS))) $(FUZZERS:%=build/tests/replay/%)
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror=implicit-function-declaration \
 	-Werror=incompatible-pointer-types -Werror=int-conversion -Werror=return-type
-C_COMMON := $(WARNINGS) -fPIC -fvisibility=hidden -I$(C_DIR)/include -I$(C_DIR)/core -MMD -MP
-CORE_LIBS := -lspeexdsp -lpthread -lm -ldl
+C_COMMON := $(WARNINGS) -fPIC -fvisibility=hidden -I$(C_DIR)/include -I$(C_DIR)/core -I$(C_DIR)/ws -MMD -MP
+
+# Asked once, and only by recipes: what they name is there after `make deps`.
+PACKAGES := speexdsp libwebsockets openssl zlib jansson sndfile
+PACKAGE_CFLAGS = $(eval PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES)))$(PACKAGE_CFLAGS)
+PACKAGE_LIBS = $(eval PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES)))$(PACKAGE_LIBS)
+CORE_LIBS = $(PACKAGE_LIBS) -lpthread -lm -ldl
 
 FLAGS_lib = $(CFLAGS)
 FLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 FLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+FLAGS_fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 
 define compile
 	$(call say,CC,$<$(if $(filter-out lib,$(1)), ($(1))))
 	@mkdir -p $(@D)
-	@$(CC) -std=c11 $(CPPFLAGS) $(C_COMMON) $(FLAGS_$(1)) -c $< -o $@
+	@$(if $(filter fuzz,$(1)),$(CLANG),$(CC)) -std=c11 $(CPPFLAGS) $(C_COMMON) $(PACKAGE_CFLAGS) $(FLAGS_$(1)) -c $< -o $@
 endef
 
 build/obj/lib/%.o: $(C_DIR)/%.c | deps
@@ -46,10 +58,13 @@ build/obj/asan/%.o: $(C_DIR)/%.c | deps
 	$(call compile,asan)
 build/obj/tsan/%.o: $(C_DIR)/%.c | deps
 	$(call compile,tsan)
+build/obj/fuzz/%.o: $(C_DIR)/%.c | deps
+	$(call compile,fuzz)
 
+# Never unmapped: service threads run code of it, and others in the process may still hold what it gave them.
 $(LIBRARY): $(CORE:%=build/obj/lib/%.o)
 	$(call say,LINK,$@)
-	@$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,-z,defs $^ $(CORE_LIBS) -o $@
+	@$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,-z,defs -Wl,-z,nodelete $^ $(CORE_LIBS) -o $@
 
 build/libaudiostream.so: $(LIBRARY)
 	@ln -sf $(SONAME) $@
@@ -88,12 +103,29 @@ check-headers:
 	@for source in $(GLUE:%=$(C_DIR)/%.c); do \
 		$(CC) -std=gnu11 $(WARNINGS) -Werror -I$(C_DIR)/include -I$(C_DIR)/core -isystem '$(includedir)' -fsyntax-only $$source; done
 
+# Everything a test may use, as an archive: a program takes from it what it calls.
+build/obj/%/all.a:
+	@rm -f $@
+	@ar rcs $@ $^
+
 define test-program
-build/tests/$(1)/%: build/obj/$(1)/tests/%.o $(addprefix build/obj/$(1)/,$(addsuffix .o,$(TEST_HELPERS) $(CORE)))
+build/obj/$(1)/all.a: $(addprefix build/obj/$(1)/,$(addsuffix .o,$(TEST_HELPERS) $(CORE)))
+
+build/tests/$(1)/%: build/obj/$(1)/tests/%.o build/obj/$(1)/all.a
 	@mkdir -p $$(@D)
-	@$(CC) $(FLAGS_$(1)) $$^ -lcmocka $(CORE_LIBS) -o $$@
+	@$$(CC) $(FLAGS_$(1)) $$^ -lcmocka $$(CORE_LIBS) -o $$@
 endef
 $(foreach s,$(SANITIZERS),$(eval $(call test-program,$(s))))
+
+build/tests/replay/%: build/obj/asan/tests/fuzz_%.o build/obj/asan/tests/replay.o build/obj/asan/all.a
+	@mkdir -p $(@D)
+	@$(CC) $(FLAGS_asan) $^ $(CORE_LIBS) -o $@
+
+build/obj/fuzz/all.a: $(CORE:%=build/obj/fuzz/%.o)
+
+build/tests/fuzz/%: build/obj/fuzz/tests/fuzz_%.o build/obj/fuzz/all.a
+	@mkdir -p $(@D)
+	@$(CLANG) $(FLAGS_fuzz) -fsanitize=fuzzer $^ $(CORE_LIBS) -o $@
 .SECONDARY:
 
 # Benchmarks run on the library as it is shipped.

@@ -1,6 +1,7 @@
 #!/bin/bash
-# c-tests.sh PROGRAM...: runs each sanitized test program (build/tests/SANITIZER/NAME), shows the output of those that
-# fail, and leaves one line of summary in build/test-summary/c. C_TEST_TIMEOUT_S (default 300) ends one that hangs.
+# c-tests.sh PROGRAM...: runs each sanitized test program (build/tests/SANITIZER/NAME, build/tests/replay/NAME with its
+# corpus), shows the output of those that fail, and leaves one line of summary in build/test-summary/c.
+# C_TEST_TIMEOUT_S (default 300) ends one that hangs.
 set -uo pipefail
 [ $# -gt 0 ] || { echo 'no C test programs' >&2; exit 1; }
 
@@ -11,16 +12,20 @@ trap 'rm -f "$log"' EXIT
 passed=0
 failed=()
 
+limit() { timeout -k 5 "${C_TEST_TIMEOUT_S:-300}" "$@" >"$log" 2>&1; }
+
 run() { # TSan of older compilers cannot place its memory where the kernel randomises more bits than it knows of
-  timeout -k 5 "${C_TEST_TIMEOUT_S:-300}" "$1" >"$log" 2>&1 && return
+  limit "$@" && return
   grep -q 'ThreadSanitizer: unexpected memory mapping' "$log" || return
-  timeout -k 5 "${C_TEST_TIMEOUT_S:-300}" setarch "$(uname -m)" -R "$1" >"$log" 2>&1
+  limit setarch "$(uname -m)" -R "$@"
 }
 
 for program in "$@"; do
   name=${program#build/tests/}
   start=$EPOCHREALTIME
-  if run "$program"; then
+  corpus=()
+  [[ $name != replay/* ]] || corpus=("mod_audio_stream/tests/corpus/${name#replay/}")
+  if run "$program" "${corpus[@]}"; then
     passed=$((passed + 1))
     verdict=ok
   else

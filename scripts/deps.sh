@@ -18,6 +18,12 @@ python_has() { "$PYTHON" -c "$1"; }
 need build-essential sh -c "command -v ${CC:-gcc} && echo '#include <stdlib.h>' | ${CC:-gcc} -E -o /dev/null -"
 need pkg-config command -v pkg-config
 need libspeexdsp-dev header speex/speex_resampler.h
+need libssl-dev header openssl/ssl.h
+need zlib1g-dev header zlib.h
+need libwebsockets-dev header libwebsockets.h
+need libjansson-dev header jansson.h
+need libsndfile1-dev header sndfile.h
+need openssl command -v openssl
 need libcmocka-dev cmocka_header
 need python3-venv python_has 'import ensurepip, venv'
 need python3-dev python_has 'import os, sys, sysconfig

@@ -1,0 +1,632 @@
+/* test_loop_messages.c - what goes through an open connection, and how it ends. */
+#define _GNU_SOURCE
+#include <unistd.h>
+
+#include <zlib.h>
+
+#include "support.h"
+#include "ws_client.h"
+#include "ws_server.h"
+
+static char *url_of(const ws_server *server)
+{
+	static char url[64];
+	snprintf(url, sizeof(url), "ws://127.0.0.1:%d/", server_port(server));
+	return url;
+}
+
+static unsigned char *noise(size_t n)
+{
+	unsigned char *data = malloc(n + 1);
+	uint32_t seed = (uint32_t)n + 1;
+	for (size_t i = 0; i < n; i++) {
+		data[i] = (unsigned char)next_random(&seed);
+	}
+	return data;
+}
+
+static client *open_to(const ws_server *server)
+{
+	return client_open(&(ws_options){.url = url_of(server)});
+}
+
+static client *serve_one(ws_server **server, void (*serve)(ws_peer *, void *), void *arg)
+{
+	*server = server_start(&(ws_server_options){.serve = serve, .arg = arg});
+	return open_to(*server);
+}
+
+static void all_done(client *c, ws_server *server)
+{
+	client_done(c);
+	server_stop(server);
+}
+
+static void expect_last(client *c, int binary, const void *data, size_t n)
+{
+	pthread_mutex_lock(&c->lock);
+	assert_int_equal(c->last_bytes, n);
+	assert_int_equal(c->binary, binary);
+	assert_memory_equal(c->last, data, n);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* ---- Messages ------------------------------------------------------------------------------------------------------- */
+
+static void test_echo_of_all_sizes(void **state)
+{
+	(void)state;
+	static const size_t sizes[] = {0, 1, 125, 126, 127, 4096, 8191, 8192, 8193, 65535, 65536, 65537, 100000, 1000000, 3000000};
+	ws_server *server;
+	client *c = serve_one(&server, NULL, NULL);
+	for (int i = 0; i < (int)COUNT(sizes); i++) {
+		unsigned char *data = noise(sizes[i]);
+		assert_int_equal(client_send(c, i % 2, data, sizes[i]), 0);
+		client_wait_messages(c, i + 1);
+		expect_last(c, i % 2, data, sizes[i]);
+		assert_int_equal(client_unsent(c), 0);
+		free(data);
+	}
+	all_done(c, server);
+}
+
+static void send_burst(client *c, void *arg)
+{
+	for (int i = 0; i < 500; i++) {
+		char text[16];
+		int n = snprintf(text, sizeof(text), "%d", i);
+		assert_int_equal(ws_send(c->actor, 0, text, (size_t)n), 0);
+	}
+	*(size_t *)arg = ws_unsent(c->actor);
+}
+
+static void check_number(client *c, int binary, char *data, size_t n)
+{
+	(void)binary, (void)n;
+	assert_int_equal(atoi(data), c->messages - 1);
+	memset(data, 'x', n); /* it may be written to */
+}
+
+static void test_a_burst_stays_in_order(void **state)
+{
+	(void)state;
+	size_t unsent = 0;
+	ws_server *server = server_start(&(ws_server_options){0});
+	client *c = client_new();
+	c->on_message = check_number;
+	client_connect(c, &(ws_options){.url = url_of(server)});
+	client_wait_open(c);
+	client_call(c, send_burst, &unsent);
+	assert_int_equal(unsent, 10 + 90 * 2 + 400 * 3);
+	client_wait_messages(c, 500);
+	all_done(c, server);
+}
+
+static void send_fragments(ws_peer *peer, void *arg)
+{
+	(void)arg;
+	peer_send(peer, WS_OP_TEXT | PEER_MORE, "one ", 4);
+	peer_send(peer, WS_OP_PING, "between", 7);
+	peer_send(peer, WS_OP_CONTINUATION | PEER_MORE, "", 0);
+	peer_send(peer, WS_OP_CONTINUATION | PEER_MORE, "two ", 4);
+	peer_send(peer, WS_OP_PONG, "", 0);
+	peer_send(peer, WS_OP_CONTINUATION, "three", 5);
+	peer_send(peer, WS_OP_BINARY | PEER_MORE, "", 0);
+	peer_send(peer, WS_OP_CONTINUATION, "", 0);
+	peer_send(peer, WS_OP_TEXT, "after", 5);
+	int opcode;
+	size_t n;
+	unsigned char *pong = peer_receive(peer, &opcode, &n);
+	assert_true(pong && opcode == WS_OP_PONG && n == 7 && !memcmp(pong, "between", 7));
+	peer_wait_gone(peer);
+}
+
+static void note_text(client *c, int binary, char *data, size_t n)
+{
+	(void)c;
+	static int number;
+	static const char *const expected[] = {"one two three", "", "after"};
+	assert_int_equal(binary, number == 1);
+	assert_int_equal(n, strlen(expected[number]));
+	assert_string_equal(data, expected[number]);
+	number++;
+}
+
+static void test_fragments(void **state)
+{
+	(void)state;
+	ws_server *server = server_start(&(ws_server_options){.serve = send_fragments});
+	client *c = client_new();
+	c->on_message = note_text;
+	client_connect(c, &(ws_options){.url = url_of(server)});
+	client_wait_messages(c, 3);
+	sleep_ms(50);
+	all_done(c, server);
+}
+
+#define BURST ((size_t)20 << 20)
+
+static void send_huge(ws_peer *peer, void *arg)
+{
+	unsigned char *data = noise(BURST);
+	peer_send(peer, WS_OP_BINARY, data, BURST);
+	peer_send(peer, WS_OP_TEXT, "small", 5);
+	free(data);
+	server_echo(peer, arg);
+}
+
+static void test_a_huge_message(void **state)
+{
+	(void)state;
+	ws_server *server = server_start(&(ws_server_options){.serve = send_huge});
+	client *c = client_open(&(ws_options){.url = url_of(server), .max_message_bytes = BURST});
+	client_wait_messages(c, 2);
+	assert_int_equal(c->bytes, BURST + 5);
+	client_done(c);
+	c = client_open(&(ws_options){.url = url_of(server)});
+	client_wait_close(c, WS_WHY_TOO_BIG, 1009);
+	assert_int_equal(c->messages, 0);
+	assert_int_equal(c->end.opened, 1);
+	all_done(c, server);
+}
+
+static _Atomic int code_seen;
+
+static void send_too_much(ws_peer *peer, void *arg)
+{
+	(void)arg;
+	int opcode;
+	size_t n;
+	peer_send(peer, WS_OP_TEXT, "1234567890", 10);
+	peer_send(peer, WS_OP_TEXT | PEER_MORE, "12345", 5);
+	peer_send(peer, WS_OP_CONTINUATION | PEER_MORE, "67890", 5);
+	peer_send(peer, WS_OP_CONTINUATION, "1", 1);
+	unsigned char *close = peer_receive(peer, &opcode, &n);
+	code_seen = close && opcode == WS_OP_CLOSE && n >= 2 ? close[0] << 8 | close[1] : -1;
+}
+
+static void test_the_limit_counts_fragments(void **state)
+{
+	(void)state;
+	ws_server *server = server_start(&(ws_server_options){.serve = send_too_much});
+	client *c = client_open(&(ws_options){.url = url_of(server), .max_message_bytes = 10});
+	client_wait_close(c, WS_WHY_TOO_BIG, 1009);
+	assert_int_equal(c->messages, 1);
+	while (!code_seen) {
+		sleep_ms(1);
+	}
+	assert_int_equal(code_seen, 1009);
+	all_done(c, server);
+}
+
+static void trickle(ws_peer *peer, void *arg)
+{
+	(void)arg;
+	static const unsigned char message[] = {0x81, 5, 'h', 'e', 'l', 'l', 'o', 0x01, 2, 'a', 'b', 0x80, 1, 'c'};
+	for (size_t i = 0; i < sizeof(message); i++) {
+		peer_write(peer, message + i, 1);
+		peer_wait(peer, 10);
+	}
+	peer_wait_gone(peer);
+}
+
+static void test_trickled_bytes(void **state)
+{
+	(void)state;
+	ws_server *server;
+	client *c = serve_one(&server, trickle, NULL);
+	client_wait_messages(c, 2);
+	expect_last(c, 0, "abc", 3);
+	assert_int_equal(c->bytes, 8);
+	all_done(c, server);
+}
+
+/* ---- A server that does not read ------------------------------------------------------------------------------------ */
+
+static _Atomic int reading;
+
+static void read_late(ws_peer *peer, void *arg)
+{
+	while (!reading && !peer_stopping(peer)) {
+		peer_wait(peer, 5);
+	}
+	server_echo(peer, arg);
+}
+
+static void fill_up(client *c, void *arg)
+{
+	static char block[10000];
+	int *sent = arg;
+	int result;
+	while ((result = ws_send(c->actor, 1, block, sizeof(block))) == 0) {
+		++*sent;
+	}
+	assert_int_equal(result, AS_EFULL);
+	assert_in_range(ws_unsent(c->actor), 1000000 - sizeof(block) + 1, 1000000);
+}
+
+static void test_unsent_is_bounded(void **state)
+{
+	(void)state;
+	int sent = 0;
+	reading = 0;
+	ws_server *server = server_start(&(ws_server_options){.serve = read_late});
+	client *c = client_open(&(ws_options){.url = url_of(server), .max_unsent_bytes = 1000000});
+	client_call(c, fill_up, &sent);
+	assert_int_equal(sent, 100);
+	for (int before = 0; before != sent;) { /* until the kernel takes no more either */
+		before = sent;
+		sleep_ms(200);
+		client_call(c, fill_up, &sent);
+	}
+	char waste[1000001];
+	assert_int_equal(client_send(c, 1, waste, sizeof(waste)), AS_EFULL);
+	reading = 1;
+	client_wait_messages(c, sent);
+	assert_int_equal(client_unsent(c), 0);
+	assert_int_equal(c->bytes, (size_t)sent * 10000);
+	all_done(c, server);
+}
+
+/* ---- Compression ---------------------------------------------------------------------------------------------------- */
+
+static _Atomic size_t compressed_bytes;
+
+/* Sends what came, compressed as it came. */
+static void echo_deflated(ws_peer *peer, void *arg)
+{
+	(void)arg;
+	int opcode;
+	size_t n;
+	for (unsigned char *data; (data = peer_receive(peer, &opcode, &n));) {
+		compressed_bytes += n;
+		peer_send(peer, opcode, data, n);
+	}
+}
+
+static void test_deflate(void **state)
+{
+	(void)state;
+	static const size_t sizes[] = {0, 1, 100, 5000, 70000, 1000000};
+	size_t plain = 0;
+	ws_server *server = server_start(
+		&(ws_server_options){.serve = echo_deflated, .extra = "Sec-WebSocket-Extensions: permessage-deflate\r\n"});
+	client *c = client_open(&(ws_options){.url = url_of(server), .deflate = 1});
+	for (size_t i = 0; i < 2 * COUNT(sizes); i++) {
+		size_t n = sizes[i / 2];
+		unsigned char *data = noise(n);
+		memset(data, 'a', n / 2);
+		assert_int_equal(client_send(c, i % 2, data, n), 0);
+		client_wait_messages(c, (int)i + 1);
+		expect_last(c, i % 2, data, n);
+		assert_int_equal(client_unsent(c), 0);
+		plain += n;
+		free(data);
+	}
+	assert_in_range(compressed_bytes, 1000, plain * 2 / 3);
+	all_done(c, server);
+}
+
+/* n bytes of the same, as raw deflate without its last four bytes (RFC 7692). */
+static unsigned char *deflated(size_t n, size_t *bytes)
+{
+	z_stream z = {0};
+	unsigned char *zeros = calloc(1, n), *out = malloc(n / 100 + 1000);
+	assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY), Z_OK);
+	z.next_in = zeros;
+	z.avail_in = (uInt)n;
+	z.next_out = out;
+	z.avail_out = (uInt)(n / 100 + 1000);
+	assert_int_equal(deflate(&z, Z_SYNC_FLUSH), Z_OK);
+	*bytes = z.total_out - 4;
+	deflateEnd(&z);
+	free(zeros);
+	return out;
+}
+
+static void send_bomb(ws_peer *peer, void *arg)
+{
+	size_t bytes;
+	unsigned char *data = deflated((size_t)(uintptr_t)arg, &bytes);
+	peer_send(peer, WS_OP_BINARY | PEER_DEFLATED, data, bytes);
+	free(data);
+	peer_wait_gone(peer);
+}
+
+static client *receive_deflated(size_t n, size_t limit, ws_server **server)
+{
+	*server = server_start(&(ws_server_options){
+		.serve = send_bomb, .arg = (void *)(uintptr_t)n, .extra = "Sec-WebSocket-Extensions: permessage-deflate\r\n"});
+	return client_open(&(ws_options){.url = url_of(*server), .deflate = 1, .max_message_bytes = limit});
+}
+
+static void test_deflated_messages_are_bounded(void **state)
+{
+	(void)state;
+	ws_server *server;
+	client *c = receive_deflated(1000000, 1000000, &server);
+	client_wait_messages(c, 1);
+	assert_int_equal(c->bytes, 1000000);
+	all_done(c, server);
+	c = receive_deflated(50000000, 1000000, &server);
+	client_wait_close(c, WS_WHY_TOO_BIG, 1009);
+	all_done(c, server);
+}
+
+/* ---- Signs of life -------------------------------------------------------------------------------------------------- */
+
+static _Atomic int pings_seen;
+
+static void count_pings(ws_peer *peer, void *arg)
+{
+	int opcode;
+	size_t n;
+	for (unsigned char *data; (data = peer_receive(peer, &opcode, &n));) {
+		pings_seen += opcode == WS_OP_PING;
+		if (opcode == WS_OP_PING && arg) {
+			peer_send(peer, WS_OP_PONG, data, n);
+		}
+	}
+}
+
+static void test_pings(void **state)
+{
+	(void)state;
+	ws_server *server = server_start(&(ws_server_options){.serve = count_pings, .arg = &pings_seen});
+	client *c = client_open(&(ws_options){.url = url_of(server), .ping_interval_ms = 50, .ping_timeout_ms = 500});
+	int64_t before = ws_last_received_ns(c->actor);
+	assert_true(before > 0);
+	sleep_ms(800);
+	assert_in_range(pings_seen, 5, 17);
+	assert_int_equal(c->closes, 0);
+	assert_true(ws_last_received_ns(c->actor) > before + 500000000);
+	client_done(c);
+	pings_seen = 0;
+	c = client_open(&(ws_options){.url = url_of(server)});
+	sleep_ms(150);
+	assert_int_equal(pings_seen, 0);
+	all_done(c, server);
+}
+
+static void test_silence(void **state)
+{
+	(void)state;
+	pings_seen = 0;
+	ws_server *server = server_start(&(ws_server_options){.serve = count_pings});
+	int64_t start = as_now_ns();
+	client *c = client_open(&(ws_options){.url = url_of(server), .ping_interval_ms = 100, .ping_timeout_ms = 200});
+	client_wait_close(c, WS_WHY_SILENT, WS_ABNORMAL);
+	assert_in_range((c->closed_ns - start) / 1000000, 290, 900);
+	assert_int_equal(pings_seen, 1);
+	all_done(c, server);
+}
+
+static void send_slowly(ws_peer *peer, void *arg)
+{
+	(void)arg;
+	static const unsigned char head[] = {0x81, 40};
+	peer_write(peer, head, sizeof(head));
+	for (int i = 0; i < 40 && peer_write(peer, "x", 1) == 0; i++) {
+		peer_wait(peer, 20);
+	}
+	peer_wait_gone(peer);
+}
+
+static void test_a_slow_message_is_a_sign_of_life(void **state)
+{
+	(void)state;
+	ws_server *server = server_start(&(ws_server_options){.serve = send_slowly});
+	client *c = client_open(&(ws_options){.url = url_of(server), .ping_interval_ms = 100, .ping_timeout_ms = 150});
+	client_wait_messages(c, 1);
+	all_done(c, server);
+}
+
+/* ---- The end -------------------------------------------------------------------------------------------------------- */
+
+typedef struct farewell {
+	int code;
+	const char *reason;
+	int expected;
+} farewell;
+
+static void say_farewell(ws_peer *peer, void *arg)
+{
+	const farewell *f = arg;
+	int opcode;
+	size_t n;
+	peer_send_close(peer, f->code, f->reason);
+	unsigned char *answer = peer_receive(peer, &opcode, &n);
+	code_seen = answer && opcode == WS_OP_CLOSE ? (n >= 2 ? answer[0] << 8 | answer[1] : WS_NO_STATUS) : -1;
+}
+
+static void test_the_server_closes(void **state)
+{
+	(void)state;
+	static farewell cases[] = {
+		{1000, "bye", 1000}, {1001, "", 1001},	   {1011, "gr\xc3\xbc\xc3\x9f\x65", 1011}, {4000, "ours", 4000},
+		{0, "", 1005},		 {999, "low", 1002},   {1005, "never", 1002},				   {1006, "never", 1002},
+		{2999, "", 1002},	 {5000, "high", 5000}, {3000, "a\x01\xff\xc3(b", 3000},
+	};
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		ws_server *server;
+		code_seen = 0;
+		client *c = serve_one(&server, say_farewell, &cases[i]);
+		client_wait_close(c, WS_WHY_CLOSED, cases[i].code == 5000 ? 1002 : cases[i].expected);
+		assert_string_equal(c->reason, cases[i].code == 3000 ? "a??" "?(b" : cases[i].reason);
+		while (!code_seen) {
+			sleep_ms(1);
+		}
+		assert_int_equal(code_seen, cases[i].expected); /* it is answered */
+		all_done(c, server);
+	}
+}
+
+static void answer_close(ws_peer *peer, void *arg)
+{
+	int opcode;
+	size_t n;
+	const farewell *f = arg;
+	for (unsigned char *data; (data = peer_receive(peer, &opcode, &n));) {
+		if (opcode == WS_OP_CLOSE) {
+			code_seen = data[0] << 8 | data[1];
+			assert_string_equal((char *)data + 2, "done");
+			peer_send(peer, WS_OP_TEXT, "last words", 10);
+			peer_send_close(peer, f->code, f->reason);
+			return;
+		}
+	}
+}
+
+static void fill_and_leave(client *c, void *arg)
+{
+	static char block[100000];
+	for (int i = 0; i < 30; i++) {
+		assert_int_equal(ws_send(c->actor, 1, block, sizeof(block)), 0);
+	}
+	ws_disconnect(c->actor, *(int *)arg, "done", 5000);
+	assert_int_equal(ws_send(c->actor, 1, block, 1), AS_ECLOSED);
+}
+
+static void test_we_close(void **state)
+{
+	(void)state;
+	ws_server *server;
+	farewell f = {4321, "indeed", 0};
+	int code = 3999;
+	client *c = serve_one(&server, answer_close, &f);
+	client_call(c, fill_and_leave, &code);
+	client_wait_close(c, WS_WHY_CLOSED, 4321);
+	assert_string_equal(c->reason, "indeed");
+	assert_int_equal(code_seen, 3999);
+	assert_int_equal(c->messages, 1); /* what came before the server's CLOSE was heard */
+	all_done(c, server);
+	code = 1006; /* must not travel */
+	c = serve_one(&server, answer_close, &f);
+	client_call(c, fill_and_leave, &code);
+	client_wait_close(c, WS_WHY_CLOSED, 4321);
+	assert_int_equal(code_seen, 1000);
+	all_done(c, server);
+}
+
+static void ignore_all(ws_peer *peer, void *arg)
+{
+	(void)arg;
+	peer_wait_gone(peer);
+}
+
+static void test_nobody_answers_our_close(void **state)
+{
+	(void)state;
+	ws_server *server;
+	client *c = serve_one(&server, ignore_all, NULL);
+	int64_t start = as_now_ns();
+	client_disconnect(c, 1000, "bye", 200);
+	client_wait_close(c, WS_WHY_CLOSED, WS_ABNORMAL);
+	assert_in_range((as_now_ns() - start) / 1000000, 190, 700);
+	all_done(c, server);
+	c = serve_one(&server, ignore_all, NULL);
+	start = as_now_ns();
+	client_disconnect(c, 1000, "bye", 0);
+	client_wait_close(c, WS_WHY_CLOSED, WS_ABNORMAL);
+	assert_true(as_now_ns() - start < 150000000);
+	all_done(c, server);
+}
+
+static void break_it(ws_peer *peer, void *arg)
+{
+	const char *how = arg;
+	int opcode;
+	size_t n;
+	peer_receive(peer, &opcode, &n);
+	if (!strcmp(how, "reset")) {
+		peer_reset(peer);
+	} else if (!strcmp(how, "half a frame")) {
+		peer_write(peer, "\x81\x7e\x10\x00xyz", 7);
+	} else if (!strcmp(how, "nonsense")) {
+		peer_write(peer, "\xf3\x01x", 3);
+		peer_wait_gone(peer);
+	} else if (!strcmp(how, "masked ping too long")) {
+		peer_write(peer, "\x89\xfe\x10\x00", 4);
+		peer_wait_gone(peer);
+	}
+}
+
+static void test_a_connection_is_lost(void **state)
+{
+	(void)state;
+	static const char *const how[] = {"reset", "end", "half a frame", "nonsense", "masked ping too long"};
+	for (size_t i = 0; i < COUNT(how); i++) {
+		ws_server *server;
+		client *c = serve_one(&server, break_it, (void *)how[i]);
+		assert_int_equal(client_send(c, 0, "go", 2), 0);
+		client_wait_close(c, WS_WHY_LOST, WS_ABNORMAL);
+		assert_int_equal(c->end.opened, 1);
+		assert_true(strlen(c->reason) > 10);
+		all_done(c, server);
+	}
+}
+
+static void leave_from_message(client *c, int binary, char *data, size_t n)
+{
+	(void)binary, (void)data, (void)n;
+	ws_disconnect(c->actor, 1000, "", 0);
+}
+
+static void finish_from_message(client *c, int binary, char *data, size_t n)
+{
+	(void)binary, (void)data, (void)n;
+	ws_finish(c->actor);
+}
+
+static void send_many(ws_peer *peer, void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < 1000 && peer_send(peer, WS_OP_TEXT, "again", 5) == 0; i++) {
+	}
+	peer_wait_gone(peer);
+}
+
+static void test_leaving_from_a_callback(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		ws_server *server = server_start(&(ws_server_options){.serve = send_many});
+		client *c = client_new();
+		c->on_message = i ? finish_from_message : leave_from_message;
+		client_connect(c, &(ws_options){.url = url_of(server)});
+		client_wait_close(c, WS_WHY_CLOSED, WS_ABNORMAL);
+		assert_int_equal(c->messages, 1);
+		all_done(c, server);
+	}
+}
+
+static int stop_all(void **state)
+{
+	(void)state;
+	ws_loops_stop();
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_echo_of_all_sizes),
+		cmocka_unit_test(test_a_burst_stays_in_order),
+		cmocka_unit_test(test_fragments),
+		cmocka_unit_test(test_a_huge_message),
+		cmocka_unit_test(test_the_limit_counts_fragments),
+		cmocka_unit_test(test_trickled_bytes),
+		cmocka_unit_test(test_unsent_is_bounded),
+		cmocka_unit_test(test_deflate),
+		cmocka_unit_test(test_deflated_messages_are_bounded),
+		cmocka_unit_test(test_pings),
+		cmocka_unit_test(test_silence),
+		cmocka_unit_test(test_a_slow_message_is_a_sign_of_life),
+		cmocka_unit_test(test_the_server_closes),
+		cmocka_unit_test(test_we_close),
+		cmocka_unit_test(test_nobody_answers_our_close),
+		cmocka_unit_test(test_a_connection_is_lost),
+		cmocka_unit_test(test_leaving_from_a_callback),
+	};
+	return cmocka_run_group_tests(tests, NULL, stop_all);
+}

@@ -1,0 +1,183 @@
+/*
+ * loop_internal.h - what the files behind loop.h share.
+ *
+ *     loop.c         the service threads: starting, stopping, ticks, letters; actors
+ *     connection.c   one connection: from ws_connect() to on_close
+ *     transfer.c     what goes through an open one: messages, pings, CLOSE
+ *     deflate.c      permessage-deflate
+ *     resolve.c      names and certificates, on threads that may wait
+ *     tls.c          who is trusted, and what was wrong with a certificate
+ *     url.c          URLs and headers
+ *
+ * Everything here belongs to the service thread of the actor concerned unless it says otherwise.
+ */
+#ifndef WS_LOOP_INTERNAL_H
+#define WS_LOOP_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include <libwebsockets.h>
+
+#include "audio_stream.h"
+#include "deflate.h"
+#include "loop.h"
+#include "tls.h"
+#include "url.h"
+
+#define WS_ADDRESSES_MAX 8
+#define WS_ADDRESS_BYTES 64
+#define WS_REASON_BYTES 256
+#define WS_CLOSE_REASON_MAX 123
+#define WS_SERVICE_BUFFER 32768 /* lws puts a handshake together in it */
+#define WS_RECEIVE_BUFFER 8192  /* read at a time; one for each connection */
+#define WS_NEVER INT64_MAX
+#define WS_PROTOCOL_NAME "as-ws" /* lws's name for our callback; never on the wire */
+
+typedef struct ws_loop ws_loop;
+typedef struct ws_conn ws_conn;
+typedef struct ws_lookup ws_lookup;
+
+/* Something for a service thread to do, linked into its inbox. */
+typedef struct ws_letter {
+	struct ws_letter *next;
+	void (*deliver)(struct ws_letter *letter);
+} ws_letter;
+
+typedef struct ws_out {
+	struct ws_out *next;
+	size_t n;
+	int binary;
+	unsigned char data[]; /* LWS_PRE bytes for lws, then the message */
+} ws_out;
+
+typedef enum ws_stage {
+	WS_STAGE_NEW,     /* ws_connect() has been called */
+	WS_STAGE_RESOLVE, /* waiting for addresses and certificates */
+	WS_STAGE_DIAL,    /* the next address is to be tried */
+	WS_STAGE_TCP,
+	WS_STAGE_TLS,
+	WS_STAGE_HTTP,
+	WS_STAGE_OPEN,
+	WS_STAGE_CLOSING, /* CLOSE has been sent, or is to be when everything else has */
+	WS_STAGE_ENDED,   /* lws knows nothing of it any more; on_close is due */
+} ws_stage;
+
+struct ws_conn {
+	ws_actor *actor;
+	struct lws *wsi; /* while lws has it */
+	ws_stage stage;
+	int64_t alarm_ns; /* when conn_alarm() wants to be called */
+
+	/* what was asked for */
+	ws_url url;
+	char *subprotocol;
+	char *headers; /* lines, each with its CR LF */
+	char *ca_file, *cert_file, *key_file;
+	int deflate, connect_timeout_ms, ping_interval_ms, ping_timeout_ms;
+	size_t max_message_bytes, max_unsent_bytes;
+
+	/* while opening */
+	ws_lookup *lookup;
+	ws_handshake handshake;
+	char addresses[WS_ADDRESSES_MAX][WS_ADDRESS_BYTES];
+	int address_count, address, dialling;
+	int64_t deadline_ns, attempt_ns; /* of opening; of this address */
+
+	/* while open */
+	ws_out *out_first, *out_last;
+	size_t queued, in_lws; /* bytes of whole messages: in our queue, in lws's hands */
+	char *in;              /* the message that is arriving */
+	size_t in_bytes, in_room;
+	int in_packed, out_packed, too_big; /* the message is compressed; or was too long */
+	ws_deflate *deflater;  /* when that has been agreed */
+	int64_t ping_ns; /* when the ping that waits for an answer was due; 0: none */
+	int ping_due;
+
+	/* closing */
+	int close_sent, close_code, close_timeout_ms;
+	char close_reason[WS_CLOSE_REASON_MAX + 1];
+
+	/* how it ended */
+	ws_end end;
+	char reason[WS_REASON_BYTES];
+};
+
+struct ws_actor {
+	ws_callbacks callbacks;
+	void *arg;
+	ws_loop *loop;
+	atomic_int refs;
+	_Atomic int64_t last_received_ns; /* set by the service thread; a clock reading, publishes nothing else */
+	ws_letter start, release;
+
+	ws_actor *next, *previous; /* of the loop's actors */
+	ws_actor *next_due;        /* of those with something to settle */
+	int due, finished;
+	ws_conn *conn;
+};
+
+/* ---- loop.c ------------------------------------------------------------------------------------------------------ */
+
+/* Any thread. Hands a letter to the loop's thread; AS_ECLOSED when that has ended, and the letter is the caller's again. */
+int ws_loop_push(ws_loop *loop, ws_letter *letter);
+ws_loop *ws_loop_ref(ws_loop *loop);
+void ws_loop_unref(ws_loop *loop);
+/* Has conn_settle() called for this actor soon, from the loop and not from a callback. */
+void ws_actor_due(ws_actor *actor);
+struct lws_context *ws_loop_context(ws_loop *loop);
+struct lws_vhost *ws_loop_vhost(ws_loop *loop);
+/* One buffer for arriving messages serves all connections that are not in the middle of one. */
+char *ws_loop_take_buffer(ws_loop *loop, size_t *room);
+void ws_loop_give_buffer(ws_loop *loop, char *buffer, size_t room);
+
+/* ---- connection.c ------------------------------------------------------------------------------------------------ */
+
+int conn_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t n);
+/* Does what is due for the actor's connection: opens it, reports its end. */
+void conn_settle(ws_actor *actor);
+void conn_alarm(ws_conn *conn, int64_t now_ns);
+/* The connection's end: lws lets go of it, on_close is due. The first one counts. */
+void conn_end(ws_conn *conn, ws_why why, int code, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* lws closes, or goes on closing, the socket by itself, and calls back for nobody. */
+void conn_detach(ws_conn *conn);
+/* The answer of resolve.c. */
+void conn_resolved(ws_conn *conn, ws_lookup *lookup);
+
+/* ---- transfer.c -------------------------------------------------------------------------------------------------- */
+
+void conn_received(ws_conn *conn, const char *data, size_t n);
+void conn_writeable(ws_conn *conn);
+lws_extension_callback_function conn_extension;
+void conn_check_life(ws_conn *conn, int64_t now_ns);
+void conn_begin_close(ws_conn *conn, int code, const char *reason, int timeout_ms);
+int conn_close_received(ws_conn *conn, const unsigned char *data, size_t n); /* what lws's callback is to return */
+void conn_heard(ws_conn *conn);
+void conn_free_messages(ws_conn *conn); /* all that has not been sent or is not complete */
+
+/* ---- resolve.c --------------------------------------------------------------------------------------------------- */
+
+struct ws_lookup {
+	ws_letter letter;
+	ws_conn *conn; /* the service thread's: who waits for it; NULL once nobody does */
+	ws_loop *loop;
+	ws_lookup *next;
+	int queued; /* under the pool's lock */
+	char *host; /* NULL: no name to resolve */
+	char *ca_file, *cert_file, *key_file;
+	int wants_tls;
+	/* the answer; the worker's until the letter is posted */
+	char addresses[WS_ADDRESSES_MAX][WS_ADDRESS_BYTES];
+	int count;
+	ws_tls *tls;
+	ws_why why; /* 0: all is well */
+	char error[WS_REASON_BYTES];
+};
+
+/* Fills in the address when host is one already. Any thread; does not wait. */
+int ws_address_numeric(const char *host, char *address, size_t bytes);
+/* Starts to look up what the connection needs; conn_resolved() follows, or nothing after ws_lookup_cancel(). */
+int ws_lookup_start(ws_conn *conn, int wants_name, int wants_tls);
+void ws_lookup_cancel(ws_lookup *lookup);
+
+#endif

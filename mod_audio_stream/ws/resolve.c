@@ -1,0 +1,226 @@
+/*
+ * resolve.c - names and certificates, looked up on threads that may wait.
+ *
+ * getaddrinfo() may take half a minute, and nothing can be done about it. So a few detached threads do that; a connection
+ * that has waited long enough forgets about its lookup, whose answer then finds nobody. Threads come when there is work
+ * and none is idle, and go when there has been none for a while.
+ */
+#define _GNU_SOURCE
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "loop_internal.h"
+
+#define WORKERS_MAX 8
+#define IDLE_S 10
+#define STACK_BYTES (1024 * 1024)
+
+/* All under the lock. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
+static ws_lookup *first, **last = &first;
+static int waiting, idle, workers; /* lookups in the queue; threads without one; threads */
+
+static void free_lookup(ws_lookup *lookup)
+{
+	ws_tls_unref(lookup->tls);
+	ws_loop_unref(lookup->loop);
+	free(lookup->host);
+	free(lookup->ca_file);
+	free(lookup->cert_file);
+	free(lookup->key_file);
+	free(lookup);
+}
+
+/* ---- Worker ------------------------------------------------------------------------------------------------------ */
+
+static int add_address(ws_lookup *lookup, const struct addrinfo *info)
+{
+	char *address = lookup->addresses[lookup->count];
+	return getnameinfo(info->ai_addr, info->ai_addrlen, address, WS_ADDRESS_BYTES, NULL, 0, NI_NUMERICHOST) == 0;
+}
+
+static void resolve(ws_lookup *lookup)
+{
+	const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+	struct addrinfo *all = NULL;
+	int error = getaddrinfo(lookup->host, NULL, &hints, &all);
+	if (error) {
+		lookup->why = WS_WHY_RESOLVE;
+		snprintf(lookup->error, sizeof(lookup->error), "cannot resolve %s: %s", lookup->host, gai_strerror(error));
+		return;
+	}
+	for (const struct addrinfo *info = all; info && lookup->count < WS_ADDRESSES_MAX; info = info->ai_next) {
+		lookup->count += add_address(lookup, info);
+	}
+	freeaddrinfo(all);
+	if (lookup->count == 0) {
+		lookup->why = WS_WHY_RESOLVE;
+		snprintf(lookup->error, sizeof(lookup->error), "%s has no address", lookup->host);
+	}
+}
+
+static void look_up(ws_lookup *lookup)
+{
+	if (lookup->wants_tls) {
+		lookup->tls = ws_tls_load(lookup->ca_file, lookup->cert_file, lookup->key_file, lookup->error,
+								  sizeof(lookup->error));
+		if (!lookup->tls) {
+			lookup->why = WS_WHY_OPTIONS;
+			return;
+		}
+	}
+	if (lookup->host) {
+		resolve(lookup);
+	}
+}
+
+/* Under the lock. Waits for work; NULL when there has been none for a while. */
+static ws_lookup *next_lookup(void)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += IDLE_S;
+	idle++;
+	while (!first && pthread_cond_timedwait(&more, &lock, &until) == 0) {
+	}
+	idle--;
+	ws_lookup *lookup = first;
+	if (lookup) {
+		first = lookup->next;
+		last = first ? last : &first;
+		lookup->queued = 0;
+		waiting--;
+	}
+	return lookup;
+}
+
+static void *work(void *unused)
+{
+	(void)unused;
+	pthread_mutex_lock(&lock);
+	for (ws_lookup *lookup; (lookup = next_lookup());) {
+		pthread_mutex_unlock(&lock);
+		look_up(lookup);
+		if (ws_loop_push(lookup->loop, &lookup->letter)) {
+			free_lookup(lookup); /* the service thread has ended, and its connections with it */
+		}
+		pthread_mutex_lock(&lock);
+	}
+	workers--;
+	pthread_mutex_unlock(&lock);
+	return NULL;
+}
+
+/* ---- Service thread ---------------------------------------------------------------------------------------------- */
+
+/* Under the lock. */
+static int add_worker(void)
+{
+	pthread_t thread;
+	pthread_attr_t attributes;
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attributes, STACK_BYTES);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int error = pthread_create(&thread, &attributes, work, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attributes);
+	if (!error) {
+		pthread_setname_np(thread, "as-ws-resolve");
+		workers++;
+	}
+	return !error;
+}
+
+static int enqueue(ws_lookup *lookup)
+{
+	pthread_mutex_lock(&lock);
+	if (waiting >= idle && workers < WORKERS_MAX && !add_worker() && workers == 0) {
+		pthread_mutex_unlock(&lock);
+		return AS_ENOMEM;
+	}
+	lookup->next = NULL;
+	lookup->queued = 1;
+	*last = lookup;
+	last = &lookup->next;
+	waiting++;
+	pthread_cond_signal(&more);
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
+static void deliver(ws_letter *letter)
+{
+	ws_lookup *lookup = (ws_lookup *)letter;
+	if (lookup->conn) {
+		conn_resolved(lookup->conn, lookup);
+	}
+	free_lookup(lookup);
+}
+
+/* 0 when text is NULL, or has been copied. */
+static int copy(char **out, const char *text)
+{
+	return text && !(*out = strdup(text));
+}
+
+int ws_lookup_start(ws_conn *conn, int wants_name, int wants_tls)
+{
+	ws_lookup *lookup = calloc(1, sizeof(*lookup));
+	if (!lookup) {
+		return AS_ENOMEM;
+	}
+	lookup->letter.deliver = deliver;
+	lookup->conn = conn;
+	lookup->loop = ws_loop_ref(conn->actor->loop);
+	lookup->wants_tls = wants_tls;
+	if (copy(&lookup->host, wants_name ? conn->url.host : NULL) || copy(&lookup->ca_file, conn->ca_file) ||
+		copy(&lookup->cert_file, conn->cert_file) || copy(&lookup->key_file, conn->key_file) || enqueue(lookup)) {
+		free_lookup(lookup);
+		return AS_ENOMEM;
+	}
+	conn->lookup = lookup;
+	return 0;
+}
+
+/* A lookup that nobody has begun is taken back; another one finds nobody. */
+void ws_lookup_cancel(ws_lookup *lookup)
+{
+	pthread_mutex_lock(&lock);
+	int queued = lookup->queued;
+	if (queued) {
+		ws_lookup **link = &first;
+		while (*link != lookup) {
+			link = &(*link)->next;
+		}
+		*link = lookup->next;
+		last = *link ? last : link;
+		waiting--;
+	}
+	pthread_mutex_unlock(&lock);
+	lookup->conn = NULL;
+	if (queued) {
+		free_lookup(lookup);
+	}
+}
+
+int ws_address_numeric(const char *host, char *address, size_t bytes)
+{
+	const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST};
+	struct addrinfo *info = NULL;
+	if (getaddrinfo(host, NULL, &hints, &info)) {
+		return 0;
+	}
+	int error = getnameinfo(info->ai_addr, info->ai_addrlen, address, (socklen_t)bytes, NULL, 0, NI_NUMERICHOST);
+	freeaddrinfo(info);
+	return error == 0;
+}
