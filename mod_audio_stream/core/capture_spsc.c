@@ -15,12 +15,13 @@ static uint64_t round_up_pow2(uint64_t n)
 	return p;
 }
 
-int as_capture_init(as_capture *ring, int rate_hz, int capacity_ms)
+int as_capture_init(as_capture *ring, int rate_hz, int channels, int capacity_ms)
 {
 	memset(ring, 0, sizeof(*ring));
+	ring->channels = (uint32_t)channels;
 	ring->capacity = round_up_pow2((uint64_t)rate_hz * (uint64_t)capacity_ms / 1000);
 	ring->mask = ring->capacity - 1;
-	ring->map_bytes = ring->capacity * sizeof(int16_t);
+	ring->map_bytes = ring->capacity * ring->channels * sizeof(int16_t);
 	ring->data = mmap(NULL, ring->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (ring->data == MAP_FAILED) {
 		ring->data = NULL;
@@ -64,8 +65,9 @@ static void store(as_capture *ring, uint64_t at, const int16_t *samples, size_t 
 {
 	uint64_t offset = (at + ring->shift) & ring->mask;
 	size_t first = ring->capacity - offset < n ? (size_t)(ring->capacity - offset) : n;
-	memcpy(ring->data + offset, samples, first * sizeof(int16_t));
-	memcpy(ring->data, samples + first, (n - first) * sizeof(int16_t));
+	uint32_t channels = ring->channels;
+	memcpy(ring->data + offset * channels, samples, first * channels * sizeof(int16_t));
+	memcpy(ring->data, samples + first * channels, (n - first) * channels * sizeof(int16_t));
 }
 
 /* Media thread. */
@@ -79,7 +81,7 @@ size_t as_capture_put(as_capture *ring, const int16_t *samples, size_t n, int64_
 		ring->shift = (0 - written) & ring->mask;
 	}
 	store(ring, written, samples, stored);
-	int speech = as_activity_frame(&ring->activity, samples, n);
+	int speech = as_activity_frame(&ring->activity, samples, n * ring->channels);
 	written += stored;
 
 	as_seq_begin(&ring->seq);
@@ -112,12 +114,17 @@ void as_capture_skip(as_capture *ring, size_t n, int64_t now_ns)
 	as_seq_end(&ring->seq);
 }
 
-/* Reader. Samples ready if they make a chunk (or the stream is closed), else 0. */
-static uint64_t ready(as_capture *ring)
+/* Reader. */
+long as_capture_poll(as_capture *ring)
 {
+	/* `closed` before `written`: if it was closed, nothing comes after what we see. */
+	int closed = atomic_load(&ring->closed);
 	uint64_t written = atomic_load(&ring->written);
 	uint64_t count = written - AS_OWN(ring->read);
-	return count >= chunk_wanted(ring, written) || atomic_load(&ring->closed) ? count : 0;
+	if (count >= chunk_wanted(ring, written) || (closed && count > 0)) {
+		return (long)count;
+	}
+	return closed ? AS_ECLOSED : 0;
 }
 
 /* Reader. Sleeps until posted or the deadline; 0 when the deadline has passed. */
@@ -133,15 +140,10 @@ long as_capture_await(as_capture *ring, int64_t deadline_ns)
 	for (;;) {
 		/* seq_cst: announce the wait, then look again, so that no sample slips in between unseen. */
 		atomic_store(&ring->waiting, 1);
-		int closed = atomic_load(&ring->closed);
-		uint64_t count = ready(ring);
-		if (count > 0 || closed) {
+		long count = as_capture_poll(ring);
+		if (count != 0 || !sleep_until(ring, deadline_ns)) {
 			atomic_store(&ring->waiting, 0);
-			return count > 0 ? (long)count : AS_ECLOSED;
-		}
-		if (!sleep_until(ring, deadline_ns)) {
-			atomic_store(&ring->waiting, 0);
-			return 0;
+			return count;
 		}
 	}
 }
@@ -155,14 +157,36 @@ size_t as_capture_peek(as_capture *ring, const int16_t **samples)
 		return 0;
 	}
 	uint64_t offset = (read + ring->shift) & ring->mask;
-	*samples = ring->data + offset;
+	*samples = ring->data + offset * ring->channels;
 	return (size_t)(count < ring->capacity - offset ? count : ring->capacity - offset);
 }
 
 /* Reader. */
 void as_capture_take(as_capture *ring, size_t n)
 {
+	AS_ADD(ring->taken, n);
 	AS_ADD(ring->read, n); /* release: the producer may overwrite what lies before */
+}
+
+/* Reader. */
+size_t as_capture_drop(as_capture *ring, size_t keep)
+{
+	uint64_t waiting = atomic_load(&ring->written) - AS_OWN(ring->read);
+	size_t n = waiting > keep ? (size_t)(waiting - keep) : 0;
+	if (n > 0) {
+		AS_ADD(ring->discarded, n);
+		AS_ADD(ring->read, n); /* release, as in as_capture_take() */
+	}
+	return n;
+}
+
+/* Any thread. */
+long as_capture_waiting(as_capture *ring)
+{
+	int closed = atomic_load(&ring->closed);
+	uint64_t read = AS_OBSERVE(ring->read); /* before `written`, which never falls behind it */
+	uint64_t count = atomic_load(&ring->written) - read;
+	return count > 0 || !closed ? (long)count : AS_ECLOSED;
 }
 
 /* Any thread. */
@@ -186,7 +210,8 @@ void as_capture_counters(as_capture *ring, as_stats *out)
 		out->capture_active_samples = AS_OBSERVE(ring->active_end);
 		out->capture_last_ns = AS_OBSERVE(ring->last_ns);
 	} while (as_seq_read_retry(&ring->seq, begin));
-	out->capture_read_samples = AS_OBSERVE(ring->read);
+	out->capture_read_samples = AS_OBSERVE(ring->taken);
+	out->capture_discarded_samples = AS_OBSERVE(ring->discarded);
 	out->capture_active = out->capture_active_samples > 0 &&
 						  out->capture_samples <= out->capture_active_samples + AS_OBSERVE(ring->hang);
 }

@@ -9,7 +9,7 @@
 
 struct as_convert {
 	SpeexResamplerState *resampler; /* NULL where the rates agree */
-	int from_hz, to_hz;
+	int from_hz, to_hz, channels;
 	size_t in_total;  /* input samples since the last drain */
 	size_t out_total; /* output samples since the last drain */
 };
@@ -32,18 +32,22 @@ size_t as_format_bytes_per_sample(int encoding)
 	return encoding == AS_S16 ? sizeof(int16_t) : 1;
 }
 
-int as_convert_new(int from_rate_hz, int to_rate_hz, as_convert **out)
+int as_convert_new(int from_rate_hz, int to_rate_hz, int channels, as_convert **out)
 {
+	if (channels < 1 || channels > AS_CONVERT_CHANNELS) {
+		return AS_EINVAL;
+	}
 	as_convert *convert = calloc(1, sizeof(*convert));
 	if (!convert) {
 		return AS_ENOMEM;
 	}
 	convert->from_hz = from_rate_hz;
 	convert->to_hz = to_rate_hz;
+	convert->channels = channels;
 	if (from_rate_hz != to_rate_hz) {
 		int error = 0;
-		convert->resampler =
-			speex_resampler_init(1, (spx_uint32_t)from_rate_hz, (spx_uint32_t)to_rate_hz, RESAMPLE_QUALITY, &error);
+		convert->resampler = speex_resampler_init((spx_uint32_t)channels, (spx_uint32_t)from_rate_hz,
+												  (spx_uint32_t)to_rate_hz, RESAMPLE_QUALITY, &error);
 		if (!convert->resampler) {
 			free(convert);
 			return error == RESAMPLER_ERR_ALLOC_FAILED ? AS_ENOMEM : AS_EINVAL;
@@ -90,15 +94,15 @@ size_t as_convert_bound(const as_convert *convert, size_t n)
 /* Resamples until the input is used up or `most` output samples are out. */
 static int run(as_convert *convert, const int16_t *in, size_t n, size_t most, as_convert_sink sink, void *arg)
 {
-	int16_t out[AS_CONVERT_CHUNK];
+	int16_t out[AS_CONVERT_CHUNK * AS_CONVERT_CHANNELS];
 	while (n > 0 && most > 0) {
 		spx_uint32_t used = (spx_uint32_t)(n > AS_CONVERT_CHUNK ? AS_CONVERT_CHUNK : n);
 		spx_uint32_t made = (spx_uint32_t)(most > AS_CONVERT_CHUNK ? AS_CONVERT_CHUNK : most);
-		speex_resampler_process_int(convert->resampler, 0, in, &used, out, &made);
+		speex_resampler_process_interleaved_int(convert->resampler, in, &used, out, &made);
 		if (used == 0 && made == 0) {
 			break;
 		}
-		in += used;
+		in += used * (size_t)convert->channels;
 		n -= used;
 		most -= made;
 		convert->out_total += made;
@@ -121,7 +125,7 @@ int as_convert_push(as_convert *convert, const int16_t *in, size_t n, as_convert
 
 int as_convert_drain(as_convert *convert, as_convert_sink sink, void *arg)
 {
-	static const int16_t zeros[AS_CONVERT_CHUNK];
+	static const int16_t zeros[AS_CONVERT_CHUNK * AS_CONVERT_CHANNELS];
 	int error = 0;
 	if (!convert->resampler) {
 		return 0;

@@ -3,7 +3,8 @@
  *
  * Nothing is converted where nothing differs: equal rates skip the resampler, s16 skips G.711. Resampling is speexdsp
  * quality 7, with its leading silence skipped on the way in and its tail drained at the end of an utterance, so that an
- * utterance keeps its length. A converter belongs to one thread at a time.
+ * utterance keeps its length. A converter belongs to one thread at a time. All counts are samples per channel; channels
+ * are interleaved.
  */
 #ifndef AS_CONVERT_H
 #define AS_CONVERT_H
@@ -22,8 +23,10 @@ typedef int (*as_convert_sink)(void *arg, const int16_t *samples, size_t n);
 int as_format_check(int encoding, int rate_hz);
 size_t as_format_bytes_per_sample(int encoding);
 
+#define AS_CONVERT_CHANNELS 2 /* at most */
+
 /* AS_EINVAL, AS_ENOMEM. */
-int as_convert_new(int from_rate_hz, int to_rate_hz, as_convert **out);
+int as_convert_new(int from_rate_hz, int to_rate_hz, int channels, as_convert **out);
 void as_convert_free(as_convert *convert);
 int as_convert_from_rate(const as_convert *convert);
 /* Input samples whose output is still inside the resampler, in output samples. */

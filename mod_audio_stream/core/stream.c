@@ -1,4 +1,4 @@
-/* stream.c - the public interface over the capture ring and the inject queue. */
+/* stream.c - the public interface: lifecycle, host side, inject. See stream_capture.c for the reader's side. */
 #define _GNU_SOURCE
 #include "stream.h"
 
@@ -47,11 +47,6 @@ const char *as_library_path(void)
 
 /* ---- Lifecycle --------------------------------------------------------------------------------------------------- */
 
-static int in_range(int value, int least, int most)
-{
-	return value >= least && value <= most;
-}
-
 static int fill(int value, int otherwise)
 {
 	return value ? value : otherwise;
@@ -61,21 +56,18 @@ static int config_complete(as_config *config)
 {
 	config->app_rate_hz = fill(config->app_rate_hz, config->rate_hz);
 	config->wire_encoding = fill(config->wire_encoding, AS_S16);
+	config->channels = fill(config->channels, 1);
 	config->frame_ms = fill(config->frame_ms, DEFAULT_FRAME_MS);
 	config->capture_ms = fill(config->capture_ms, DEFAULT_CAPTURE_MS);
 	config->inject_max_ms = fill(config->inject_max_ms, DEFAULT_INJECT_MAX_MS);
 	config->fade_ms = fill(config->fade_ms, DEFAULT_FADE_MS);
-	int ok = in_range(config->rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ) &&
-			 in_range(config->app_rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ) &&
-			 in_range(config->wire_encoding, AS_S16, AS_PCMA) && in_range(config->frame_ms, 5, 120) &&
-			 in_range(config->capture_ms, 100, 600000) && in_range(config->inject_max_ms, 100, 7200000) &&
-			 in_range(config->prebuffer_ms, 0, 10000) && in_range(config->fade_ms, 1, 100);
+	int ok = as_in_range(config->rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ) &&
+			 as_in_range(config->app_rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ) &&
+			 as_in_range(config->wire_encoding, AS_S16, AS_PCMA) && as_in_range(config->channels, 1, 2) &&
+			 as_in_range(config->frame_ms, 5, 120) && as_in_range(config->capture_ms, 100, 600000) &&
+			 as_in_range(config->inject_max_ms, 100, 7200000) && as_in_range(config->prebuffer_ms, 0, 10000) &&
+			 as_in_range(config->fade_ms, 1, 100);
 	return ok ? 0 : AS_EINVAL;
-}
-
-static uint32_t samples_of(const as_config *config, int ms)
-{
-	return (uint32_t)((int64_t)config->rate_hz * ms / 1000);
 }
 
 static int name_ok(const char *name)
@@ -109,10 +101,10 @@ static int stream_init(as_stream *stream, const char *uuid, const char *id, cons
 	pthread_mutex_init(&stream->writer, NULL);
 	/* A fade longer than a tick could not be told in advance: see as_inject_cut(). */
 	int fade_ms = config->fade_ms < config->frame_ms ? config->fade_ms : config->frame_ms;
-	int error = as_capture_init(&stream->capture, config->rate_hz, config->capture_ms);
+	int error = as_capture_init(&stream->capture, config->rate_hz, config->channels, config->capture_ms);
 	return error ? error
-				 : as_inject_init(&stream->inject, samples_of(config, config->inject_max_ms),
-								  samples_of(config, config->prebuffer_ms), samples_of(config, fade_ms));
+				 : as_inject_init(&stream->inject, as_samples_of(config, config->inject_max_ms),
+								  as_samples_of(config, config->prebuffer_ms), as_samples_of(config, fade_ms));
 }
 
 int as_stream_create(const char *uuid, const char *id, const as_config *config, as_stream **out)
@@ -177,6 +169,7 @@ void as_stream_info(const as_stream *stream, as_info *out)
 	out->rate_hz = stream->config.rate_hz;
 	out->app_rate_hz = stream->config.app_rate_hz;
 	out->wire_encoding = stream->config.wire_encoding;
+	out->channels = stream->config.channels;
 	out->frame_ms = stream->config.frame_ms;
 	out->closed = as_stream_closed(stream);
 }
@@ -245,131 +238,6 @@ size_t as_host_inject(as_stream *stream, int16_t *samples, size_t n)
 	return as_inject_tick(&stream->inject, samples, n, as_now_ns());
 }
 
-/* ---- Application side: capture ----------------------------------------------------------------------------------- */
-
-/* Never more than half the ring: a reader waiting for what does not fit would wait for ever. */
-static uint32_t chunk_samples(const as_stream *stream, int ms)
-{
-	uint32_t most = (uint32_t)(stream->capture.capacity / 2), samples = samples_of(&stream->config, ms);
-	return samples < most ? samples : most;
-}
-
-int as_capture_setup(as_stream *stream, int encoding, int rate_hz, int chunk_ms, int quiet_chunk_ms, int hang_ms)
-{
-	int host_hz = stream->config.rate_hz;
-	as_convert *convert = NULL;
-	if (as_format_check(encoding, rate_hz) || !in_range(chunk_ms, 5, 1000) || !in_range(quiet_chunk_ms, chunk_ms, 1000) ||
-		!in_range(hang_ms, 0, 10000)) {
-		return AS_EINVAL;
-	}
-	if (pthread_mutex_trylock(&stream->reader)) {
-		return AS_EBUSY;
-	}
-	int error = as_convert_new(host_hz, rate_hz, &convert);
-	if (!error) {
-		as_convert_free(stream->reader_convert);
-		stream->reader_convert = convert;
-		stream->reader_encoding = encoding;
-		stream->reader_rate_hz = rate_hz;
-		AS_PUBLISH(stream->capture.chunk, chunk_samples(stream, chunk_ms));
-		AS_PUBLISH(stream->capture.quiet_chunk, chunk_samples(stream, quiet_chunk_ms));
-		AS_PUBLISH(stream->capture.hang, samples_of(&stream->config, hang_ms));
-	}
-	pthread_mutex_unlock(&stream->reader);
-	return error;
-}
-
-/* Where converted captured audio goes: the reader's buffer. */
-typedef struct read_sink {
-	uint8_t *at;
-	int encoding;
-} read_sink;
-
-static int read_into(void *arg, const int16_t *samples, size_t n)
-{
-	read_sink *sink = arg;
-	switch (sink->encoding) {
-	case AS_PCMU:
-		as_pcmu_encode(samples, sink->at, n);
-		break;
-	case AS_PCMA:
-		as_pcma_encode(samples, sink->at, n);
-		break;
-	default:
-		memcpy(sink->at, samples, n * sizeof(int16_t));
-	}
-	sink->at += n * as_format_bytes_per_sample(sink->encoding);
-	return 0;
-}
-
-/* Input samples that surely fit the buffer once converted. */
-static size_t fitting(as_stream *stream, size_t bytes)
-{
-	size_t out = bytes / as_format_bytes_per_sample(stream->reader_encoding);
-	if (!stream->reader_convert || stream->config.rate_hz == stream->reader_rate_hz) {
-		return out;
-	}
-	size_t spare = as_convert_held(stream->reader_convert) + 2;
-	return out <= spare ? 0 : (size_t)((uint64_t)(out - spare) * (uint64_t)stream->config.rate_hz / (uint64_t)stream->reader_rate_hz);
-}
-
-/* Under the reader's lock. */
-static long read_ready(as_stream *stream, void *buf, size_t room)
-{
-	read_sink sink = {buf, stream->reader_encoding};
-	const int16_t *samples;
-	size_t n;
-	while (room > 0 && (n = as_capture_peek(&stream->capture, &samples)) > 0) {
-		n = n < room ? n : room;
-		if (stream->reader_convert) {
-			as_convert_push(stream->reader_convert, samples, n, read_into, &sink);
-		} else {
-			read_into(&sink, samples, n);
-		}
-		as_capture_take(&stream->capture, n);
-		room -= n;
-	}
-	return (long)(sink.at - (uint8_t *)buf);
-}
-
-/* Under the reader's lock, with nothing left to read: the resampler's tail, for which fitting() has left room. */
-static long read_tail(as_stream *stream, void *buf)
-{
-	read_sink sink = {buf, stream->reader_encoding};
-	if (stream->reader_convert) {
-		as_convert_drain(stream->reader_convert, read_into, &sink);
-	}
-	return sink.at == buf ? AS_ECLOSED : (long)(sink.at - (uint8_t *)buf);
-}
-
-long as_capture_read(as_stream *stream, void *buf, size_t bytes, int timeout_ms)
-{
-	if (!buf) {
-		return AS_EINVAL;
-	}
-	if (pthread_mutex_trylock(&stream->reader)) {
-		return AS_EBUSY;
-	}
-	long result;
-	size_t room = fitting(stream, bytes);
-	int64_t deadline = as_now_ns() + (int64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000;
-	if (room == 0) {
-		result = AS_EINVAL;
-	} else {
-		/* A resampler may keep a first short chunk to itself: wait for the next one. */
-		do {
-			result = as_capture_await(&stream->capture, deadline);
-			if (result <= 0) {
-				result = result == AS_ECLOSED ? read_tail(stream, buf) : result;
-				break;
-			}
-			result = read_ready(stream, buf, room);
-		} while (result == 0);
-	}
-	pthread_mutex_unlock(&stream->reader);
-	return result;
-}
-
 /* ---- Application side: inject ------------------------------------------------------------------------------------ */
 
 /* Where converted injected audio goes: the queue, into room already reserved. */
@@ -412,7 +280,7 @@ static int writer_turn(as_stream *stream, uint64_t mark, int rate_hz)
 	}
 	if (!error && !same_rate) {
 		as_convert *convert = NULL;
-		error = as_convert_new(rate_hz, stream->config.rate_hz, &convert);
+		error = as_convert_new(rate_hz, stream->config.rate_hz, 1, &convert);
 		if (!error) {
 			as_convert_free(stream->writer_convert);
 			stream->writer_convert = convert;
@@ -587,9 +455,9 @@ int as_inject_mark(as_stream *stream, uint64_t mark, as_mark *out)
 
 int as_inject_prebuffer(as_stream *stream, int prebuffer_ms)
 {
-	if (!in_range(prebuffer_ms, 0, 10000)) {
+	if (!as_in_range(prebuffer_ms, 0, 10000)) {
 		return AS_EINVAL;
 	}
-	AS_PUBLISH(stream->inject.prebuffer, samples_of(&stream->config, prebuffer_ms));
+	AS_PUBLISH(stream->inject.prebuffer, as_samples_of(&stream->config, prebuffer_ms));
 	return 0;
 }

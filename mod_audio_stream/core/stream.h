@@ -1,4 +1,4 @@
-/* stream.h - inside of an as_stream, for stream.c and registry.c. */
+/* stream.h - inside of an as_stream, for stream.c, stream_capture.c and registry.c. */
 #ifndef AS_STREAM_H
 #define AS_STREAM_H
 
@@ -37,6 +37,17 @@ struct as_stream {
 	_Atomic uint32_t generation;
 	uint64_t full_writes, full_bytes, stale_writes, stale_bytes, flushes;
 };
+
+static inline int as_in_range(int value, int least, int most)
+{
+	return value >= least && value <= most;
+}
+
+/* At the host's rate, per channel. */
+static inline uint32_t as_samples_of(const as_config *config, int ms)
+{
+	return (uint32_t)((int64_t)config->rate_hz * ms / 1000);
+}
 
 /* registry.c */
 int as_registry_add(as_stream *stream);

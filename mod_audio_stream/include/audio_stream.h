@@ -10,7 +10,8 @@
  * thread: as_inject_* serialise themselves on a lock that no host function takes; as_capture_read() admits one reader at
  * a time. Lifecycle functions are safe from any thread but the media thread.
  *
- * Units. A sample is one s16 mono sample at the host's rate unless a name says otherwise. Times are CLOCK_MONOTONIC
+ * Units. A sample is one s16 sample at the host's rate unless a name says otherwise; samples are counted per channel.
+ * Captured audio may be stereo, interleaved (as_config.channels); injected audio is mono. Times are CLOCK_MONOTONIC
  * nanoseconds. Errors are negative (AS_E*); as_strerror() says what they mean.
  *
  * The part between the two "cffi" lines is read as it stands by the Python binding: declarations and integer #defines only.
@@ -49,7 +50,7 @@ extern "C" {
 #define AS_RATE_MAX_HZ 48000
 #define AS_NAME_MAX 128 /* bytes in a uuid or a stream id, final NUL included */
 
-#define AS_CAPTURE 1 /* caller to application */
+#define AS_CAPTURE 1 /* host to application: what the caller says, unless the host captures something else */
 #define AS_INJECT 2  /* application to caller */
 
 /* Mark flags. */
@@ -62,6 +63,7 @@ typedef struct as_stream as_stream;
 /* What the host knows when it opens a stream. Zero means the default. */
 typedef struct as_config {
 	int rate_hz;       /* of the host's samples; required */
+	int channels;      /* of what is captured: 1 (the default), or 2, interleaved */
 	int app_rate_hz;   /* rate the application was asked to use; 0 = rate_hz */
 	int wire_encoding; /* AS_PCMU or AS_PCMA when the call's codec is G.711, else AS_S16 (the default) */
 	int frame_ms;      /* the host's tick, 5..120; default 20 */
@@ -75,6 +77,7 @@ typedef struct as_info {
 	char uuid[AS_NAME_MAX];
 	char id[AS_NAME_MAX];
 	int rate_hz;
+	int channels; /* of what is captured */
 	int app_rate_hz;
 	int wire_encoding;
 	int frame_ms;
@@ -99,6 +102,7 @@ typedef struct as_stats {
 	uint64_t capture_paused_samples;  /* not stored because capture was paused */
 	uint64_t capture_ticks;           /* host calls */
 	uint64_t capture_read_samples;    /* taken by the reader */
+	uint64_t capture_discarded_samples; /* thrown away by as_capture_discard() */
 	uint64_t capture_active_samples;  /* position just after the last frame that sounded like speech */
 	int64_t capture_last_ns;          /* time of the last host call */
 	int capture_active;               /* speech now or within the hang-over */
@@ -146,7 +150,8 @@ int as_stream_resume(as_stream *stream, int directions);
 
 /* ---- Host side: the media thread ------------------------------------------------------------------------------- */
 
-/* Gives n samples of the caller. Returns how many were stored (fewer: the ring was full, or capture is paused). */
+/* Gives n samples per channel, interleaved when there are two. Returns how many were stored, also per channel (fewer: the
+ * ring was full, or capture is paused). */
 size_t as_host_capture(as_stream *stream, const int16_t *samples, size_t n);
 /* Overwrites samples[0..n) with what the application says. Returns n when the frame now belongs to the application,
  * 0 when it has nothing to say and the frame was left as it was. */
@@ -158,10 +163,17 @@ size_t as_host_inject(as_stream *stream, int16_t *samples, size_t n);
  * silence. Larger chunks in silence cost less; speech cuts a long wait short. AS_EINVAL, AS_ENOMEM, or AS_EBUSY while
  * another thread reads. */
 int as_capture_setup(as_stream *stream, int encoding, int rate_hz, int chunk_ms, int quiet_chunk_ms, int hang_ms);
-/* Waits for the next chunk and converts it into buf. Returns bytes (whole samples), 0 after timeout_ms without a chunk,
- * AS_ECLOSED once the stream is closed and everything captured has been read, AS_EBUSY beside another reader, AS_EINVAL
- * for a buffer too small to convert into (10 ms is enough). */
+/* Waits for the next chunk and converts it into buf. Returns bytes (whole samples of all channels), 0 after timeout_ms
+ * without a chunk, AS_ECLOSED once the stream is closed and everything captured has been read, AS_EBUSY beside another
+ * reader, AS_EINVAL for a buffer too small to convert into (10 ms is enough). With timeout_ms 0 it only looks: chunks are
+ * as large as otherwise, and neither this nor the media thread makes a system call. */
 long as_capture_read(as_stream *stream, void *buf, size_t bytes, int timeout_ms);
+/* Samples waiting to be read, a whole chunk or not. AS_ECLOSED once the stream is closed and there are none; what
+ * as_capture_read() still holds in its resampler does not count. */
+long as_capture_ready(as_stream *stream);
+/* For a reader that must not fall behind: throws away the oldest waiting samples until at most `keep` are left. Returns
+ * how many; 0 beside another reader. */
+size_t as_capture_discard(as_stream *stream, size_t keep);
 
 /* ---- Application side: inject ---------------------------------------------------------------------------------- */
 

@@ -46,7 +46,7 @@ static collected convert_all(int from_hz, int to_hz, const int16_t *in, size_t n
 {
 	as_convert *convert = NULL;
 	collected out = collected_new(n * (size_t)to_hz / (size_t)from_hz + 4000);
-	assert_int_equal(as_convert_new(from_hz, to_hz, &convert), 0);
+	assert_int_equal(as_convert_new(from_hz, to_hz, 1, &convert), 0);
 	assert_int_equal(as_convert_from_rate(convert), from_hz);
 	convert_split(convert, in, n, most, fixed, &out);
 	as_convert_free(convert);
@@ -109,7 +109,7 @@ static void test_drain_starts_afresh(void **state)
 	int16_t *in = sine_new(700, 24000, 12000, n);
 	as_convert *convert = NULL;
 	collected first = collected_new(4000), again = collected_new(4000);
-	assert_int_equal(as_convert_new(24000, 8000, &convert), 0);
+	assert_int_equal(as_convert_new(24000, 8000, 1, &convert), 0);
 	convert_split(convert, in, n, 480, 1, &first);
 	convert_split(convert, in, n, 999, 0, &again);
 	assert_int_equal(first.count, again.count);
@@ -183,13 +183,60 @@ static void test_equal_rates_are_passed_on_untouched(void **state)
 	(void)state;
 	int16_t in[5000] = {1, 2, 3};
 	as_convert *convert = NULL;
-	assert_int_equal(as_convert_new(8000, 8000, &convert), 0);
+	assert_int_equal(as_convert_new(8000, 8000, 1, &convert), 0);
 	assert_int_equal(as_convert_push(convert, in, 5000, same_pointer, in), 0);
 	assert_int_equal(as_convert_push(convert, in, 0, same_pointer, NULL), 0);
 	assert_int_equal(as_convert_held(convert), 0);
 	assert_int_equal(as_convert_drain(convert, same_pointer, NULL), 0);
 	as_convert_free(convert);
 	as_convert_free(NULL);
+}
+
+static int collect_pairs(void *arg, const int16_t *samples, size_t n)
+{
+	assert_true(n <= AS_CONVERT_CHUNK);
+	return collect(arg, samples, 2 * n);
+}
+
+/* Each channel of stereo is what that channel alone would be, to the bit. */
+static void test_channels_are_converted_each_for_itself(void **state)
+{
+	(void)state;
+	enum { N = 5000 };
+	for (size_t i = 0; i < COUNT(pairs); i++) {
+		int from_hz = pairs[i].from_hz, to_hz = pairs[i].to_hz;
+		int16_t *sides[2] = {sine_new(440, from_hz, 9000, N), sine_new(1234, from_hz, 5000, N)};
+		int16_t both[2 * N];
+		as_convert *convert = NULL;
+		collected out = collected_new(2 * N * (size_t)to_hz / (size_t)from_hz + 8000);
+		for (size_t at = 0; at < 2 * N; at++) {
+			both[at] = sides[at % 2][at / 2];
+		}
+		assert_int_equal(as_convert_new(from_hz, to_hz, 2, &convert), 0);
+		assert_int_equal(as_convert_push(convert, both, 1777, collect_pairs, &out), 0);
+		assert_int_equal(as_convert_push(convert, both + 2 * 1777, N - 1777, collect_pairs, &out), 0);
+		assert_int_equal(as_convert_drain(convert, collect_pairs, &out), 0);
+		for (size_t side = 0; side < 2; side++) {
+			collected alone = convert_all(from_hz, to_hz, sides[side], N, N, 1);
+			assert_int_equal(2 * alone.count, out.count);
+			for (size_t at = 0; at < alone.count; at++) {
+				assert_int_equal(out.samples[2 * at + side], alone.samples[at]);
+			}
+			free(alone.samples);
+			free(sides[side]);
+		}
+		as_convert_free(convert);
+		free(out.samples);
+	}
+}
+
+static void test_numbers_of_channels(void **state)
+{
+	(void)state;
+	as_convert *convert = NULL;
+	assert_int_equal(as_convert_new(8000, 16000, 0, &convert), AS_EINVAL);
+	assert_int_equal(as_convert_new(8000, 16000, 3, &convert), AS_EINVAL);
+	assert_null(convert);
 }
 
 static int refuse(void *arg, const int16_t *samples, size_t n)
@@ -205,7 +252,7 @@ static void test_the_sinks_error_is_handed_back(void **state)
 	(void)state;
 	int16_t in[2000] = {0};
 	as_convert *convert = NULL;
-	assert_int_equal(as_convert_new(8000, 24000, &convert), 0);
+	assert_int_equal(as_convert_new(8000, 24000, 1, &convert), 0);
 	assert_int_equal(as_convert_push(convert, in, 2000, refuse, NULL), AS_ENOMEM);
 	assert_int_equal(as_convert_drain(convert, refuse, NULL), AS_ENOMEM);
 	as_convert_free(convert);
@@ -239,6 +286,8 @@ int main(void)
 		cmocka_unit_test(test_tones_come_through_clean_and_on_time),
 		cmocka_unit_test(test_no_aliases),
 		cmocka_unit_test(test_equal_rates_are_passed_on_untouched),
+		cmocka_unit_test(test_channels_are_converted_each_for_itself),
+		cmocka_unit_test(test_numbers_of_channels),
 		cmocka_unit_test(test_the_sinks_error_is_handed_back),
 		cmocka_unit_test(test_formats),
 	};

@@ -120,7 +120,7 @@ static size_t converted(int from_hz, int to_hz, const int16_t *in, size_t n, int
 {
 	int16_t *at = out;
 	as_convert *convert = NULL;
-	assert_int_equal(as_convert_new(from_hz, to_hz, &convert), 0);
+	assert_int_equal(as_convert_new(from_hz, to_hz, 1, &convert), 0);
 	as_convert_push(convert, in, n, collect, &at);
 	as_convert_drain(convert, collect, &at);
 	as_convert_free(convert);

@@ -1,0 +1,152 @@
+#include "align.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FRAMES_PER_S 50 /* taken */
+#define TOLERANCE_MS 5  /* a direction may be off by */
+#define WATCH_MS 500    /* before it is moved */
+#define STANDSTILL_S 5  /* when neither direction has moved for so long, the time until then is left out */
+#define CAPACITY_MS 300 /* beside the delay */
+
+static uint64_t samples_of(const align *line, int ms)
+{
+	return (uint64_t)line->rate_hz * (uint64_t)ms / 1000;
+}
+
+static uint64_t position(const align *line, int64_t now_ns)
+{
+	uint64_t ns = now_ns > line->origin_ns ? (uint64_t)(now_ns - line->origin_ns) : 0, hz = (uint64_t)line->rate_hz;
+	return ns / 1000000000 * hz + ns % 1000000000 * hz / 1000000000;
+}
+
+align *align_new(int rate_hz, int delay_ms, int64_t now_ns)
+{
+	align *line = calloc(1, sizeof(*line));
+	if (!line) {
+		return NULL;
+	}
+	line->rate_hz = rate_hz;
+	line->frame = (uint64_t)rate_hz / FRAMES_PER_S;
+	line->delay = samples_of(line, delay_ms);
+	line->origin_ns = now_ns - (int64_t)delay_ms * 1000000; /* the first block began before now */
+	for (line->capacity = 1; line->capacity < line->delay + samples_of(line, CAPACITY_MS); line->capacity <<= 1) {
+	}
+	line->mask = line->capacity - 1;
+	for (int side = 0; side < 2; side++) {
+		line->sides[side].ring = calloc(line->capacity, sizeof(int16_t));
+	}
+	if (!line->sides[0].ring || !line->sides[1].ring) {
+		align_free(line);
+		return NULL;
+	}
+	return line;
+}
+
+void align_free(align *line)
+{
+	if (line) {
+		free(line->sides[0].ring);
+		free(line->sides[1].ring);
+		free(line);
+	}
+}
+
+/* ---- The thread that puts ---------------------------------------------------------------------------------------- */
+
+/* samples NULL: silence. */
+static void store(align *line, align_side *side, uint64_t at, const int16_t *samples, uint64_t n)
+{
+	for (uint64_t done = 0, part; done < n; done += part) {
+		uint64_t offset = (at + done) & line->mask;
+		part = line->capacity - offset < n - done ? line->capacity - offset : n - done;
+		if (samples) {
+			memcpy(side->ring + offset, samples + done, part * sizeof(int16_t));
+		} else {
+			memset(side->ring + offset, 0, part * sizeof(int16_t));
+		}
+	}
+}
+
+static void watch_afresh(align_side *side)
+{
+	side->least = INT64_MAX;
+	side->since = 0;
+}
+
+/* How far the direction is to be moved, in samples: later (more than 0), earlier (less), or not. */
+static int64_t correction(align *line, align_side *side, int64_t late, uint64_t n)
+{
+	int64_t tolerance = (int64_t)samples_of(line, TOLERANCE_MS), most = (int64_t)n;
+	side->least = late < side->least ? late : side->least;
+	side->since += n;
+	if (side->since < samples_of(line, WATCH_MS)) {
+		return 0;
+	}
+	int64_t off = side->least;
+	watch_afresh(side);
+	if (off >= -tolerance && off <= tolerance) {
+		return 0;
+	}
+	return off > most ? most : off < -most ? -most : off;
+}
+
+void align_put(align *line, int which, const int16_t *samples, size_t n, int64_t now_ns)
+{
+	align_side *side = &line->sides[which];
+	uint64_t end = atomic_load_explicit(&side->end, memory_order_relaxed), at = end;
+	uint64_t taken = atomic_load_explicit(&line->taken, memory_order_acquire); /* the rings before it are free */
+	uint64_t now = position(line, now_ns);
+	int64_t late = (int64_t)(now - end - n);
+	if (!side->begun || end < taken) {
+		side->begun = 1;
+		at = now > taken + n ? now - n : taken;
+		watch_afresh(side);
+	} else {
+		int64_t move = correction(line, side, late, n);
+		if (move < 0) {
+			samples -= move;
+			n -= (size_t)-move;
+		} else {
+			at += (uint64_t)move;
+		}
+	}
+	if (late < -(int64_t)line->delay || at + n > taken + line->capacity) {
+		return; /* far too early: whoever writes like this is not heard like this either */
+	}
+	uint64_t from = end > taken ? end : taken;
+	if (at > from) {
+		store(line, side, from, NULL, at - from);
+	}
+	store(line, side, at, samples, n);
+	atomic_store_explicit(&side->end, at + n, memory_order_release); /* the ring up to here */
+}
+
+/* ---- The thread that takes --------------------------------------------------------------------------------------- */
+
+static void copy(const align *line, const align_side *side, uint64_t from, int16_t *out)
+{
+	uint64_t end = atomic_load_explicit(&side->end, memory_order_acquire); /* the ring before it is written */
+	uint64_t n = end <= from ? 0 : end - from < line->frame ? end - from : line->frame;
+	uint64_t offset = from & line->mask;
+	uint64_t first = line->capacity - offset < n ? line->capacity - offset : n;
+	memcpy(out, side->ring + offset, first * sizeof(int16_t));
+	memcpy(out + first, side->ring, (n - first) * sizeof(int16_t));
+	memset(out + n, 0, (line->frame - n) * sizeof(int16_t));
+}
+
+size_t align_take(align *line, int16_t *near, int16_t *far, int64_t now_ns)
+{
+	uint64_t now = position(line, now_ns), taken = atomic_load_explicit(&line->taken, memory_order_relaxed);
+	if (now < taken + line->frame + line->delay) {
+		return 0;
+	}
+	if (now - taken > line->delay + (uint64_t)line->rate_hz * STANDSTILL_S) {
+		taken = now - line->delay - line->frame;
+	}
+	copy(line, &line->sides[ALIGN_NEAR], taken, near);
+	copy(line, &line->sides[ALIGN_FAR], taken, far);
+	/* release: we have read the rings before it */
+	atomic_store_explicit(&line->taken, taken + line->frame, memory_order_release);
+	return (size_t)line->frame;
+}
