@@ -91,7 +91,7 @@ class Flush(NamedTuple):
 
 
 class StreamStats(NamedTuple):
-    """Counters since the stream was opened; samples are at the host's rate. See as_stats in the C header."""
+    """Counters since the stream was opened; samples per channel at the host's rate. See as_stats in the C header."""
 
     capture_samples: int
     capture_dropped_samples: int
@@ -99,6 +99,7 @@ class StreamStats(NamedTuple):
     capture_paused_samples: int
     capture_ticks: int
     capture_read_samples: int
+    capture_discarded_samples: int
     capture_active_samples: int
     capture_last_ns: int
     capture_active: int
@@ -121,8 +122,8 @@ class StreamStats(NamedTuple):
     inject_paused: int
 
 
-def _check(result: int, what: str) -> int:
-    """Raises what a negative result stands for."""
+def check(result: int, what: str) -> int:
+    """Raises what a negative result of the library stands for; gives back any other."""
     if result >= 0:
         return result
     raise _ERRORS.get(result, StreamError)(f"{what}: {ffi.string(lib.as_strerror(result)).decode()}")
@@ -133,6 +134,11 @@ def _number(table: dict[str, int], what: str, name: str) -> int:
     if name not in table:
         raise ValueError(f"{what} {name!r} is unknown: use one of {', '.join(table)}")
     return table[name]
+
+
+def encoding_number(format: Format) -> int:
+    """The library's number for a format's encoding. Raises ValueError."""
+    return _number(_ENCODINGS, "audio encoding", format.encoding)
 
 
 def _seconds(ns: int) -> float | None:
@@ -150,10 +156,11 @@ class Stream:
         self.uuid: str = ffi.string(info.uuid).decode()
         self.stream_id: str = ffi.string(info.id).decode()
         self.rate_hz: int = info.rate_hz
+        self.channels: int = info.channels  # of what is captured, interleaved
         self.app_rate_hz: int = info.app_rate_hz
         self.frame_ms: int = info.frame_ms
         self.wire = Format(_NAMES[info.wire_encoding], self.rate_hz)
-        self._read_buffer = ffi.new("char[]", _READ_BYTES)
+        self._read_buffer = None  # made by the first capture(): a native transport never reads here
         self._marks: dict[str, int] = {}
         self._items: dict[int, str] = {}
         self._marks_lock = threading.Lock()
@@ -163,7 +170,7 @@ class Stream:
         """The open stream of a call; waits up to timeout_s for it to be started. Raises StreamNotFound."""
         out = ffi.new("as_stream **")
         found = lib.as_stream_find(uuid.encode(), stream_id.encode(), int(timeout_s * 1000), out)
-        _check(found, f"stream {stream_id!r} of call {uuid}")
+        check(found, f"stream {stream_id!r} of call {uuid}")
         return cls(out[0])
 
     def __enter__(self) -> Stream:
@@ -175,6 +182,11 @@ class Stream:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
         return f"<{type(self).__name__} {self.uuid}/{self.stream_id} {self.rate_hz} Hz {state}>"
+
+    @property
+    def handle(self):
+        """The as_stream *, for other parts of the library; valid as long as this object."""
+        return self._handle
 
     def _where(self) -> str:
         return f"stream {self.stream_id!r} of call {self.uuid}"
@@ -188,18 +200,20 @@ class Stream:
 
         hang_ms: how long after the last speech it still comes in small chunks. Raises ValueError, StreamBusy.
         """
-        code = _number(_ENCODINGS, "audio encoding", format.encoding)
+        code = encoding_number(format)
         result = lib.as_capture_setup(self._handle, code, format.rate_hz, chunk_ms, quiet_chunk_ms, hang_ms)
-        _check(result, f"capture of {self._where()} as {format}, {chunk_ms}/{quiet_chunk_ms}/{hang_ms} ms")
+        check(result, f"capture of {self._where()} as {format}, {chunk_ms}/{quiet_chunk_ms}/{hang_ms} ms")
 
     def capture(self, timeout_ms: int = 1000) -> bytes:
-        """The caller's next chunk, at most a second of it; b"" when none has come in timeout_ms.
+        """The next chunk, at most a second of mono; b"" when none has come in timeout_ms.
 
         Raises StreamClosed, once all that was captured has been read, and StreamBusy.
         """
+        if self._read_buffer is None:
+            self._read_buffer = ffi.new("char[]", _READ_BYTES)
         count = lib.as_capture_read(self._handle, self._read_buffer, _READ_BYTES, timeout_ms)
         if count < 0:
-            _check(count, self._where())
+            check(count, self._where())
         return ffi.unpack(self._read_buffer, count)
 
     # -- inject ---------------------------------------------------------------------------------------------
@@ -214,28 +228,34 @@ class Stream:
                 self._items[mark] = item
             return mark
 
+    def adopt(self, item: str, mark: int) -> None:
+        """Names a mark under which the library itself queues audio."""
+        with self._marks_lock:
+            self._marks[item] = mark
+            self._items[mark] = item
+
     def inject(self, data: bytes, item: str, format: Format, generation: int = 0) -> bool:
         """Queues audio of an item, split anywhere. False when its generation was flushed: it is dropped.
 
         Raises StreamFull (nothing written), StreamClosed, ValueError.
         """
-        code, mark = _number(_ENCODINGS, "audio encoding", format.encoding), self._mark_of(item)
+        code, mark = encoding_number(format), self._mark_of(item)
         buffer = ffi.from_buffer(data)
         result = lib.as_inject_write(self._handle, mark, generation, code, format.rate_hz, buffer, len(data))
         if result == lib.AS_ESTALE:
             return False
-        _check(result, f"{len(data)} bytes into {self._where()}")
+        check(result, f"{len(data)} bytes into {self._where()}")
         return True
 
     def end(self, item: str) -> None:
         """Says that an item is complete: its tail plays out, and running dry is no longer an underrun."""
-        _check(lib.as_inject_end(self._handle, self._mark_of(item)), self._where())
+        check(lib.as_inject_end(self._handle, self._mark_of(item)), self._where())
 
     def mark(self, item: str) -> Mark:
         """How much of an item was written and heard. Raises StreamNotFound for one never written."""
         raw = ffi.new("as_mark *")
         result = lib.as_inject_mark(self._handle, self._marks.get(item, 0), raw)
-        _check(result, f"item {item!r} of {self._where()}")
+        check(result, f"item {item!r} of {self._where()}")
         return self._mark_from(item, raw)
 
     def _ms(self, samples: int) -> float:
@@ -259,7 +279,7 @@ class Stream:
         Returns what was heard of the items cut short. Works on a closed stream.
         """
         marks, count = ffi.new("as_mark[]", _MARKS_MAX), ffi.new("int *")
-        generation = _check(lib.as_inject_flush(self._handle, marks, _MARKS_MAX, count), self._where())
+        generation = check(lib.as_inject_flush(self._handle, marks, _MARKS_MAX, count), self._where())
         cut = marks[0 : min(count[0], _MARKS_MAX)]
         own = (raw for raw in cut if raw.id in self._items)  # others may inject through a Stream of their own
         return Flush(generation, {self._items[raw.id]: self._ms(raw.played) for raw in own})
@@ -271,7 +291,7 @@ class Stream:
 
     def set_prebuffer(self, prebuffer_ms: int) -> None:
         """Milliseconds to hold before an utterance starts to play. Raises ValueError outside 0..10000."""
-        _check(lib.as_inject_prebuffer(self._handle, prebuffer_ms), f"prebuffer of {prebuffer_ms} ms")
+        check(lib.as_inject_prebuffer(self._handle, prebuffer_ms), f"prebuffer of {prebuffer_ms} ms")
 
     # -- both -----------------------------------------------------------------------------------------------
 
@@ -280,11 +300,11 @@ class Stream:
 
         Raises ValueError for another name.
         """
-        _check(lib.as_stream_pause(self._handle, self._directions(directions)), self._where())
+        check(lib.as_stream_pause(self._handle, self._directions(directions)), self._where())
 
     def resume(self, *directions: str) -> None:
         """Undoes pause()."""
-        _check(lib.as_stream_resume(self._handle, self._directions(directions)), self._where())
+        check(lib.as_stream_resume(self._handle, self._directions(directions)), self._where())
 
     @staticmethod
     def _directions(names: tuple[str, ...]) -> int:
@@ -316,6 +336,7 @@ class HostStream(Stream):
         stream_id: str = MAIN,
         *,
         rate_hz: int = 8000,
+        channels: int = 1,
         wire: str = "s16",
         app_rate_hz: int = 0,
         frame_ms: int = 20,
@@ -329,6 +350,7 @@ class HostStream(Stream):
             "as_config *",
             {
                 "rate_hz": rate_hz,
+                "channels": channels,
                 "app_rate_hz": app_rate_hz,
                 "wire_encoding": _number(_ENCODINGS, "audio encoding", wire),
                 "frame_ms": frame_ms,
@@ -340,12 +362,13 @@ class HostStream(Stream):
         )
         out = ffi.new("as_stream **")
         created = lib.as_stream_create(uuid.encode(), stream_id.encode(), config, out)
-        _check(created, f"stream {stream_id!r} of call {uuid}")
+        check(created, f"stream {stream_id!r} of call {uuid}")
         return cls(out[0])
 
     def host_capture(self, pcm: bytes) -> int:
-        """Gives what the caller said, s16 mono at rate_hz. Returns the samples stored."""
-        return lib.as_host_capture(self._handle, ffi.from_buffer("int16_t[]", pcm), len(pcm) // 2)
+        """Gives what the caller said, s16 at rate_hz, interleaved. Returns the samples stored, per channel."""
+        samples = ffi.from_buffer("int16_t[]", pcm)
+        return lib.as_host_capture(self._handle, samples, len(pcm) // 2 // self.channels)
 
     def host_inject(self, frame: bytes) -> tuple[bytes, bool]:
         """What this tick plays: the application's audio and True, or the frame as it was and False."""

@@ -1,0 +1,46 @@
+/*
+ * openai_talk.h - an OpenAI Realtime conversation that needs no application: what `openai_start` holds.
+ *
+ * Messages in, messages and events out; the audio goes through realtime_audio.h. The server decides whose turn it is and
+ * cancels its own responses. When the caller begins to speak, what is queued is thrown away, and the server is told to the
+ * millisecond what they heard of it.
+ *
+ * Everything here runs on the actor's service thread. Source: OpenAI Realtime API reference (GA).
+ */
+#ifndef WS_OPENAI_TALK_H
+#define WS_OPENAI_TALK_H
+
+#include <jansson.h>
+
+#include "realtime_audio.h"
+
+typedef struct openai_talk openai_talk;
+
+/* What to ask of the model. Strings must outlive the talk. */
+typedef struct openai_request {
+	const char *model, *voice, *instructions;
+	double vad_threshold;
+	int vad_silence_ms, vad_prefix_ms;
+	int rate_hz; /* 24000 for PCM, 8000 for the call's own G.711; 0 = the latter where the call has it, else the former */
+} openai_request;
+
+/* Where what it says goes. */
+typedef struct openai_outlets {
+	void *arg;
+	void (*send)(void *arg, const char *text, size_t n);           /* to the server */
+	void (*event)(void *arg, const char *name, json_t *body);      /* openai_*; body is borrowed */
+	void (*finish)(void *arg, const char *reason);                 /* there is nothing more to be had from this server */
+} openai_outlets;
+
+/* Sets the stream's capture up. AS_EINVAL with the reason in error, AS_ENOMEM. Takes a reference to the stream. */
+int openai_talk_new(as_stream *stream, const openai_request *request, const openai_outlets *outlets, char *error,
+					size_t bytes, openai_talk **out);
+void openai_talk_free(openai_talk *talk); /* NULL is allowed */
+/* A new connection: the server knows nothing of what was said over the last one. */
+void openai_talk_restart(openai_talk *talk);
+/* A text message from the server; text[n] must be 0. */
+void openai_talk_message(openai_talk *talk, char *text, size_t n);
+/* Sends what the caller says, once the server has accepted the session. */
+void openai_talk_pump(openai_talk *talk, ws_actor *actor);
+
+#endif

@@ -1,0 +1,258 @@
+#include "realtime_audio.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base64.h"
+
+#define READ_BYTES 19200          /* 200 ms of 48 kHz: one append at most */
+#define UNSENT_BYTES (64 * 1024)  /* with more unsent the server is not reading: audio stays in the ring */
+#define HELD_MAX_BYTES (16 << 20) /* of one conversation: half an hour of G.711 */
+#define ANNOUNCE_NS 1000000000    /* an item whose audio goes on is announced this often */
+#define FIRST_MARK (1ull << 32)   /* below it are those that applications choose */
+
+/* Audio held back, or the end of an item (bytes = 0). */
+struct rt_held {
+	rt_held *next;
+	rt_item item;
+	size_t bytes;
+	uint8_t data[];
+};
+
+/* Of the process: two conversations on one stream must not share a mark. */
+static _Atomic uint64_t last_mark = FIRST_MARK;
+
+void rt_audio_init(rt_audio *audio)
+{
+	memset(audio, 0, sizeof(*audio));
+	audio->held_end = &audio->held;
+}
+
+void rt_audio_free(rt_audio *audio)
+{
+	for (rt_held *held = audio->held, *next; held; held = next) {
+		next = held->next;
+		free(held);
+	}
+	as_stream_unref(audio->stream);
+}
+
+int rt_audio_attach(rt_audio *audio, as_stream *stream, const as_realtime_audio *format, int uplink_max_ms)
+{
+	as_info info;
+	if (audio->stream) {
+		return AS_EBUSY;
+	}
+	as_stream_info(stream, &info);
+	audio->stream = as_stream_ref(stream);
+	audio->format = *format;
+	audio->uplink_max_samples = (size_t)((int64_t)info.rate_hz * uplink_max_ms / 1000);
+	return 0;
+}
+
+int rt_audio_listen(rt_audio *audio)
+{
+	if (!audio->stream) {
+		return AS_EINVAL;
+	}
+	audio->listening = 1;
+	return 0;
+}
+
+/* ---- Caller to model --------------------------------------------------------------------------------------------- */
+
+void rt_audio_pump(rt_audio *audio, ws_actor *actor)
+{
+	char chunk[READ_BYTES], message[READ_BYTES / 3 * 4 + 128];
+	if (!audio->listening) {
+		return;
+	}
+	while (ws_unsent(actor) < UNSENT_BYTES) {
+		long n = as_capture_read(audio->stream, chunk, sizeof(chunk), 0);
+		if (n <= 0) {
+			return;
+		}
+		if (ws_send(actor, 0, message, rt_append(message, chunk, (size_t)n)) == 0) {
+			audio->appends++;
+		}
+	}
+	audio->dropped_samples += as_capture_discard(audio->stream, audio->uplink_max_samples);
+}
+
+/* ---- Model to caller --------------------------------------------------------------------------------------------- */
+
+static rt_response *find_response(rt_audio *audio, const char *id)
+{
+	for (int i = 0; i < RT_RESPONSES; i++) {
+		if (!strcmp(audio->responses[i].id, id)) {
+			return &audio->responses[i];
+		}
+	}
+	return NULL;
+}
+
+static rt_item *find_item(rt_audio *audio, const char *id)
+{
+	for (int i = 0; i < RT_ITEMS; i++) {
+		if (!strcmp(audio->items[i].id, id)) {
+			return &audio->items[i];
+		}
+	}
+	return NULL;
+}
+
+/* Takes a response's audio, or its items' ends, out of what is held: queued under a generation, or thrown away (0). */
+static void release(rt_audio *audio, const rt_response *response, uint32_t generation)
+{
+	rt_held **link = &audio->held;
+	while (*link) {
+		rt_held *held = *link;
+		if (held->item.response != response) {
+			link = &held->next;
+			continue;
+		}
+		if (generation && held->bytes) {
+			as_inject_write(audio->stream, held->item.mark, generation, audio->format.out_encoding,
+							audio->format.out_rate_hz, held->data, held->bytes);
+		} else if (generation) {
+			as_inject_end(audio->stream, held->item.mark);
+		}
+		audio->held_bytes -= held->bytes;
+		*link = held->next;
+		free(held);
+	}
+	audio->held_end = link;
+}
+
+/* The response's entry, made when it is first heard of. The oldest one makes room. */
+static rt_response *response_of(rt_audio *audio, const char *id, int hold)
+{
+	rt_response *response = find_response(audio, id);
+	if (response) {
+		return response;
+	}
+	response = &audio->responses[audio->next_response++ % RT_RESPONSES];
+	release(audio, response, 0);
+	for (int i = 0; i < RT_ITEMS; i++) {
+		if (audio->items[i].response == response) {
+			memset(&audio->items[i], 0, sizeof(audio->items[i]));
+		}
+	}
+	strcpy(response->id, id);
+	response->held = hold;
+	response->generation = hold ? 0 : as_inject_generation(audio->stream);
+	return response;
+}
+
+static rt_item *item_of(rt_audio *audio, const rt_message *message, int hold)
+{
+	rt_item *item = find_item(audio, message->item_id);
+	if (!item) {
+		rt_response *response = response_of(audio, message->response_id, hold);
+		item = &audio->items[audio->next_item++ % RT_ITEMS];
+		*item = (rt_item){.mark = atomic_fetch_add(&last_mark, 1) + 1, .response = response};
+		strcpy(item->id, message->item_id);
+	}
+	return item;
+}
+
+/* 0, or AS_EFULL, AS_ENOMEM. */
+static int hold_back(rt_audio *audio, const rt_item *item, const void *data, size_t bytes)
+{
+	if (audio->held_bytes + bytes > HELD_MAX_BYTES) {
+		return AS_EFULL;
+	}
+	rt_held *held = malloc(sizeof(*held) + bytes);
+	if (!held) {
+		return AS_ENOMEM;
+	}
+	held->next = NULL;
+	held->item = *item;
+	held->bytes = bytes;
+	memcpy(held->data, data, bytes);
+	*audio->held_end = held;
+	audio->held_end = &held->next;
+	audio->held_bytes += bytes;
+	return 0;
+}
+
+static long queue(rt_audio *audio, const rt_item *item, const void *data, size_t bytes)
+{
+	const rt_response *response = item->response;
+	if (response->held) {
+		return hold_back(audio, item, data, bytes);
+	}
+	if (!response->generation) {
+		return AS_ESTALE;
+	}
+	return as_inject_write(audio->stream, item->mark, response->generation, audio->format.out_encoding,
+						   audio->format.out_rate_hz, data, bytes);
+}
+
+void rt_audio_response(rt_audio *audio, const char *response_id, int hold)
+{
+	if (audio->stream && response_id[0]) {
+		response_of(audio, response_id, hold);
+	}
+}
+
+static rt_outcome complain(const char *about, const char *complaint)
+{
+	return (rt_outcome){.about = about, .complaint = complaint};
+}
+
+rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, int64_t now_ns)
+{
+	if (!audio->stream) {
+		return complain("malformed", "the server sent audio before it was asked to");
+	}
+	rt_item *item = item_of(audio, message, hold);
+	audio->deltas++;
+	long bytes = base64_decode(message->base64, message->base64_length, (uint8_t *)message->base64);
+	if (bytes < 0) {
+		return complain("base64", "the server sent audio that is not base64");
+	}
+	long result = bytes ? queue(audio, item, message->base64, (size_t)bytes) : 0;
+	if (result == AS_EFULL || result == AS_ENOMEM) {
+		audio->full_deltas++;
+		return complain("full", "a reply is too long to hold and loses its end");
+	}
+	if (result == AS_ESTALE || result == AS_ECLOSED || now_ns - item->announced_ns < ANNOUNCE_NS) {
+		return (rt_outcome){0};
+	}
+	item->announced_ns = now_ns;
+	return (rt_outcome){.announce = item};
+}
+
+void rt_audio_done(rt_audio *audio, const char *item_id)
+{
+	rt_item *item = item_id[0] ? find_item(audio, item_id) : NULL;
+	if (!item || !item->response) {
+		return;
+	}
+	if (item->response->held) {
+		hold_back(audio, item, "", 0);
+	} else if (item->response->generation == as_inject_generation(audio->stream)) {
+		as_inject_end(audio->stream, item->mark);
+	}
+}
+
+const rt_item *rt_audio_item(const rt_audio *audio, uint64_t mark)
+{
+	for (int i = 0; i < RT_ITEMS; i++) {
+		if (mark && audio->items[i].mark == mark) {
+			return &audio->items[i];
+		}
+	}
+	return NULL;
+}
+
+void rt_audio_route(rt_audio *audio, const char *response_id, uint32_t generation)
+{
+	rt_response *response = response_id[0] ? find_response(audio, response_id) : NULL;
+	if (response && response->held) {
+		response->held = 0;
+		response->generation = generation;
+		release(audio, response, generation);
+	}
+}

@@ -1,0 +1,79 @@
+/*
+ * realtime_audio.h - the audio of one Realtime conversation, between a stream and the messages of a connection.
+ *
+ *     capture ring ──▶ rt_audio_pump() ──▶ input_audio_buffer.append
+ *     inject queue ◀── rt_audio_delta() ◀── response.output_audio.delta       a mark per item
+ *
+ * Everything here runs on the actor's service thread.
+ *
+ * Generations. A response's audio is queued under the generation in which it was first heard of, so that a flush in the
+ * meantime drops it. Where whoever decides about flushes is still thinking (the caller spoke, and that has not been dealt
+ * with), audio of a response first heard of then is held back until rt_audio_route() says what becomes of it.
+ */
+#ifndef WS_REALTIME_AUDIO_H
+#define WS_REALTIME_AUDIO_H
+
+#include <stdatomic.h>
+
+#include "audio_stream_ws.h"
+#include "loop.h"
+#include "realtime_wire.h"
+
+#define RT_RESPONSES 32 /* remembered: more than can have audio on its way */
+#define RT_ITEMS 64
+
+typedef struct rt_held rt_held;
+
+typedef struct rt_response {
+	char id[RT_ID_MAX];
+	uint32_t generation; /* 0 while held, and when dropped */
+	int held;            /* waits for rt_audio_route() */
+} rt_response;
+
+typedef struct rt_item {
+	char id[RT_ID_MAX];
+	uint64_t mark;
+	rt_response *response;
+	int64_t announced_ns;
+} rt_item;
+
+typedef struct rt_audio {
+	as_stream *stream; /* NULL until rt_audio_attach() */
+	as_realtime_audio format;
+	int listening;
+	size_t uplink_max_samples;
+	rt_response responses[RT_RESPONSES];
+	rt_item items[RT_ITEMS];
+	unsigned next_response, next_item;
+	rt_held *held, **held_end; /* in order of arrival */
+	size_t held_bytes;
+	_Atomic uint64_t dropped_samples, appends, deltas, full_deltas; /* as in as_realtime_info; publish nothing else */
+} rt_audio;
+
+/* What rt_audio_delta() has to say. */
+typedef struct rt_outcome {
+	const rt_item *announce;   /* this item's audio is worth an announcement: the first, or a second has passed */
+	const char *complaint;     /* what was wrong with the audio; NULL */
+	const char *about;         /* a word for the kind of complaint */
+} rt_outcome;
+
+void rt_audio_init(rt_audio *audio);
+void rt_audio_free(rt_audio *audio);
+/* AS_EINVAL for a format, AS_EBUSY for a second stream. */
+int rt_audio_attach(rt_audio *audio, as_stream *stream, const as_realtime_audio *format, int uplink_max_ms);
+/* AS_EINVAL before attach. */
+int rt_audio_listen(rt_audio *audio);
+/* Sends what the caller has said, as far as the server reads; drops the oldest beyond the bound where it does not. */
+void rt_audio_pump(rt_audio *audio, ws_actor *actor);
+/* A response has begun. hold: see above. */
+void rt_audio_response(rt_audio *audio, const char *response_id, int hold);
+/* Audio has come (the base64 is decoded in place). */
+rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, int64_t now_ns);
+/* An item's audio is complete. */
+void rt_audio_done(rt_audio *audio, const char *item_id);
+/* The item behind a mark, or NULL for one that is not of this conversation, or long past. */
+const rt_item *rt_audio_item(const rt_audio *audio, uint64_t mark);
+/* What becomes of a response's audio: this generation, or 0 to drop it. */
+void rt_audio_route(rt_audio *audio, const char *response_id, uint32_t generation);
+
+#endif

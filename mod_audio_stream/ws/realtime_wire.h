@@ -1,0 +1,45 @@
+/*
+ * realtime_wire.h - OpenAI Realtime messages, as far as audio needs them. No I/O, no state, no threads.
+ *
+ * A message is looked at once: audio is found by its quotes (json_audio.h), what is around it goes to a JSON library.
+ * GA names and the beta ones that Azure and self-hosted servers still use are the same here.
+ *
+ * Source: OpenAI Realtime API reference, server events and input_audio_buffer.append.
+ */
+#ifndef WS_REALTIME_WIRE_H
+#define WS_REALTIME_WIRE_H
+
+#include <stddef.h>
+
+#define RT_ID_MAX 128
+
+typedef enum rt_kind {
+	RT_OTHER,            /* a JSON object of no interest here */
+	RT_AUDIO_DELTA,      /* response.output_audio.delta */
+	RT_AUDIO_DONE,       /* response.output_audio.done */
+	RT_RESPONSE_CREATED,
+	RT_RESPONSE_DONE,
+	RT_SPEECH_STARTED,
+	RT_SPEECH_STOPPED,
+	RT_SESSION_CREATED,
+	RT_SESSION_UPDATED,
+	RT_ERROR,
+} rt_kind;
+
+typedef struct rt_message {
+	rt_kind kind;
+	char response_id[RT_ID_MAX]; /* "" when there is none, or it is too long to be one */
+	char item_id[RT_ID_MAX];
+	char *base64;                /* RT_AUDIO_DELTA: inside the text; may be empty */
+	size_t base64_length;
+} rt_message;
+
+/* Reads a message of n bytes; text[n] must be 0. The text is not changed. 0, AS_EINVAL when it is not a JSON object with a
+ * type (or audio without its ids), AS_ENOMEM. */
+int rt_parse(char *text, size_t n, rt_message *out);
+
+/* input_audio_buffer.append around n bytes of audio; buf needs rt_append_bytes(n). Returns its length. */
+size_t rt_append_bytes(size_t n);
+size_t rt_append(char *buf, const void *audio, size_t n);
+
+#endif

@@ -1,0 +1,474 @@
+/*
+ * streamer.c - a streamer's life.
+ *
+ *     CONNECTING ──▶ OPEN ──▶ (the connection ends) ──▶ WAITING ──▶ CONNECTING ...
+ *         │            │              │ not to be reopened
+ *         │            │              └──▶ PLAYING_OUT ──▶ FINISHED      what is queued is heard first
+ *         └────────────┴──▶ ENDING ──▶ FINISHED                          stop, hangup: goodbye to the server
+ *
+ * The application asks (stop, text) by leaving word under the lock; the next tick, at most 5 ms later, takes it up. So
+ * asking cannot fail for want of memory, and callbacks may ask as well as anybody.
+ */
+#define _GNU_SOURCE
+#include "streamer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CLOSE_TIMEOUT_MS 1500  /* for the server's CLOSE */
+#define END_TIMEOUT_MS 1900    /* for everything once the call is over */
+#define STEADY_NS 30000000000  /* open for so long: the attempts before are forgotten */
+#define SLOW_NS 100000000
+#define NS_PER_MS 1000000
+#define CLOSE_NORMAL 1000
+#define CLOSE_REASON_MAX 120 /* bytes; RFC 6455 has room for 123 */
+
+/* ---- Service thread: small things -------------------------------------------------------------------------------- */
+
+static void publish(as_streamer *s)
+{
+	as_stats stats;
+	streamer_view view;
+	as_stream_stats(s->stream, &stats);
+	streamer_take_view(s, &stats, &view);
+	pthread_mutex_lock(&s->lock);
+	s->view = view;
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void enter(as_streamer *s, streamer_state state)
+{
+	s->state = state;
+	publish(s);
+}
+
+static json_t *describe_now(as_streamer *s)
+{
+	publish(s);
+	return streamer_describe_json(s, &s->view); /* written by this thread only */
+}
+
+int streamer_send(as_streamer *s, int binary, const void *data, size_t n)
+{
+	int error = ws_send(s->actor, binary, data, n);
+	if (!error) {
+		s->sent_messages++;
+		s->sent_bytes += n;
+	}
+	return error;
+}
+
+/* ---- Service thread: the end ------------------------------------------------------------------------------------- */
+
+/* Is something being said to the caller, or about to be? */
+static int talking(as_streamer *s)
+{
+	return s->dialect->busy ? s->dialect->busy(s) : streamer_talking(s);
+}
+
+/* The last word. */
+static void conclude(as_streamer *s)
+{
+	s->state = STREAMER_FINISHED;
+	streamer_clear(s, s->reason, 1);
+	pthread_mutex_lock(&s->lock);
+	s->finished = 1;
+	streamer_free_texts(s);
+	pthread_mutex_unlock(&s->lock);
+	json_t *body = describe_now(s);
+	json_object_set_new(body, "reason", streamer_string(s->reason));
+	streamer_event(s, "stream_stopped", body);
+	if (s->on_finished) {
+		s->on_finished(s->arg, s->reason);
+	}
+}
+
+static void finish(as_streamer *s)
+{
+	conclude(s);
+	ws_finish(s->actor);
+}
+
+static void set_reason(as_streamer *s, const char *reason)
+{
+	if (!*s->reason) {
+		snprintf(s->reason, sizeof(s->reason), "%s", reason);
+	}
+}
+
+/* The connection is gone for good; what is queued is still to be heard. */
+static void play_out(as_streamer *s)
+{
+	s->uplink.over = 1;
+	if (!s->give_up_ns) {
+		s->give_up_ns = as_now_ns() + (int64_t)s->options->graceful_timeout_ms * NS_PER_MS;
+	}
+	if (talking(s) && !as_stream_closed(s->stream)) {
+		enter(s, STREAMER_PLAYING_OUT);
+	} else {
+		finish(s);
+	}
+}
+
+/* Cuts a reason where a character ends. */
+static void close_reason(const char *reason, char *out)
+{
+	size_t n = strlen(reason);
+	if (n > CLOSE_REASON_MAX) {
+		for (n = CLOSE_REASON_MAX; n > 0 && ((unsigned char)reason[n] & 0xc0) == 0x80; n--) {
+		}
+	}
+	memcpy(out, reason, n);
+	out[n] = '\0';
+}
+
+static void say_goodbye(as_streamer *s)
+{
+	char reason[CLOSE_REASON_MAX + 1];
+	enter(s, STREAMER_ENDING);
+	if (as_stream_closed(s->stream)) {
+		s->dialect->pump(s); /* what was captured before the call was over */
+		streamer_uplink_rest(s);
+	} else if (s->graceful) {
+		streamer_uplink_rest(s);
+	}
+	s->uplink.over = 1;
+	if (s->dialect->on_stop) {
+		s->dialect->on_stop(s, s->stop_text);
+	}
+	close_reason(s->reason, reason);
+	s->give_up_ns = as_now_ns() + (int64_t)END_TIMEOUT_MS * NS_PER_MS;
+	streamer_clear(s, s->reason, 1);
+	ws_disconnect(s->actor, CLOSE_NORMAL, reason, CLOSE_TIMEOUT_MS);
+}
+
+void streamer_end(as_streamer *s, const char *reason)
+{
+	streamer_state state = s->state;
+	set_reason(s, reason);
+	if (state == STREAMER_OPEN) {
+		say_goodbye(s);
+	} else if (state == STREAMER_CONNECTING) {
+		enter(s, STREAMER_ENDING);
+		ws_disconnect(s->actor, CLOSE_NORMAL, "", 0);
+	} else if (state == STREAMER_WAITING || state == STREAMER_PLAYING_OUT) {
+		finish(s);
+	}
+}
+
+/* ---- Service thread: the connection ------------------------------------------------------------------------------ */
+
+static json_t *about_end(const as_streamer *s, const ws_end *end)
+{
+	json_t *body = json_object();
+	json_object_set_new(body, "serverUrl", streamer_string(s->target.shown));
+	json_object_set_new(body, "why", json_string(streamer_why_name(end->why)));
+	if (end->opened) {
+		json_object_set_new(body, "code", json_integer(end->code));
+		json_object_set_new(body, "reason", streamer_string(end->reason));
+	} else {
+		json_object_set_new(body, "error", streamer_string(end->reason));
+		json_object_set_new(body, "httpStatus", json_integer(end->http_status));
+	}
+	return body;
+}
+
+/* retry_ms: -1 when it is not opened again. */
+static void announce_end(as_streamer *s, const ws_end *end, int retry_ms)
+{
+	json_t *body = about_end(s, end);
+	if (retry_ms >= 0) {
+		json_object_set_new(body, "attempt", json_integer(s->attempt));
+		json_object_set_new(body, "retryInMs", json_integer(retry_ms));
+	}
+	const char *failed = end->why == WS_WHY_TIMEOUT ? s->dialect->timed_out : s->dialect->failed;
+	streamer_event(s, end->opened ? s->dialect->closed : failed, body);
+	streamer_log(s, s->state == STREAMER_ENDING ? "info" : "warning", "%s: %s%s", s->target.shown, end->reason,
+				 retry_ms >= 0 ? "; will be tried again" : "");
+	if (end->why == WS_WHY_SILENT) {
+		streamer_event(s, "stream_timeout", json_pack("{s:s,s:s}", "what", "ping", "error",
+													  "the server did not answer a ping"));
+	}
+}
+
+static int next_random(as_streamer *s)
+{
+	s->random = s->random * 1664525u + 1013904223u;
+	return (int)(s->random >> 8);
+}
+
+static void lost_for_good(as_streamer *s, const ws_end *end)
+{
+	char reason[STREAMER_REASON_MAX];
+	if (end->opened && end->code != WS_ABNORMAL) {
+		const char *gap = *end->reason ? " " : "";
+		snprintf(reason, sizeof(reason), "closed by the server: %d%s%.160s", end->code, gap, end->reason);
+	} else {
+		const char *what = end->opened ? "connection lost" : "connection failed";
+		snprintf(reason, sizeof(reason), "%s: %.200s", what, end->reason);
+		json_t *body = about_end(s, end);
+		json_object_set_new(body, "error", streamer_string(reason));
+		streamer_event(s, "stream_error", body);
+	}
+	set_reason(s, reason);
+	play_out(s);
+}
+
+/* A connection has ended, or did not come about. */
+static void connection_over(as_streamer *s, const ws_end *end)
+{
+	int64_t now_ns = as_now_ns();
+	int ending = s->state == STREAMER_ENDING;
+	s->failed += !end->opened;
+	if (s->opened_ns && now_ns - s->opened_ns >= STEADY_NS) {
+		s->attempt = 0;
+	}
+	s->opened_ns = 0;
+	int again = !ending && !s->graceful && s->attempt < s->options->reconnect_max && streamer_reopens(end);
+	int retry_ms = -1;
+	if (again) {
+		retry_ms = streamer_backoff_ms(s->options, ++s->attempt, (uint32_t)next_random(s));
+		s->next_ns = now_ns + (int64_t)retry_ms * NS_PER_MS;
+		enter(s, STREAMER_WAITING);
+	}
+	if (!ending || end->opened) {
+		announce_end(s, end, retry_ms);
+	}
+	if (ending) {
+		finish(s);
+	} else if (!again) {
+		lost_for_good(s, end);
+	}
+}
+
+static void connect(as_streamer *s)
+{
+	enter(s, STREAMER_CONNECTING);
+	int error = ws_connect(s->actor, &s->target.options);
+	if (error) {
+		connection_over(s, &(ws_end){.why = WS_WHY_OPTIONS, .code = WS_ABNORMAL, .reason = as_strerror(error)});
+	}
+}
+
+static void on_start(void *arg)
+{
+	connect(arg);
+}
+
+static void send_texts(as_streamer *s);
+
+static void on_open(void *arg)
+{
+	as_streamer *s = arg;
+	s->opened_ns = as_now_ns();
+	if (s->state == STREAMER_ENDING) {
+		return; /* asked to end a moment ago */
+	}
+	s->reopened += (uint64_t)s->started;
+	enter(s, STREAMER_OPEN);
+	json_t *body = json_object();
+	json_object_set_new(body, "serverUrl", streamer_string(s->target.shown));
+	json_object_set_new(body, "reconnects", json_integer((json_int_t)s->reopened));
+	streamer_event(s, s->dialect->opened, body);
+	streamer_log(s, "info", "connected to %s", s->target.shown);
+	if (s->dialect->on_open) {
+		s->dialect->on_open(s);
+	}
+	if (!s->started) {
+		s->started = 1;
+		streamer_event(s, "stream_started", describe_now(s));
+	}
+	send_texts(s);
+}
+
+static void on_message(void *arg, int binary, char *data, size_t n)
+{
+	as_streamer *s = arg;
+	s->received_messages++;
+	s->received_bytes += n;
+	if (s->state == STREAMER_OPEN && s->dialect->on_message) {
+		s->dialect->on_message(s, binary, data, n);
+	}
+}
+
+static void on_close(void *arg, const ws_end *end)
+{
+	connection_over(arg, end);
+}
+
+/* ---- Service thread: time passes --------------------------------------------------------------------------------- */
+
+static void send_texts(as_streamer *s)
+{
+	pthread_mutex_lock(&s->lock);
+	streamer_text *text = s->texts;
+	while (text && !streamer_send(s, 0, text->text, text->bytes)) {
+		s->texts = text->next;
+		s->texts_end = s->texts ? s->texts_end : &s->texts;
+		s->text_bytes -= text->bytes;
+		pthread_mutex_unlock(&s->lock);
+		streamer_log_json(s, "sent", text->text, text->bytes);
+		free(text);
+		pthread_mutex_lock(&s->lock);
+		text = s->texts;
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void begin_graceful(as_streamer *s)
+{
+	s->graceful = 1;
+	s->give_up_ns = as_now_ns() + (int64_t)s->options->graceful_timeout_ms * NS_PER_MS;
+	streamer_uplink_finish(s);
+	if (s->state == STREAMER_WAITING) {
+		play_out(s);
+	}
+}
+
+/* What the application has asked for. */
+static void take_requests(as_streamer *s)
+{
+	char reason[STREAMER_REASON_MAX];
+	pthread_mutex_lock(&s->lock);
+	int stop = s->stop;
+	snprintf(reason, sizeof(reason), "%s", s->stop_text && *s->stop_text ? s->stop_text : "stop");
+	pthread_mutex_unlock(&s->lock);
+	if (stop == s->stop_taken) {
+		return;
+	}
+	s->stop_taken = stop;
+	if (stop == STREAMER_STOP_NOW) {
+		streamer_end(s, reason);
+	} else if (s->state < STREAMER_PLAYING_OUT) {
+		set_reason(s, reason);
+		begin_graceful(s);
+	}
+}
+
+static int is_done(as_streamer *s)
+{
+	return s->uplink.over && !talking(s) && ws_unsent(s->actor) == 0;
+}
+
+/* What is going on for a limited time only. */
+static void check_ends(as_streamer *s, int64_t now_ns)
+{
+	int late = s->give_up_ns && now_ns >= s->give_up_ns;
+	if (s->state == STREAMER_ENDING && late) {
+		s->give_up_ns = 0;
+		ws_disconnect(s->actor, CLOSE_NORMAL, "", 0);
+	} else if (s->state == STREAMER_PLAYING_OUT && (late || !talking(s))) {
+		finish(s);
+	} else if (s->graceful && s->state <= STREAMER_OPEN && (late || (s->state == STREAMER_OPEN && is_done(s)))) {
+		if (late) {
+			streamer_event(s, "stream_timeout",
+						   json_pack("{s:s,s:s,s:i}", "what", "graceful-shutdown", "error",
+									 "not everything could be sent and played in time", "timeoutMs",
+									 s->options->graceful_timeout_ms));
+		}
+		streamer_end(s, s->reason);
+	}
+}
+
+static void check_paused(as_streamer *s, const as_stats *stats)
+{
+	int paused = (stats->capture_paused ? AS_CAPTURE : 0) | (stats->inject_paused ? AS_INJECT : 0);
+	int changed = paused ^ s->paused;
+	if (changed & paused) {
+		streamer_event(s, "stream_paused", json_pack("{s:b,s:b}", "capture", changed & paused & AS_CAPTURE, "inject",
+													 changed & paused & AS_INJECT));
+	}
+	if (changed & ~paused) {
+		streamer_event(s, "stream_resumed", json_pack("{s:b,s:b}", "capture", changed & ~paused & AS_CAPTURE, "inject",
+													  changed & ~paused & AS_INJECT));
+	}
+	s->paused = paused;
+}
+
+static void beat(as_streamer *s, int64_t now_ns)
+{
+	int64_t every_ns = (int64_t)s->options->heart_beat_s * 1000 * NS_PER_MS;
+	if (!every_ns || s->state != STREAMER_OPEN || now_ns < s->heart_ns) {
+		return;
+	}
+	if (s->heart_ns) {
+		json_t *body = describe_now(s);
+		int64_t silent_ms = (now_ns - ws_last_received_ns(s->actor)) / NS_PER_MS;
+		json_object_set_new(body, "silentMs", json_integer(silent_ms));
+		streamer_event(s, "stream_heartbeat", body);
+	}
+	s->heart_ns = now_ns + every_ns;
+}
+
+/* STREAM_INJECT_LOG_EVERY_MS; nothing where nothing has changed. */
+static void log_stats(as_streamer *s, const as_stats *stats, int64_t now_ns)
+{
+	uint64_t played = stats->inject_played_samples, queued = stats->inject_queued_samples;
+	if (!s->options->inject_log_every_ms || now_ns < s->stats_ns || s->logged == played + queued) {
+		return;
+	}
+	s->stats_ns = now_ns + (int64_t)s->options->inject_log_every_ms * NS_PER_MS;
+	s->logged = played + queued;
+	uint64_t rate = (uint64_t)s->info.rate_hz;
+	streamer_log(s, "debug", "inject: %llu ms queued, %llu ms played, %llu underruns (%llu ms), prebuffer %d ms",
+				 (unsigned long long)(queued * 1000 / rate), (unsigned long long)(played * 1000 / rate),
+				 (unsigned long long)s->downlink.underruns, (unsigned long long)s->downlink.underrun_ms,
+				 s->downlink.prebuffer_ms);
+}
+
+static void slow_tick(as_streamer *s, int64_t now_ns)
+{
+	as_stats stats;
+	s->slow_ns = now_ns + SLOW_NS;
+	as_stream_stats(s->stream, &stats);
+	check_paused(s, &stats);
+	if (s->uplink.pcm) {
+		streamer_uplink_bound(s, &stats, now_ns);
+	}
+	log_stats(s, &stats, now_ns);
+	beat(s, now_ns);
+	publish(s);
+}
+
+static void on_tick(void *arg, int64_t now_ns)
+{
+	as_streamer *s = arg;
+	take_requests(s);
+	if (s->state < STREAMER_ENDING && as_stream_closed(s->stream)) {
+		streamer_end(s, "hangup");
+	}
+	if (s->state == STREAMER_WAITING && now_ns >= s->next_ns) {
+		connect(s);
+	}
+	if (s->state == STREAMER_OPEN) {
+		send_texts(s);
+		s->dialect->pump(s);
+	}
+	if (s->state < STREAMER_ENDING) {
+		streamer_downlink_tick(s, now_ns);
+	}
+	check_ends(s, now_ns);
+	if (s->state < STREAMER_ENDING && now_ns >= s->slow_ns) {
+		slow_tick(s, now_ns);
+	}
+}
+
+static void on_free(void *arg)
+{
+	as_streamer *s = arg;
+	if (s->state != STREAMER_FINISHED) { /* the service threads were stopped under it */
+		set_reason(s, "service stopped");
+		conclude(s);
+	}
+	as_streamer_unref(s);
+}
+
+const ws_callbacks streamer_callbacks = {
+	.on_start = on_start,
+	.on_tick = on_tick,
+	.on_open = on_open,
+	.on_message = on_message,
+	.on_close = on_close,
+	.on_free = on_free,
+};

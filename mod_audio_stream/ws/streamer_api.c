@@ -1,0 +1,201 @@
+/* streamer_api.c - the public functions: any thread. What they leave for the service thread is under the lock. */
+#define _GNU_SOURCE
+#include "streamer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXTS_MAX_BYTES (1 << 20)
+
+static const streamer_dialect *const dialects[] = {
+	[AS_DIALECT_BINARY] = &streamer_binary,
+	[AS_DIALECT_JSON] = &streamer_json,
+	[AS_DIALECT_OPENAI] = &streamer_openai,
+};
+
+/* ---- Beginning and end ------------------------------------------------------------------------------------------- */
+
+void streamer_free_texts(as_streamer *s)
+{
+	for (streamer_text *text = s->texts, *next; text; text = next) {
+		next = text->next;
+		free(text);
+	}
+	s->texts = NULL;
+	s->texts_end = &s->texts;
+}
+
+static void streamer_free(as_streamer *s)
+{
+	if (s->dialect && s->dialect->free) {
+		s->dialect->free(s);
+	}
+	streamer_downlink_free(s);
+	streamer_uplink_free(s);
+	streamer_target_free(&s->target);
+	streamer_free_texts(s);
+	free(s->stop_text);
+	free(s->track);
+	free(s->metadata);
+	as_options_free(s->options);
+	as_stream_unref(s->stream);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+void as_streamer_unref(as_streamer *s)
+{
+	if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
+		streamer_free(s);
+	}
+}
+
+static char *copy(const char *text, int *error)
+{
+	char *out = text ? strdup(text) : NULL;
+	*error = text && !out ? AS_ENOMEM : *error;
+	return out;
+}
+
+static int choose_dialect(as_streamer *s, int asked)
+{
+	const char *set = s->options->dialect;
+	if (asked == AS_DIALECT_BINARY || asked == AS_DIALECT_JSON) {
+		asked = !strcmp(set, "binary") ? AS_DIALECT_BINARY : !strcmp(set, "json") ? AS_DIALECT_JSON : asked;
+	}
+	if (asked > 0 && asked < (int)(sizeof(dialects) / sizeof(dialects[0]))) {
+		s->dialect = dialects[asked];
+	}
+	return s->dialect ? 0 : AS_EINVAL;
+}
+
+/* The parts of a new streamer, in an order in which streamer_free() can take apart any beginning of it. */
+static int build(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
+{
+	int result = options ? as_options_copy(options, &s->options) : as_options_new(&s->options);
+	s->track = copy(start->track ? start->track : "", &result);
+	s->metadata = copy(start->metadata, &result);
+	if (result) {
+		return result;
+	}
+	if (choose_dialect(s, start->dialect)) {
+		snprintf(error, bytes, "dialect %d is none that is known", start->dialect);
+		return AS_EINVAL;
+	}
+	s->bidirectional = start->bidirectional || s->dialect == &streamer_binary;
+	s->uplink.rate_hz = start->rate_hz ? start->rate_hz : s->info.rate_hz;
+	s->uplink.encoding = s->dialect == &streamer_json && !strcmp(s->options->codec, "ULAW") ? AS_PCMU : AS_S16;
+	result = s->dialect->init(s, start, error, bytes);
+	if (!result) {
+		streamer_downlink_init(s);
+	}
+	return result;
+}
+
+static as_streamer *allocate(as_stream *stream)
+{
+	as_streamer *s = calloc(1, sizeof(*s));
+	if (s) {
+		atomic_init(&s->refs, 2);
+		pthread_mutex_init(&s->lock, NULL);
+		s->texts_end = &s->texts;
+		s->stream = as_stream_ref(stream);
+		s->random = (uint32_t)as_now_ns() ^ (uint32_t)(uintptr_t)s;
+		as_stream_info(stream, &s->info);
+	}
+	return s;
+}
+
+int as_streamer_new(as_stream *stream, const as_streamer_start *start, const as_options *options,
+					as_streamer_event on_event, as_streamer_finished on_finished, void *arg, char *error, size_t bytes,
+					as_streamer **out)
+{
+	as_streamer *s = allocate(stream);
+	if (bytes) {
+		*error = '\0';
+	}
+	int result = s ? build(s, start, options, error, bytes) : AS_ENOMEM;
+	if (!result) {
+		s->on_event = on_event;
+		s->on_finished = on_finished;
+		s->arg = arg;
+		*out = s; /* before the actor: it may be over before we return */
+		result = ws_actor_new(&streamer_callbacks, s, &s->actor);
+	}
+	if (!result) {
+		ws_actor_unref(s->actor); /* it holds itself until it has finished, or the service threads are stopped */
+		return 0;
+	}
+	if (bytes && !*error) {
+		snprintf(error, bytes, "%s", as_strerror(result));
+	}
+	if (s) {
+		streamer_free(s);
+	}
+	return result;
+}
+
+/* ---- In between -------------------------------------------------------------------------------------------------- */
+
+as_streamer *as_streamer_ref(as_streamer *s)
+{
+	atomic_fetch_add(&s->refs, 1);
+	return s;
+}
+
+int as_streamer_send_text(as_streamer *s, const char *text)
+{
+	size_t bytes = strlen(text);
+	streamer_text *message = malloc(sizeof(*message) + bytes + 1);
+	if (!message) {
+		return AS_ENOMEM;
+	}
+	message->next = NULL;
+	message->bytes = bytes;
+	memcpy(message->text, text, bytes + 1);
+	pthread_mutex_lock(&s->lock);
+	int error = s->finished ? AS_ECLOSED : s->text_bytes + bytes > TEXTS_MAX_BYTES ? AS_EFULL : 0;
+	if (!error) {
+		*s->texts_end = message;
+		s->texts_end = &message->next;
+		s->text_bytes += bytes;
+	}
+	pthread_mutex_unlock(&s->lock);
+	if (error) {
+		free(message);
+	}
+	return error;
+}
+
+void as_streamer_stop(as_streamer *s, const char *text, int graceful)
+{
+	int stop = graceful ? STREAMER_STOP_GRACEFUL : STREAMER_STOP_NOW;
+	pthread_mutex_lock(&s->lock);
+	if (text && *text && !s->stop_text) {
+		s->stop_text = strdup(text);
+	}
+	s->stop = stop > s->stop ? stop : s->stop;
+	pthread_mutex_unlock(&s->lock);
+}
+
+size_t as_streamer_describe(as_streamer *s, char *json, size_t bytes)
+{
+	static const char *const order[] = {
+		"url",         "track",    "failedAttempts", "sentMessages", "sentBytes", "receivedMessages", "receivedBytes",
+		"unsentBytes", "unsentMs", "underrunMs",     "refusedMs",    "playedMs",  "queuedMs",         "underruns",
+		"prebufferMs", "channels", "codec",          "droppedMs",    "rate",
+	};
+	pthread_mutex_lock(&s->lock);
+	streamer_view view = s->view;
+	pthread_mutex_unlock(&s->lock);
+	json_t *body = streamer_describe_json(s, &view);
+	size_t n = json_dumpb(body, json, bytes - 1, JSON_COMPACT);
+	for (size_t i = 0; n >= bytes && i < sizeof(order) / sizeof(order[0]); i++) { /* what matters least goes first */
+		json_object_del(body, order[i]);
+		n = json_dumpb(body, json, bytes - 1, JSON_COMPACT);
+	}
+	json_decref(body);
+	json[n] = '\0';
+	return n;
+}

@@ -1,0 +1,187 @@
+/*
+ * streamer_connect.c - how a streamer's connection is made, and which ends it is reopened after.
+ *
+ *     how it ended                                                     reopened
+ *     no CLOSE at all (1006): broken, silent, refused, no address,     yes
+ *       not open in time
+ *     1011 internal error, 1012 restart, 1013 try again later,         yes: the server means to be back
+ *       1014 bad gateway
+ *     1002 protocol error                                              yes: libwebsockets turns 1012-1014 into it, and
+ *                                                                      a restart is likelier than an error of ours
+ *     HTTP 408, 425, 429, 5xx instead of 101                           yes
+ *     1000, 1001, 1005 (CLOSE without a code)                          no: it ended on purpose
+ *     1003, 1007, 1008, 1009, 1010                                     no: the same again would end the same way
+ *     3000-4999, and any other code                                    no: an application's word
+ *     any other HTTP status; a certificate; an unreadable file         no: it takes somebody to change something
+ */
+#define _GNU_SOURCE
+#include "streamer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MESSAGE_SPARE (1 << 20)
+#define MESSAGE_LEAST (16 << 20)
+#define PING_TIMEOUT_MS 5000
+#define PROTOCOL_ERROR 1002
+
+int streamer_reopens(const ws_end *end)
+{
+	switch (end->why) {
+	case WS_WHY_LOST:
+	case WS_WHY_SILENT:
+	case WS_WHY_RESOLVE:
+	case WS_WHY_CONNECT:
+	case WS_WHY_TIMEOUT:
+		return 1;
+	case WS_WHY_CLOSED:
+		return end->code == WS_ABNORMAL || end->code == PROTOCOL_ERROR || (end->code >= 1011 && end->code <= 1014);
+	case WS_WHY_HTTP:
+		return end->http_status == 408 || end->http_status == 425 || end->http_status == 429 ||
+			   (end->http_status >= 500 && end->http_status <= 599);
+	default:
+		return 0;
+	}
+}
+
+int streamer_backoff_ms(const as_options *options, int attempt, uint32_t random)
+{
+	int64_t delay_ms = options->reconnect_delay_ms;
+	for (int i = 1; i < attempt && delay_ms < options->reconnect_delay_max_ms; i++) {
+		delay_ms *= 2;
+	}
+	if (delay_ms > options->reconnect_delay_max_ms) {
+		delay_ms = options->reconnect_delay_max_ms;
+	}
+	return (int)(delay_ms * (800 + random % 401) / 1000);
+}
+
+const char *streamer_why_name(ws_why why)
+{
+	switch (why) {
+	case WS_WHY_CLOSED:
+		return "closed";
+	case WS_WHY_LOST:
+		return "lost";
+	case WS_WHY_SILENT:
+		return "silent";
+	case WS_WHY_TOO_BIG:
+		return "too big";
+	case WS_WHY_RESOLVE:
+		return "no address";
+	case WS_WHY_CONNECT:
+		return "refused";
+	case WS_WHY_TLS:
+		return "tls";
+	case WS_WHY_HTTP:
+		return "http";
+	case WS_WHY_TIMEOUT:
+		return "timeout";
+	default:
+		return "options";
+	}
+}
+
+static char *header_line(const char *name, const char *value)
+{
+	size_t bytes = strlen(name) + strlen(value) + 3;
+	char *line = malloc(bytes);
+	if (line) {
+		snprintf(line, bytes, "%s: %s", name, value);
+	}
+	return line;
+}
+
+/* text: as as_options_set() has checked it. first: before those; NULL: none. */
+static int make_headers(streamer_target *target, const char *text, const char *first)
+{
+	json_t *headers = json_loads(text, 0, NULL);
+	const char *name;
+	json_t *member;
+	size_t count = 0;
+	int error = 0;
+	target->headers = calloc(json_object_size(headers) + 2, sizeof(char *));
+	if (target->headers && first && !(target->headers[count++] = strdup(first))) {
+		error = AS_ENOMEM;
+	}
+	json_object_foreach (headers, name, member) {
+		if (!target->headers || !(target->headers[count++] = header_line(name, json_string_value(member)))) {
+			error = AS_ENOMEM;
+			break;
+		}
+	}
+	json_decref(headers);
+	return error;
+}
+
+static const char *or_null(const char *text)
+{
+	return text && *text ? text : NULL;
+}
+
+static size_t message_bytes(long max_base64)
+{
+	/* Twice as long as is allowed: what is too long is refused with a reason, not with a closed connection. */
+	size_t most = (size_t)max_base64 * 2 + MESSAGE_SPARE;
+	return most > MESSAGE_LEAST ? most : MESSAGE_LEAST;
+}
+
+static ws_options connection(const as_streamer *s, const streamer_target *target, int timeout_s)
+{
+	const as_options *options = s->options;
+	return (ws_options){
+		.url = target->url,
+		.subprotocol = target->subprotocol,
+		.headers = (const char *const *)target->headers,
+		.user = or_null(options->auth_user),
+		.password = or_null(options->auth_password),
+		.ca_file = or_null(options->tls_ca_file),
+		.cert_file = or_null(options->tls_cert_file),
+		.key_file = or_null(options->tls_key_file),
+		.allow_selfsigned = options->tls_allow_selfsigned,
+		.allow_expired = options->tls_allow_expired,
+		.skip_hostname_check = options->tls_skip_hostname,
+		.deflate = options->deflate,
+		.connect_timeout_ms = timeout_s > 0 ? timeout_s * 1000 : options->connect_timeout_ms,
+		.ping_interval_ms = options->heart_beat_s * 1000,
+		.ping_timeout_ms = PING_TIMEOUT_MS,
+		.max_message_bytes = message_bytes(options->max_base64),
+	};
+}
+
+int streamer_target_init(as_streamer *s, const char *url, const char *subprotocol, const char *header, int timeout_s,
+						 char *error, size_t bytes)
+{
+	streamer_target *target = &s->target;
+	subprotocol = *s->options->subprotocol ? s->options->subprotocol : subprotocol;
+	if (!url || !*url) {
+		snprintf(error, bytes, "no URL: say ws://host[:port]/path or wss://...");
+		return AS_EINVAL;
+	}
+	int result = ws_url_check(url, error, bytes);
+	if (!result) {
+		result = make_headers(target, s->options->extra_headers, header);
+	}
+	if (result) {
+		return result;
+	}
+	target->url = strdup(url);
+	target->subprotocol = subprotocol ? strdup(subprotocol) : NULL;
+	if (!target->url || (subprotocol && !target->subprotocol)) {
+		return AS_ENOMEM;
+	}
+	snprintf(target->shown, sizeof(target->shown), "%.*s", (int)strcspn(url, "?#"), url);
+	target->options = connection(s, target, timeout_s);
+	return 0;
+}
+
+void streamer_target_free(streamer_target *target)
+{
+	for (char **header = target->headers; header && *header; header++) {
+		free(*header);
+	}
+	free(target->headers);
+	free(target->subprotocol);
+	free(target->url);
+}

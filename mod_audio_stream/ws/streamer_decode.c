@@ -1,0 +1,117 @@
+/*
+ * streamer_decode.c - files on their way to the downlink, decoded on a thread of their own.
+ *
+ * A streamer decodes one at a time, so that audio stays in order, and its service thread never waits: the thread posts
+ * the result as the last thing it does. It holds a reference to the actor for that, and is joined by whoever gets the
+ * message.
+ */
+#define _GNU_SOURCE
+#include "streamer.h"
+
+#include <stdlib.h>
+
+#include "audio_file.h"
+
+#define ERROR_MAX 256
+#define DECODED_MAX_SAMPLES (600 * (size_t)AS_RATE_MAX_HZ) /* longer than the inject queue is no use */
+
+struct streamer_decode {
+	ws_actor *actor;
+	pthread_t thread;
+	int abandoned; /* service thread */
+	const char *directory; /* the streamer's options' */
+	/* What there is to decode, then the result; the decoding thread's until it posts. */
+	streamer_audio audio;
+	int failed;
+	char error[ERROR_MAX];
+};
+
+/* Service thread. The decoding thread has nothing left to do. */
+static void decode_free(streamer_decode *decode)
+{
+	ws_actor *actor = decode->actor;
+	pthread_join(decode->thread, NULL);
+	free(decode->audio.data);
+	free(decode->audio.path);
+	free(decode);
+	ws_actor_unref(actor);
+}
+
+/* Service thread. */
+static void report(void *arg, void *message)
+{
+	streamer_decode *decode = message;
+	streamer_decoded(arg, decode->abandoned, &decode->audio, decode->failed ? decode->error : NULL);
+	decode_free(decode);
+}
+
+/* The streamer has finished meanwhile. */
+static void dropped(void *message)
+{
+	decode_free(message);
+}
+
+/* Decoding thread. */
+static int read_file(streamer_decode *decode)
+{
+	streamer_audio *audio = &decode->audio;
+	void *data = NULL;
+	int error = audio_file_read(decode->directory, audio->path, &data, &audio->bytes, decode->error, ERROR_MAX);
+	audio->data = data;
+	return error;
+}
+
+/* Decoding thread. */
+static int unpack(streamer_decode *decode)
+{
+	streamer_audio *audio = &decode->audio;
+	audio_pcm pcm;
+	int error = audio_file_decode(audio->data, audio->bytes, audio->format, DECODED_MAX_SAMPLES, &pcm, decode->error,
+								  ERROR_MAX);
+	if (!error) {
+		free(audio->data);
+		audio->format = WIRE_RAW_L16;
+		audio->rate_hz = pcm.rate_hz;
+		audio->channels = 1;
+		audio->data = (uint8_t *)pcm.samples;
+		audio->bytes = pcm.n * sizeof(*pcm.samples);
+	}
+	return error;
+}
+
+/* Decoding thread. */
+static void *decode_thread(void *arg)
+{
+	streamer_decode *decode = arg;
+	wire_format format = decode->audio.format;
+	int raw = format == WIRE_RAW_L16 || format == WIRE_RAW_ULAW || format == WIRE_RAW_ALAW;
+	decode->failed = (decode->audio.path && read_file(decode)) || (!raw && unpack(decode));
+	ws_post(decode->actor, report, decode, dropped);
+	return NULL;
+}
+
+streamer_decode *streamer_decode_start(as_streamer *s, streamer_audio *audio)
+{
+	streamer_decode *decode = calloc(1, sizeof(*decode));
+	if (!decode) {
+		free(audio->data);
+		free(audio->path);
+		return NULL;
+	}
+	decode->actor = ws_actor_ref(s->actor);
+	decode->audio = *audio;
+	decode->directory = s->options->file_dir;
+	if (pthread_create(&decode->thread, NULL, decode_thread, decode)) {
+		ws_actor_unref(decode->actor);
+		free(decode->audio.data);
+		free(decode->audio.path);
+		free(decode);
+		return NULL;
+	}
+	return decode;
+}
+
+void streamer_decode_abandon(streamer_decode *decode)
+{
+	decode->abandoned = 1;
+}

@@ -1,0 +1,381 @@
+"""How a streamer holds on to its server, and when it lets go."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import socket
+import ssl
+import subprocess
+import time
+import uuid
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from line import Line, noise, stripped
+from wire_server import WireServer
+
+from ivr_ai.audio.stream import HostStream, open_streams
+from ivr_ai.audio.streamer import Streamer
+
+SOON = {"STREAM_RECONNECT_MAX": 3, "STREAM_RECONNECT_DELAY_MS": 50}
+
+
+def refused_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def upgrade(request: bytes) -> bytes:
+    """The answer to a handshake."""
+    key = re.search(rb"(?i)sec-websocket-key: (\S+)", request)[1]
+    accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()).decode()
+    lines = ("HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade")
+    return ("\r\n".join(lines) + f"\r\nSec-WebSocket-Accept: {accept}\r\n\r\n").encode()
+
+
+class TestReconnect:
+    @pytest.mark.parametrize("dialect", ["binary", "json"])
+    def test_media_flows_in_both_directions_again(self, talk, dialect):
+        says = noise(3000)
+        one = talk(dialect=dialect, says=says, options=SOON, metadata="meta")
+        one.visit.wait(lambda visit: len(visit.audio()) >= 3200)
+        one.visit.drop()
+        again = one.server.visit(1)
+        again.wait(lambda visit: len(visit.audio()) >= 16000)
+        one.events.wait("connect" if dialect == "binary" else "connection_established", 2)
+        send = again.play if dialect == "json" else again.stream_audio
+        send(noise(200, 2))
+        assert one.events.wait("media_play_complete")["playedMs"] == 200
+        assert stripped(bytes(one.line.heard)) == noise(200, 2)
+        assert says.find(again.audio()) > 0, "it goes on where it was, in order"
+        if dialect == "binary":
+            assert again.texts() == ["meta", '{"type":"stream.resumed","attempt":1}']
+        else:
+            before = one.server.visits[0].events()
+            start = again.events()[0]
+            assert (start["event"], start["resumed"], start["metadata"]) == ("start", 1, "meta")
+            assert start["sequence"] > before[-1]["sequence"]
+        ended = one.events.of("disconnect" if dialect == "binary" else "connection_closed")[0]
+        assert (ended["code"], ended["attempt"]) == (1006, 1)
+        assert 40 <= ended["retryInMs"] <= 60
+        assert one.streamer.describe()["reconnects"] == 1
+        assert one.events.names().count("stream_started") == 1
+
+    def test_nothing_is_lost_meanwhile(self, talk):
+        says = noise(2000)
+        one = talk(says=says, options=SOON)
+        one.visit.wait(lambda visit: len(visit.audio()) >= 3200)
+        one.visit.connection.close(1012)
+        again = one.server.visit(1)
+        again.wait(lambda visit: len(visit.audio()) + len(one.server.visits[0].audio()) >= len(says))
+        assert one.server.visits[0].audio() + again.audio() == says
+
+    @pytest.mark.parametrize("code", [1002, 1011, 1012, 1013, 1014])
+    def test_codes_it_comes_back_after(self, talk, code):
+        one = talk(options=SOON)
+        one.visit.connection.close(code)
+        assert one.server.visit(1)
+
+    @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1008, 1009, 1010, 3000, 4000, 4999])
+    def test_codes_it_stays_away_after(self, talk, code):
+        one = talk(options=SOON)
+        one.visit.connection.close(code, "so long")
+        assert one.over(2) == f"closed by the server: {code} so long"
+        ended = one.events.of("disconnect")[0]
+        assert (ended["code"], ended["reason"]) == (code, "so long")
+        assert "retryInMs" not in ended
+        assert len(one.server.visits) == 1
+        assert one.events.of("stream_error") == []
+
+    @pytest.mark.parametrize(
+        ("status", "again"), [(400, 0), (401, 0), (403, 0), (404, 0), (429, 2), (500, 2), (503, 2)]
+    )
+    def test_http_answers(self, talk, status, again):
+        def refuse(connection, request):
+            return connection.respond(status, "no\n")
+
+        with WireServer(answer=refuse) as server:
+            options = {"STREAM_RECONNECT_MAX": 2, "STREAM_RECONNECT_DELAY_MS": 20}
+            one = talk(dialect="json", server=server, options=options)
+            assert one.over().startswith("connection failed")
+            failures = one.events.of("connection_failed")
+            assert [failure["httpStatus"] for failure in failures] == [status] * (again + 1)
+            assert one.events.names()[-2:] == ["stream_error", "stream_stopped"]
+
+    def test_refused_until_it_is_there(self, talk):
+        """Attempts that fail before the first connection are repeated, too, and are no resumption."""
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            port = listening.getsockname()[1]
+            one = talk(url=f"ws://127.0.0.1:{port}/", options={**SOON, "STREAM_RECONNECT_MAX": 20})
+            one.events.wait("error", 2)
+            listening.listen()
+            with WireServer(sock=listening) as server:
+                server.visit()
+                one.events.wait("stream_started")
+                assert one.events.of("connect")[0]["reconnects"] == 0
+
+    def test_it_gives_up(self, talk):
+        options = {"STREAM_RECONNECT_MAX": 2, "STREAM_RECONNECT_DELAY_MS": 40}
+        start_s = time.monotonic()
+        one = talk(dialect="json", url=f"ws://127.0.0.1:{refused_port()}/", options=options)
+        assert one.over().startswith("connection failed: ")
+        assert time.monotonic() - start_s >= 0.03 + 0.06
+        failures = one.events.of("connection_failed")
+        waits_ms = [failure.get("retryInMs") for failure in failures]
+        assert 32 <= waits_ms[0] <= 48 and 64 <= waits_ms[1] <= 96 and waits_ms[2] is None
+        assert one.events.names() == ["connection_failed"] * 3 + ["stream_error", "stream_stopped"]
+
+    def test_not_at_all_by_default(self, talk):
+        one = talk()
+        one.visit.drop()
+        assert one.over().startswith("connection lost")
+        assert one.events.names()[-3:] == ["disconnect", "stream_error", "stream_stopped"]
+
+    def test_stop_while_waiting(self, talk):
+        options = {"STREAM_RECONNECT_MAX": 5, "STREAM_RECONNECT_DELAY_MS": 60_000}
+        options["STREAM_RECONNECT_DELAY_MAX_MS"] = 60_000
+        one = talk(options=options)
+        one.visit.drop()
+        one.events.wait("disconnect")
+        assert one.streamer.describe()["state"] == "reconnecting"
+        assert one.stop("no more") == "no more"
+
+
+class TestTimeouts:
+    def test_connecting(self, talk):
+        with socket.socket() as deaf:
+            deaf.bind(("127.0.0.1", 0))
+            deaf.listen(1)
+            one = talk(dialect="json", url=f"ws://127.0.0.1:{deaf.getsockname()[1]}/", timeout_s=1)
+            start_s = time.monotonic()
+            one.over(3)
+            assert 0.8 < time.monotonic() - start_s < 2
+            assert one.events.names() == ["connection_timeout", "stream_error", "stream_stopped"]
+
+    def test_heartbeats(self, talk):
+        one = talk(says=noise(2000), options={"STREAM_HEART_BEAT": 1})
+        body = one.events.wait("stream_heartbeat", timeout_s=3)
+        assert body["state"] == "open"
+        assert body["sentMessages"] > 10
+        assert "silentMs" in body
+
+    def test_a_server_that_does_not_answer_pings(self, talk):
+        """Given up on, and tried again."""
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen(2)
+            url = f"ws://127.0.0.1:{listening.getsockname()[1]}/"
+            one = talk(url=url, options={**SOON, "STREAM_HEART_BEAT": 1})
+            mute, _ = listening.accept()
+            with mute:
+                mute.sendall(upgrade(mute.recv(4096)))
+                one.events.wait("stream_started")
+                assert one.events.wait("stream_timeout", timeout_s=9)["what"] == "ping"
+            again, _ = listening.accept()
+            again.close()
+
+
+class TestBackPressure:
+    def test_a_server_that_does_not_read(self, talk):
+        """Bounded, counted, and nobody waits for it."""
+        with WireServer(reads=False, max_queue=1) as server:
+            options = {"STREAM_MAX_QUEUE_MS": 1000}
+            config = {"rate_hz": 48000}
+            one = talk(
+                says=noise(1000, rate_hz=48000) * 120, speed=25, server=server, options=options, config=config
+            )
+            overrun = one.events.wait("stream_buffer_overrun", timeout_s=20)
+            assert (overrun["direction"], overrun["limitMs"]) == ("capture", 1000)
+            assert overrun["droppedMs"] > 0
+            time.sleep(0.3)
+            shown = one.streamer.describe()
+            assert shown["unsentMs"] <= 1000 + 25 * 150
+            assert shown["droppedMs"] > 0
+            assert one.line.stream.stats().capture_dropped_samples == 0, "the ring itself never fills up"
+            gaps_s = sorted(b - a for a, b in pairwise(one.line.ticks_s))
+            assert gaps_s[len(gaps_s) * 99 // 100] < 0.02
+            one.line.close()
+            one.over(2.5)
+
+    def test_while_it_is_away(self, talk):
+        options = {**SOON, "STREAM_RECONNECT_DELAY_MS": 1500, "STREAM_MAX_QUEUE_MS": 400}
+        says = noise(6000)
+        one = talk(says=says, options=options)
+        one.visit.wait(lambda visit: len(visit.audio()) >= 3200)
+        one.visit.drop()
+        again = one.server.visit(1)
+        again.wait(lambda visit: len(visit.audio()) >= 6400)
+        assert one.events.of("stream_buffer_overrun")
+        at = says.find(again.audio()[:6400])
+        assert at > len(one.server.visits[0].audio()), "the oldest is dropped"
+
+
+class TestRequest:
+    def test_headers_and_credentials(self, talk, server):
+        options = {
+            "STREAM_EXTRA_HEADERS": '{"X-Tenant": "blue", "X-N": "1"}',
+            "MOD_AUDIO_STREAM_HTTP_AUTH_USER": "u",
+            "MOD_AUDIO_STREAM_HTTP_AUTH_PASSWORD": "secret-pw",
+            "STREAM_DEBUG_JSON": True,
+        }
+        one = talk(server=server, options=options)
+        headers = one.visit.headers
+        assert (headers["X-Tenant"], headers["X-N"]) == ("blue", "1")
+        assert headers["Authorization"] == "Basic dTpzZWNyZXQtcHc="
+        one.stop()
+        assert "secret-pw" not in str(one.events.all)
+
+    def test_deflate_is_offered_when_asked_for(self, talk):
+        with WireServer(compression="deflate") as server:
+            one = talk(server=server, says=noise(400), options={"STREAM_MESSAGE_DEFLATE": True})
+            one.visit.wait(lambda visit: len(visit.audio()) >= 6400)
+            assert one.visit.audio() == noise(400)
+            assert one.visit.connection.protocol.extensions
+
+
+class TestLog:
+    def test_json_without_audio_and_secrets(self, talk):
+        metadata = '{"apiKey":"k-123","name":"n"}'
+        one = talk(dialect="json", metadata=metadata, options={"STREAM_DEBUG_JSON": True})
+        one.visit.play(noise(100))
+        one.visit.send({"event": "x", "access_token": "t-456"})
+        one.events.wait("message_received")
+        lines = [body["text"] for body in one.events.of("log") if body["level"] == "debug"]
+        text = "\n".join(lines)
+        assert '"name":"n"' in text and "media.play" in text
+        assert "k-123" not in text and "t-456" not in text
+        assert max(map(len, lines)) < 500
+
+    def test_suppressed(self, talk):
+        one = talk(options={"STREAM_DEBUG_JSON": True, "STREAM_SUPPRESS_LOG": True})
+        one.visit.send({"event": "x"})
+        one.stop()
+        assert one.events.of("log") == []
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory) -> Path:
+    """An authority, a certificate of its for 127.0.0.1, and one for a client."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    ec = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl("req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test ca", "-days", "2")
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1")
+    for name in ("server", "client"):
+        openssl("req", *ec, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl(
+            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+            "-out", f"{name}.pem", "-days", "2", "-extfile", "san",
+        )  # fmt: skip
+    return folder
+
+
+class TestTls:
+    @staticmethod
+    def context(folder: Path, client: bool = False) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "server.pem", folder / "server.key")
+        if client:
+            context.load_verify_locations(folder / "ca.pem")
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def test_a_private_authority(self, talk, certificates):
+        says = noise(400)
+        with WireServer(tls=self.context(certificates)) as server:
+            one = talk(says=says, server=server, options={"STREAM_TLS_CA_FILE": certificates / "ca.pem"})
+            one.visit.wait(lambda visit: len(visit.audio()) >= len(says))
+            assert one.visit.audio() == says
+            one.visit.stream_audio(noise(200, 2))
+            assert one.events.wait("media_play_complete")["playedMs"] == 200
+            one.stop()
+
+    def test_an_unknown_authority_is_refused_for_good(self, talk, certificates):
+        with WireServer(tls=self.context(certificates)) as server:
+            one = talk(dialect="json", server=server, options=SOON)
+            one.over()
+            assert one.events.of("connection_failed")[0]["why"] == "tls"
+            assert len(one.events.of("connection_failed")) == 1
+
+    def test_a_client_certificate(self, talk, certificates):
+        options = {
+            "STREAM_TLS_CA_FILE": certificates / "ca.pem",
+            "STREAM_TLS_CERT_FILE": certificates / "client.pem",
+            "STREAM_TLS_KEY_FILE": certificates / "client.key",
+        }
+        with WireServer(tls=self.context(certificates, client=True)) as server:
+            assert talk(server=server, options=options).visit
+
+
+class TestMany:
+    def test_ten_streams_on_one_call(self, talk):
+        """Both dialects at once, each with its own rate and words; all complete and in order."""
+        call = str(uuid.uuid4())
+        talks, says = [], [noise(1500, seed) for seed in range(10)]
+        with WireServer() as server:
+            lines = [Line(call, f"s{n}", says=says[n]) for n in range(10)]
+            try:
+                for n, line in enumerate(lines):
+                    dialect = "json" if n % 2 else "binary"
+                    talks.append(talk(line=line, server=server, dialect=dialect, metadata=f"m{n}"))
+                for one in talks:
+                    one.events.wait("stream_started")
+                visits = {}
+                for visit in server.visits:
+                    first = visit.wait(lambda visit: visit.texts())[0]
+                    visits[int(first[1:]) if first[0] == "m" else int(visit.events()[0]["metadata"][1:])] = (
+                        visit
+                    )
+                for n, visit in visits.items():
+                    (visit.play if n % 2 else visit.stream_audio)(noise(500, 100 + n))
+                for n, one in enumerate(talks):
+                    visits[n].wait(lambda visit: len(visit.audio()) >= len(says[0]))
+                    assert visits[n].audio() == says[n]
+                    one.events.wait("media_play_complete")
+                    assert stripped(bytes(one.line.heard)) == noise(500, 100 + n)
+            finally:
+                for line in lines:
+                    line.close()
+            for one in talks:
+                assert one.over() == "hangup"
+
+    def test_a_thousand_starts_and_stops(self, server):
+        """At whatever moment: each finishes once, and leaves nothing behind."""
+        streamers = []
+        for n in range(1000):
+            line_id = f"race-{n}"
+            stream = HostStream.create(line_id)
+            stream.host_capture(noise(40))
+            url = server.url if n % 3 else f"ws://127.0.0.1:{refused_port()}/"
+            streamer = Streamer(stream, url, dialect=("binary", "json")[n % 2])
+            streamers.append(streamer)
+            if n % 4 == 0:
+                streamer.stop()
+            elif n % 4 == 1:
+                stream.close()
+            elif n % 4 == 2:
+                time.sleep(n % 7 / 1000)
+                streamer.stop("later", graceful=n % 8 == 2)
+            else:
+                with suppress(Exception):
+                    streamer.send_text("x")
+                stream.close()
+                streamer.stop()
+            stream.close()
+        for streamer in streamers:
+            assert streamer.wait(20), streamer.describe()
+            names = []
+            while not streamer.events.empty():
+                names.append(streamer.events.get().name)
+            assert names.count("stream_stopped") == 1
+            assert names[-1] == "stream_stopped"
+        assert [name for name, _ in open_streams() if name.startswith("race-")] == []

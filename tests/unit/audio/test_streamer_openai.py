@@ -1,0 +1,119 @@
+"""`openai_start`: a whole conversation that needs no application, against a simulated model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from line import Events, Line, tone
+
+from ivr_ai.audio.streamer import Streamer
+from ivr_ai.sim.faults import Faults
+from ivr_ai.sim.server import SimServer
+
+KEY = "sk-very-secret"
+SILENCE_MS = 200
+
+
+class Conversation:
+    def __init__(self, server: SimServer, line: Line, streamer: Streamer, events: Events) -> None:
+        self.server, self.line, self.streamer, self.events = server, line, streamer, events
+
+    def say(self, ms: int = 400) -> None:
+        """The caller speaks, then is silent."""
+        now = self.line.said + 20 * self.line.frame_bytes
+        self.line.says = self.line.says[:now] + tone(ms) + bytes(16 * 60_000)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Conversation]]:
+    with ExitStack() as stack:
+
+        def start_one(
+            wire: str = "pcmu", faults: Faults | None = None, says_ms: int = 1000, **options
+        ) -> Conversation:
+            sim = SimServer(voice=f"tone:440:{says_ms}", pace=4, faults=faults or Faults())
+            server = stack.enter_context(sim)
+            line = stack.enter_context(Line(f"call-{id(server)}", wire=wire, says=bytes(16 * 60_000)))
+            events = Events()
+            chosen = {"OPENAI_API_KEY": KEY, "VAD_SILENCE_DURATION_MS": SILENCE_MS, **options}
+            streamer = Streamer(line.stream, server.url, dialect="openai", options=chosen, on_event=events)
+            stack.callback(streamer.stop)
+            return Conversation(server, line, streamer, events)
+
+        yield start_one
+
+
+def test_a_turn(start):
+    talk = start(OPENAI_REALTIME_VOICE="cedar", OPENAI_SYSTEM_INSTRUCTIONS="Be brief.")
+    started = talk.events.wait("openai_session_started")
+    assert (started["voice"], started["format"], started["rate"]) == ("cedar", "audio/pcmu", 8000)
+    assert {"uuid", "streamId", "at", "sessionId", "model"} <= set(started)
+    talk.say()
+    done = talk.events.wait("openai_response_generated")
+    assert (done["status"], done["transcript"]) == ("completed", "Thank you, I heard you well. Tell me more.")
+    assert done["usage"]["total_tokens"] > 0
+    talk.events.until(lambda: len(bytes(talk.line.heard).strip(b"\0")) >= 16 * 900)
+    session = talk.server.sessions[0]
+    assert session.headers["authorization"] == f"Bearer {KEY}"
+    update = session.first_update["session"]
+    assert (update["instructions"], update["audio"]["output"]["voice"]) == ("Be brief.", "cedar")
+    assert update["audio"]["input"]["turn_detection"]["silence_duration_ms"] == SILENCE_MS
+    talk.streamer.stop()
+    assert session.wait_closed() == 1000
+
+
+def test_a_barge_in_is_truncated_to_what_was_heard(start):
+    talk = start(says_ms=10_000)
+    talk.events.wait("openai_session_started")
+    talk.say()
+    talk.events.until(lambda: len(bytes(talk.line.heard).strip(b"\0")) >= 16 * 1000)
+    talk.say()
+    talk.events.until(lambda: talk.server.sessions[0].received("conversation.item.truncate"))
+    (truncate,) = talk.server.sessions[0].received("conversation.item.truncate")
+    assert truncate["audio_end_ms"] == pytest.approx(talk.line.stream.stats().inject_played_samples / 8, abs=20)
+    talk.events.wait("openai_response_generated", 2)
+
+
+def test_pcm_for_calls_that_are_not_g711(start):
+    talk = start(wire="s16")
+    assert talk.events.wait("openai_session_started")["format"] == "audio/pcm"
+    talk.say()
+    talk.events.wait("openai_response_generated")
+
+
+def test_the_key_is_shown_nowhere(start):
+    talk = start(STREAM_DEBUG_JSON="true")
+    talk.events.wait("openai_session_started")
+    talk.say()
+    talk.events.wait("openai_response_generated")
+    assert KEY not in json.dumps([event.body for event in talk.events.all])
+    assert KEY not in json.dumps(talk.streamer.describe())
+
+
+def test_errors_are_told_and_the_conversation_goes_on(start):
+    talk = start(faults=Faults(error_code="server_error"))
+    talk.events.wait("openai_session_started")
+    talk.say()
+    error = talk.events.wait("openai_error")
+    assert (error["code"], error["fatal"]) == ("server_error", False)
+    talk.events.wait("openai_response_generated")
+
+
+def test_an_expired_session_ends_it(start):
+    talk = start(faults=Faults(error_code="session_expired"))
+    talk.say()
+    talk.events.wait("openai_session_expired")
+    assert "expired" in talk.events.wait("stream_stopped")["reason"]
+
+
+def test_without_a_key_openai_is_not_even_asked():
+    with Line("call-nokey") as line, pytest.raises(ValueError, match="OPENAI_API_KEY"):
+        Streamer(line.stream, "", dialect="openai")
+
+
+def test_a_rate_that_openai_does_not_take():
+    with Line("call-rate") as line, pytest.raises(ValueError, match="24000"):
+        Streamer(line.stream, "ws://127.0.0.1:9/", dialect="openai", rate_hz=16000)

@@ -1,0 +1,493 @@
+"""What the caller hears of what the server sends, and what is said about it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+import time
+import wave
+
+import numpy as np
+import pytest
+from line import FRAME_MS, noise, stripped, tone
+from wire_server import WireServer
+
+from ivr_ai.audio import g711
+
+FADE_MS = 10
+SAMPLES_PER_MS = 8
+PLAIN = {"STREAM_INJECT_BUFFER_MS": 600000}
+
+
+def wav(pcm: bytes, rate_hz: int) -> bytes:
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(pcm)
+    return out.getvalue()
+
+
+def hear_all(one, size_bytes: int) -> bytes:
+    """Lets the caller hear what has been sent, once all of it is queued."""
+    one.events.until(lambda: one.streamer.describe()["queuedMs"] * 16 >= size_bytes, what="audio")
+    one.line.stream.resume("inject")
+    one.events.until(lambda: len(stripped(bytes(one.line.heard))) >= size_bytes, what="end of the audio")
+    return stripped(bytes(one.line.heard))
+
+
+def heard_ms(line) -> float:
+    return len(stripped(bytes(line.heard))) / 2 / SAMPLES_PER_MS
+
+
+class TestSampleExact:
+    def test_binary_of_any_size(self, talk):
+        """From one byte to ten seconds, in bursts, cut in the middle of samples."""
+        source = random.Random(7)
+        said = noise(25_000)
+        one = talk(speed=20, options=PLAIN)
+        one.line.stream.pause("inject")
+        visit, at = one.visit, 0
+        while at < len(said):
+            size = source.choice([1, 2, 3, 319, 320, 321, 5000, 31_999, 160_000])
+            visit.send(said[at : at + size])
+            at += size
+        assert hear_all(one, len(said)) == said
+        assert one.events.wait("media_play_complete")["playedMs"] == 25_000
+
+    @pytest.mark.parametrize("dialect", ["binary", "json"])
+    def test_messages_of_any_size(self, talk, dialect):
+        source = random.Random(8)
+        said = noise(12_000, seed=3)
+        one = talk(dialect=dialect, speed=20, options=PLAIN)
+        one.line.stream.pause("inject")
+        visit, at = one.visit, 0
+        send = visit.play if dialect == "json" else visit.stream_audio
+        while at < len(said):
+            size = source.choice([1, 3, 318, 320, 4001, 30_000, 100_000])
+            send(said[at : at + size])
+            at += size
+        assert hear_all(one, len(said)) == said
+
+    def test_binary_and_messages_keep_their_order(self, talk):
+        said = noise(3000, seed=4)
+        one = talk(speed=20, options=PLAIN)
+        one.line.stream.pause("inject")
+        for at in range(0, len(said), 3200):
+            part = said[at : at + 3200]
+            one.visit.stream_audio(part) if at % 6400 else one.visit.send(part)
+        assert hear_all(one, len(said)) == said
+
+    def test_g711(self, talk):
+        codes = bytes(random.Random(1).choices([n for n in range(256) if n not in (0x7F, 0xFF)], k=8000))
+        one = talk(dialect="json", speed=20)
+        one.visit.play(codes, format="ULAW")
+        one.events.wait("media_play_complete")
+        assert stripped(bytes(one.line.heard)) == g711.pcmu_decode(codes)
+
+    def test_two_channels_are_mixed(self, talk):
+        left, right = np.frombuffer(noise(500, 1), "<i2"), np.frombuffer(noise(500, 2), "<i2")
+        one = talk(speed=20)
+        one.visit.stream_audio(np.stack([left, right], 1).astype("<i2").tobytes(), channels=2)
+        one.events.wait("media_play_complete")
+        wanted = ((left.astype(int) + right) // 2).astype("<i2").tobytes()
+        assert stripped(bytes(one.line.heard)) == wanted
+
+
+class TestRates:
+    @pytest.mark.parametrize("rate_hz", [16000, 24000, 44100, 48000])
+    def test_a_sentence_cut_into_frames_sounds_as_one(self, talk, rate_hz):
+        """One resampler runs through all messages: a boundary every 20 ms is not heard."""
+        said = tone(1000, rate_hz)
+        one = talk(speed=1, options={"STREAM_INJECT_MIN_BUFFER_MS": 100})
+        size, start_s = rate_hz // 50 * 2, time.monotonic()
+        for n, at in enumerate(range(0, len(said), size)):
+            time.sleep(max(0.0, start_s + n * 0.02 - time.monotonic()))
+            one.visit.stream_audio(said[at : at + size], rate_hz)
+        one.events.wait("media_play_complete", 50)
+        heard = np.frombuffer(stripped(bytes(one.line.heard)), "<i2").astype(float)
+        assert len(heard) == pytest.approx(8000, abs=160)
+        middle = heard[400:7600]
+        turn = 2 * np.pi * 440 / 8000 * np.arange(len(middle))
+        basis = np.stack([np.sin(turn), np.cos(turn)], 1)
+        left = middle - basis @ np.linalg.lstsq(basis, middle, rcond=None)[0]
+        assert np.abs(left).max() < 80  # 8000 is the tone's level
+
+    def test_every_piece_keeps_its_length(self, talk):
+        one = talk(speed=10)
+        for _ in range(10):
+            one.visit.stream_audio(tone(100, 24000), 24000)
+        one.events.wait("media_play_complete", 10)
+        played = [event["playedMs"] for event in one.events.of("media_play_complete")]
+        assert sum(played) == pytest.approx(1000, abs=10)
+        assert all(ms == pytest.approx(100, abs=1) for ms in played)
+
+
+class TestEvents:
+    def test_in_order_and_on_time(self, talk):
+        one = talk(dialect="json")
+        one.visit.play(noise(200, 1), checkpoint="first")
+        one.visit.play(noise(300, 2), checkpoint="second")
+        one.events.wait("media_checkpoint", 2)
+        names = [name for name in one.events.names() if name.startswith("media")]
+        each = ["media_play_start", "media_play_complete", "media_checkpoint"]
+        assert names == each * 2
+        began_ms = one.events.of("media_play_start")[0]["at"] / 1000
+        offset_s = time.time() - time.monotonic()
+        assert began_ms == pytest.approx(one.line.heard_at_s() + offset_s, abs=0.005)
+        ends_ms = [event["at"] for event in one.events.of("media_play_complete")]
+        assert ends_ms[0] - began_ms * 1000 == pytest.approx(200, abs=3)
+        assert ends_ms[1] - ends_ms[0] == pytest.approx(300, abs=3)
+        assert [event["playedMs"] for event in one.events.of("media_play_complete")] == [200, 300]
+        reached = one.visit.wait(lambda visit: len(visit.events("media.checkpoint")) == 2 and visit.events())
+        named = [
+            (event["name"], event["reached"]) for event in reached if event["event"] == "media.checkpoint"
+        ]
+        assert named == [("first", True), ("second", True)]
+
+    def test_they_are_prompt(self, talk):
+        one = talk()
+        one.visit.stream_audio(noise(100))
+        one.events.wait("media_play_complete")
+        for name in ("media_play_start", "media_play_complete"):
+            at = [event.name for event in one.events.all].index(name)
+            said_s = one.events.times_s[at] + time.time() - time.monotonic()
+            assert said_s - one.events.all[at].body["at"] / 1000 < 0.06
+
+    def test_a_checkpoint_alone(self, talk):
+        one = talk(dialect="json")
+        one.visit.play(noise(200))
+        one.visit.send({"event": "media.checkpoint", "payload": {"name": "mid"}})
+        one.visit.play(noise(200))
+        one.events.wait("media_play_complete", 2)
+        names = [name for name in one.events.names() if name.startswith("media_")]
+        assert names[:3] == ["media_play_start", "media_play_complete", "media_checkpoint"]
+
+    def test_a_checkpoint_with_nothing_before_it(self, talk):
+        one = talk(dialect="json")
+        one.visit.send({"event": "media.checkpoint", "payload": {"name": "now"}})
+        assert one.events.wait("media_checkpoint", timeout_s=1)["reached"] is True
+
+    def test_queued_audio_is_told(self, talk):
+        one = talk()
+        one.visit.stream_audio(noise(500))
+        event = one.events.wait("play")
+        assert (event["bytes"], event["ms"], event["rate"]) == (8000, 500, 8000)
+
+    def test_a_spurt_of_binary_is_one_play(self, talk):
+        one = talk()
+        said = noise(200)
+        for _ in range(2):
+            for at in range(0, len(said), 320):
+                one.visit.send(said[at : at + 320])
+            one.events.until(lambda: True)
+            time.sleep(0.7)
+        assert [event["playedMs"] for event in one.events.of("media_play_complete")] == [200, 200]
+        assert len(one.events.of("play")) == 2
+
+    def test_a_short_prompt_starts_at_once(self, talk):
+        one = talk(options={"STREAM_INJECT_MIN_BUFFER_MS": 0})
+        assert one.visit
+        time.sleep(0.1)
+        sent_s = time.time()
+        one.visit.stream_audio(noise(100))
+        started_s = one.events.wait("media_play_start")["at"] / 1000
+        assert started_s - sent_s < 0.045
+
+    def test_a_prompt_shorter_than_the_prebuffer_is_heard(self, talk):
+        one = talk(options={"STREAM_INJECT_MIN_BUFFER_MS": 400})
+        sent_s = time.time()
+        one.visit.stream_audio(noise(100))
+        assert one.events.wait("media_play_complete")["playedMs"] == 100
+        started_s = one.events.of("media_play_start")[0]["at"] / 1000
+        assert 0.3 < started_s - sent_s < 0.6
+        assert heard_ms(one.line) == 100
+
+    def test_transcriptions_and_other_messages(self, talk):
+        one = talk(dialect="json", bidirectional=False)
+        one.visit.send({"event": "transcription.send", "payload": {"text": "hello", "isFinal": True}})
+        one.visit.send({"event": "whatever", "n": 1})
+        assert one.events.wait("transcription_received")["payload"] == {"text": "hello", "isFinal": True}
+        assert one.events.wait("message_received")["message"] == {"event": "whatever", "n": 1}
+
+    def test_binary_passes_json_on_as_it_is(self, talk):
+        one = talk()
+        one.visit.send({"type": "mine", "x": [1, None]})
+        assert one.events.wait("json") == {"type": "mine", "x": [1, None]}
+
+
+class TestClear:
+    def test_within_two_frames_and_counted_exactly(self, talk):
+        one = talk(dialect="json")
+        one.visit.play(noise(3000), checkpoint="never")
+        one.events.wait("media_play_start")
+        time.sleep(0.3)
+        cleared_s = time.monotonic()
+        one.visit.send({"event": "media.clear"})
+        event = one.events.wait("media_cleared")
+        time.sleep(0.2)
+        heard = bytes(one.line.heard)
+        last = len(heard.rstrip(b"\0")) // one.line.frame_bytes
+        assert one.line.ticks_s[last] - cleared_s <= 2 * FRAME_MS / 1000 + 0.005
+        assert event["playedMs"] == pytest.approx(heard_ms(one.line), abs=1.1)  # the fade ends in zeros
+        assert (event["reason"], event["plays"]) == ("server", 1)
+        assert event["playedMs"] + event["clearedMs"] == pytest.approx(3000, abs=1)
+        assert one.events.wait("media_checkpoint")["reached"] is False
+        assert one.events.of("media_play_complete") == []
+        said = one.visit.wait(lambda visit: visit.events("media.cleared") and visit.events())
+        assert [message["event"] for message in said][-2:] == ["media.checkpoint", "media.cleared"]
+
+    def test_with_audio_that_follows_it(self, talk):
+        one = talk()
+        one.visit.stream_audio(noise(3000))
+        one.events.wait("media_play_start")
+        one.visit.stream_audio(noise(200, 5), clear=True)
+        assert one.events.wait("media_play_complete")["playedMs"] == 200
+        assert stripped(bytes(one.line.heard)).endswith(noise(200, 5))
+
+    def test_of_many(self, talk):
+        one = talk(options=PLAIN)
+        for _ in range(200):
+            one.visit.stream_audio(noise(20))
+        one.events.wait("media_play_complete", 5)
+        one.visit.stream_audio(b"", clear=True)
+        event = one.events.wait("media_cleared")
+        done = len(one.events.of("media_play_complete"))
+        assert event["plays"] + done == 200
+        assert done * 20 + event["playedMs"] + event["clearedMs"] == pytest.approx(4000, abs=1)
+
+    def test_of_nothing(self, talk):
+        one = talk()
+        one.visit.stream_audio(b"", clear=True)
+        event = one.events.wait("media_cleared")
+        assert (event["plays"], event["clearedMs"]) == (0, 0)
+
+    def test_stop_clears(self, talk):
+        one = talk()
+        one.visit.stream_audio(noise(3000))
+        one.events.wait("media_play_start")
+        one.stop("enough")
+        assert one.events.of("media_cleared")[0]["reason"] == "enough"
+
+
+class TestUnderruns:
+    def test_a_gap_in_a_sentence_is_one(self, talk):
+        one = talk(options={"STREAM_INJECT_MIN_BUFFER_MS": 20})
+        one.visit.stream_audio(noise(100))
+        one.events.wait("media_play_start")
+        time.sleep(0.2)  # 100 ms of silence
+        one.visit.stream_audio(noise(100))
+        event = one.events.wait("stream_buffer_underrun")
+        assert event["gapMs"] == pytest.approx(100, abs=45)
+        one.events.wait("media_play_complete", 2)
+        assert one.streamer.describe()["underruns"] == 1
+
+    def test_a_pause_between_sentences_is_none(self, talk):
+        one = talk()
+        for n in range(3):
+            one.visit.stream_audio(noise(100))
+            one.events.wait("media_play_complete", n + 1)
+            time.sleep(0.3)
+        assert one.events.of("stream_buffer_underrun") == []
+
+    def test_the_prebuffer_follows_jitter(self, talk):
+        """Frames that come in bursts: once it is known, they play without a gap."""
+        one = talk()
+        visit, source = one.visit, random.Random(3)
+        start_s = time.monotonic()
+        for n in range(200):
+            late_s = source.choice([0, 0, 0, 0.03, 0.045])
+            time.sleep(max(0.0, start_s + n * 0.02 + late_s - time.monotonic()))
+            visit.stream_audio(noise(20))
+        assert one.streamer.describe()["prebufferMs"] > 20
+        late = [event for event in one.events.of("stream_buffer_underrun") if event["at"] > 0]
+        assert len(late) < 10
+
+    def test_a_prebuffer_that_is_set_stays(self, talk):
+        one = talk(options={"STREAM_INJECT_MIN_BUFFER_MS": 120})
+        one.visit.stream_audio(noise(500))
+        one.events.wait("media_play_complete")
+        assert one.streamer.describe()["prebufferMs"] == 120
+
+
+class TestBounds:
+    def test_more_than_the_buffer_is_told_once(self, talk):
+        one = talk(options={"STREAM_INJECT_BUFFER_MS": 1000})
+        for _ in range(10):
+            one.visit.stream_audio(noise(300))
+        event = one.events.wait("stream_buffer_overrun")
+        assert (event["direction"], event["limitMs"], event["refusedMs"]) == ("inject", 1000, 0)
+        one.events.wait("play", 10)
+        assert len(one.events.of("stream_buffer_overrun")) == 1
+
+    def test_strict_refuses_it(self, talk):
+        one = talk(speed=5, options={"STREAM_INJECT_BUFFER_MS": 1000, "STREAM_INJECT_BUFFER_STRICT": True})
+        for _ in range(2):
+            one.visit.stream_audio(noise(900))
+        assert one.events.wait("stream_buffer_overrun")["refusedMs"] == 900
+        one.events.wait("media_play_complete")
+        time.sleep(0.2)
+        assert heard_ms(one.line) == 900
+        one.visit.stream_audio(noise(900))
+        one.events.wait("media_play_complete", 2)
+
+    def test_too_long_a_message(self, talk):
+        one = talk(options={"STREAM_MAX_AUDIO_BASE64_LEN": "64k"})
+        one.visit.stream_audio(noise(10_000))
+        assert "error" in one.events.wait("stream_invalid_input")
+        one.visit.stream_audio(noise(100))
+        one.events.wait("media_play_complete")
+
+    def test_one_way_means_one_way(self, talk):
+        one = talk(dialect="json", bidirectional=False)
+        for _ in range(3):
+            one.visit.play(noise(100))
+            one.visit.send({"event": "media.clear"})
+        one.visit.send({"event": "last"})
+        one.events.wait("message_received")
+        assert len(one.events.of("stream_invalid_input")) == 1
+        assert "bidirectional" in one.events.of("stream_invalid_input")[0]["error"]
+        assert not any(one.line.heard)
+
+    def test_garbage_does_no_harm(self, talk):
+        one = talk(dialect="json", says=noise(2000))
+        source = random.Random(5)
+        for _ in range(200):
+            one.visit.send("".join(chr(source.randint(1, 0x2FF)) for _ in range(source.randint(0, 60))))
+        one.visit.send('{"event":"media.play","payload":{"audioData":"%%%","format":"LINEAR16"}}')
+        one.visit.send({"event": "media.play", "streamId": "other", "payload": {"audioData": "AAAA"}})
+        one.visit.send(b"\0\1\2")
+        one.visit.send({"event": "alive"})
+        one.events.wait("message_received")
+        invalid = one.events.of("stream_invalid_input")
+        assert 1 <= len(invalid) <= 3
+        one.visit.play(noise(100))
+        one.events.wait("media_play_complete")
+
+
+class TestPaused:
+    def test_it_is_told(self, talk):
+        one = talk()
+        assert one.visit
+        one.line.stream.pause("capture")
+        assert one.events.wait("stream_paused")["capture"] is True
+        one.line.stream.resume()
+        assert one.events.wait("stream_resumed") | {"uuid": 0, "at": 0} == {
+            "capture": True,
+            "inject": False,
+            "uuid": 0,
+            "streamId": "main",
+            "at": 0,
+        }
+
+    def test_playing_goes_on_where_it_was(self, talk):
+        one = talk()
+        one.visit.stream_audio(noise(400))
+        one.events.wait("media_play_start")
+        one.line.stream.pause("inject")
+        time.sleep(0.4)
+        assert one.events.of("media_play_complete") == []
+        one.line.stream.resume()
+        assert one.events.wait("media_play_complete")["playedMs"] == 400
+
+
+class TestEndOfTalk:
+    def test_what_is_queued_is_heard_after_the_server_has_gone(self, talk):
+        one = talk()
+        said = noise(600)
+        one.visit.stream_audio(said)
+        one.events.wait("media_play_start")
+        one.visit.connection.close()
+        assert one.over() == "closed by the server: 1000"
+        assert stripped(bytes(one.line.heard)) == said
+        names = one.events.names()
+        assert names.index("disconnect") < names.index("media_play_complete") < names.index("stream_stopped")
+
+    def test_graceful_plays_what_is_queued(self, talk):
+        one = talk(dialect="json")
+        one.visit.play(noise(600))
+        one.events.wait("media_play_start")
+        one.streamer.stop("bye", graceful=True)
+        assert one.over() == "bye"
+        assert heard_ms(one.line) == 600
+        assert one.events.of("media_play_complete")[0]["playedMs"] == 600
+        one.visit.wait_closed()
+        assert one.visit.events()[-1]["event"] == "stop"
+
+    def test_graceful_has_a_limit(self, talk):
+        one = talk(dialect="json", options={"STREAM_GRACEFUL_TIMEOUT_MS": 300})
+        one.visit.play(noise(5000))
+        one.events.wait("media_play_start")
+        one.streamer.stop("bye", graceful=True)
+        assert one.over(2) == "bye"
+        assert one.events.of("stream_timeout")[0]["what"] == "graceful-shutdown"
+        assert one.events.of("media_cleared")
+
+
+class TestFiles:
+    def test_packed_audio_waits_its_turn(self, talk):
+        """A file is decoded elsewhere; what comes after it is heard after it."""
+        one = talk(speed=4, options=PLAIN)
+        parts = [noise(300, seed) for seed in range(6)]
+        for n, part in enumerate(parts):
+            if n % 2 == 0:
+                one.visit.stream_audio(wav(part, 8000), audioDataType="wav")
+            elif n == 3:
+                one.visit.send(part)
+            else:
+                one.visit.stream_audio(part)
+        one.events.wait("media_play_complete", 6)
+        assert stripped(bytes(one.line.heard)) == b"".join(parts)
+
+    def test_clear_drops_what_is_being_decoded(self, talk):
+        one = talk(speed=4, options=PLAIN)
+        for _ in range(5):
+            one.visit.stream_audio(wav(noise(5000), 8000), audioDataType="wav")
+        one.visit.stream_audio(noise(200, 5), clear=True)
+        one.events.wait("media_play_complete")
+        time.sleep(0.3)
+        assert stripped(bytes(one.line.heard)).endswith(noise(200, 5))
+        assert one.events.of("media_cleared")
+
+    def test_a_broken_file(self, talk):
+        one = talk()
+        one.visit.stream_audio(b"RIFF but no more than that", audioDataType="wav")
+        one.events.wait("stream_invalid_input")
+        one.visit.stream_audio(noise(100))
+        assert one.events.wait("media_play_complete")["playedMs"] == 100
+
+    def test_from_the_directory_and_only_from_there(self, talk, tmp_path):
+        sounds = tmp_path / "sounds"
+        sounds.mkdir()
+        (sounds / "hello.wav").write_bytes(wav(noise(300), 8000))
+        (tmp_path / "secret.wav").write_bytes(wav(noise(300), 8000))
+        options = {"STREAM_ALLOW_FILE_INJECTION": True, "file-injection-dir": sounds}
+        one = talk(options=options)
+        one.visit.send({"type": "streamAudio", "data": {"file": "hello.wav"}})
+        assert one.events.wait("media_play_complete")["playedMs"] == 300
+        one.visit.send({"type": "streamAudio", "data": {"file": "../secret.wav"}})
+        one.events.wait("stream_invalid_input")
+
+    def test_not_unless_allowed(self, talk):
+        one = talk()
+        one.visit.send({"type": "streamAudio", "data": {"file": "/etc/passwd"}})
+        assert "STREAM_ALLOW_FILE_INJECTION" in one.events.wait("stream_invalid_input")["error"]
+
+
+def test_both_directions_at_once(talk):
+    """What the caller says is not disturbed by what they hear."""
+    says, hears = noise(3000, 1), noise(3000, 2)
+    with WireServer() as server:
+        one = talk(dialect="json", says=says, server=server, speed=4)
+        one.visit.send(
+            {
+                "event": "media.play",
+                "payload": {"audioData": base64.b64encode(hears).decode(), "sampleRate": 8000},
+            }
+        )
+        one.events.wait("media_play_complete")
+        one.visit.wait(lambda visit: len(visit.audio()) >= len(says))
+        assert one.visit.audio() == says
+        assert stripped(bytes(one.line.heard)) == hears
