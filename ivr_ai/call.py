@@ -1,13 +1,13 @@
 """One call, from before it is answered to its last log line.
 
-Three threads, each waiting in C without the GIL:
+    the session's own thread   answers, then sleeps on the media clock: FreeSWITCH reads and writes frames in
+                               that sleep, so nothing else is done here while audio flows
+    delivery (native)          one thread for all calls: events come, the conversation is asked, what it
+                               answers is performed
+    uplink                     takes the stream over, and leaves it to the native transport
 
-    the session's own   answers, then sleeps on the media clock: FreeSWITCH reads and writes frames in that
-                        sleep, so nothing else is done here while audio flows
-    downlink            connects, receives events, asks the conversation, performs what it answers
-    uplink              takes the stream over, then sends what the caller says
-
-Time is looked after by ivr_ai.watch, for all calls.
+Over the python transport the last two are threads of the call, `downlink` and `uplink`, and audio passes
+through both. Time is looked after by ivr_ai.watch, for all calls.
 
 The conversation is shared under one lock that is never held across I/O. Whoever notices the end (the caller,
 the model, the clock) says so with _end(), which wakes the session's thread; only that thread tears down.
@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ivr_ai import failure, watch
 from ivr_ai.audio.formats import Format
@@ -41,9 +41,14 @@ from ivr_ai.events import CallEvent, Observer
 from ivr_ai.realtime import session as sessions
 from ivr_ai.realtime.actions import Action, CallFunction, EndItem, Fail, Flush, Notify, Ready, Send
 from ivr_ai.realtime.conversation import Conversation
+from ivr_ai.realtime.dial import choose
 from ivr_ai.realtime.local_turns import LocalTurns, Turn
-from ivr_ai.realtime.transport import ConnectError, Dial, TransportClosed, WebSocketTransport
+from ivr_ai.realtime.native import NativeTransport
+from ivr_ai.realtime.transport import ConnectError, TransportClosed
 from ivr_ai.summary import CallSummary, p50_ms
+
+if TYPE_CHECKING:
+    from ivr_ai.realtime.python import Dial, WebSocketTransport
 
 log = logging.getLogger("ivr_ai.call")
 
@@ -53,6 +58,7 @@ ATTACH_S = 2.0  # for the stream to appear, once it is being started
 ATTACH_TRY_S = 0.2  # and how often to look whether the call has ended meanwhile
 CAPTURE_TIMEOUT_MS = 1000
 JOIN_S = 1.0
+GOODBYE = "the server ended the conversation"
 
 Function = Callable[[dict[str, Any]], Any]
 
@@ -101,7 +107,6 @@ class Call:
         *,
         observer: Observer | None = None,
         functions: Mapping[str, Function] | None = None,
-        dial: Callable[[Settings], Dial] = Dial,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """session: FreeSWITCH's, or one with its methods. functions: what the model may call, by name."""
@@ -109,12 +114,12 @@ class Call:
         self._settings = settings
         self._observer = observer
         self._functions = dict(functions or {})
-        self._dial = dial(settings)
+        self._dial: Dial | None = None  # python transport: the attempt to connect
         self._clock = clock
         self.uuid: str = session.get_uuid()
         self._lock = threading.Lock()  # the conversation and _events
         self._conversation = Conversation(settings, self._build_session(expected_wire(session, settings)))
-        self._transport: WebSocketTransport | None = None
+        self._transport: WebSocketTransport | NativeTransport | None = None
         self._stream: Stream | None = None
         self._output_format = Format("s16", settings.output_rate_hz)
         self._workers: list[threading.Event] = []  # each set when its thread is done
@@ -127,6 +132,7 @@ class Call:
         self._stream_started = False
         self._stream_opened = False
         self._stream_gone = False
+        self._last_words = False  # the server has said goodbye, and the caller still hears it
         self._events: list[CallEvent] = []
         self._keep_events = bool(settings.timeline_dir)
         self._started_s = clock()
@@ -143,7 +149,7 @@ class Call:
 
     def _run(self) -> CallSummary:
         watch.calls.add(self)
-        self._spawn("down", self._downlink)
+        self._connect()
         try:
             self._converse()
             watch.calls.remove(self)
@@ -224,6 +230,8 @@ class Call:
         with self._lock:
             actions = self._report_marks(now_s) + self._conversation.on_tick(now_s)
         self._perform(actions)
+        if self._last_words and not self._has_more_to_say():
+            self._end(GOODBYE)
         gone, self._stream_gone = self._stream_gone, self._stream.closed
         if gone and self._stream_gone:
             self._end("the audio stream was stopped")
@@ -238,6 +246,8 @@ class Call:
 
     def _check_alive(self, now_s: float) -> None:
         """A server that is silent too long is asked for a sign of life; one that gives none has hung."""
+        if self._transport.pings_itself:
+            return
         silent_s = now_s - self._transport.last_received_s
         if not 0 < self._settings.ping_interval_s <= silent_s:
             return
@@ -291,7 +301,7 @@ class Call:
     def _stop_transport(self) -> None:
         if self._transport is not None:
             self._transport.close()
-        else:
+        elif self._dial is not None:
             self._dial.abort()
 
     def _summarise(self, underruns: int, dropped_ms: float) -> CallSummary:
@@ -327,17 +337,53 @@ class Call:
 
     # ---- downlink ------------------------------------------------------------------------------------------
 
+    def _connect(self) -> None:
+        """Begins to connect, over the transport that the settings choose."""
+        if choose(self._settings) == "native":
+            self._transport = NativeTransport(self._settings, self)
+            try:
+                self._transport.open()
+            except ConnectError as error:
+                self.on_closed(error)
+            return
+        from ivr_ai.realtime.python import Dial
+
+        self._dial = Dial(self._settings)
+        self._spawn("down", self._downlink)
+
+    def on_open(self) -> None:
+        """The connection is open. On the thread that delivers events, as the next two."""
+        self._emit("connected", {"ms": round((self._clock() - self._started_s) * 1000, 1)})
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """An event of the native transport."""
+        try:
+            self._on_event(event)
+        except StreamClosed:
+            pass  # the call is over; the session's thread knows
+        except Exception as error:
+            log.exception("call %s: event %s", self.uuid, event.get("type"))
+            self._end(f"internal error: {type(error).__name__}: {error}", failed=True)
+
+    def on_closed(self, error: ConnectError | TransportClosed) -> None:
+        """The connection never opened, or has ended."""
+        if isinstance(error, ConnectError):
+            self._end(error.reason, failed=True)
+        else:
+            self._lost(error)
+
     def _downlink(self) -> None:
+        """The python transport's thread."""
         try:
             transport = self._dial.connect()
         except ConnectError as error:
-            self._end(error.reason, failed=True)
+            self.on_closed(error)
             return
         self._transport = transport
         if self._over.is_set():
             transport.release()
             return
-        self._emit("connected", {"ms": round((self._clock() - self._started_s) * 1000, 1)})
+        self.on_open()
         try:
             while not self._over.is_set():
                 self._on_event(transport.recv())
@@ -351,6 +397,12 @@ class Call:
         kind = event.get("type")
         if kind == "response.output_audio.delta":
             self._on_audio(event, now_s)
+            return
+        if kind == "transport.audio":
+            self._on_queued(event, now_s)
+            return
+        if kind == "transport.complaint":
+            self._complain(event["about"], event["message"])
             return
         last_speech_s = self._last_speech_s() if kind == "input_audio_buffer.speech_stopped" else None
         try:
@@ -377,6 +429,15 @@ class Call:
         except StreamFull as error:
             self._complain("full", f"a reply is too long to hold and loses its end: {error}")
 
+    def _on_queued(self, event: dict[str, Any], now_s: float) -> None:
+        """The native transport queues audio of an item, or holds it back until it is told what to do."""
+        response, item = event["response_id"], event["item_id"]
+        self._stream.adopt(item, event["mark"])
+        with self._lock:
+            generation = self._conversation.on_audio(response, item, now_s)
+        if event["generation"] == 0:
+            self._transport.route(response, generation)
+
     def _last_speech_s(self) -> float | None:
         """When the caller's voice was last heard on the line; None while it is not silent."""
         stats = self._stream.stats() if self._stream is not None else None
@@ -393,10 +454,17 @@ class Call:
             self._emit("error", {"code": about, "message": message})
 
     def _lost(self, closed: TransportClosed) -> None:
-        if closed.code == 1000 and self._ready:
-            self._end("the server ended the conversation")
-        else:
+        if closed.code != 1000 or not self._ready:
             self._end(f"lost the server: {closed}", failed=True)
+        elif self._has_more_to_say():
+            self._last_words = True  # the caller hears the reply out: _check_stream() sees its end
+        else:
+            self._end(GOODBYE)
+
+    def _has_more_to_say(self) -> bool:
+        """Whether something is queued for the caller, or playing."""
+        stats = self._stream.stats() if self._stream is not None else None
+        return stats is not None and bool(stats.inject_queued_samples or stats.inject_playing)
 
     # ---- uplink --------------------------------------------------------------------------------------------
 
@@ -411,8 +479,11 @@ class Call:
         with self._lock:
             actions = self._conversation.update_session(self._build_session(stream.wire))
             actions += self._conversation.start(self._clock())
-        self._perform(actions)  # first: audio must not come before the update that says what it is
         try:
+            if self._transport.carries_audio:
+                self._join(stream, self._transport, actions)
+                return
+            self._perform(actions)  # first: audio must not come before the update that says what it is
             if sessions.server_takes_turns(self._settings):
                 self._send_audio(stream, self._transport)
             else:
@@ -439,9 +510,26 @@ class Call:
         stream.set_prebuffer(settings.prebuffer_ms)
         self._input_format = sessions.input_format(settings, stream.wire)
         self._output_format = sessions.output_format(settings, stream.wire)
-        quiet_ms = max(settings.frame_ms, settings.quiet_chunk_ms)
-        stream.setup_capture(self._input_format, settings.frame_ms, quiet_ms, settings.speech_hang_ms)
+        stream.setup_capture(self._input_format, *self._chunks(), settings.speech_hang_ms)
         self._stream = stream
+
+    def _join(self, stream: Stream, transport: NativeTransport, actions: list[Action]) -> None:
+        """Leaves audio to the transport: the model's before it can come, the caller's after our words."""
+        chunk_ms, quiet_ms = self._chunks()
+        transport.attach(
+            stream,
+            self._input_format,
+            self._output_format,
+            chunk_ms=chunk_ms,
+            quiet_chunk_ms=quiet_ms,
+            hang_ms=self._settings.speech_hang_ms,
+        )
+        self._perform(actions)
+        transport.listen()
+
+    def _chunks(self) -> tuple[int, int]:
+        """How much of the caller to send at a time while they speak, and in silence, in ms."""
+        return self._settings.frame_ms, max(self._settings.frame_ms, self._settings.quiet_chunk_ms)
 
     def _send_audio(self, stream: Stream, transport: WebSocketTransport) -> None:
         while not self._over.is_set():

@@ -1,8 +1,8 @@
 """When the model cannot go on: an apology in a local voice, then what IVR_AI_FAILURE_ACTION says.
 
 The apology is a WAV file, or text spoken by espeak-ng, or without either two low tones: a caller is never
-left in silence. It is made once per text and rate, and goes through the call's own stream, so that it is
-heard whatever else happens.
+left in silence. It is made once per text, at whatever rate it comes, and goes through the call's own stream,
+which converts it, so that it is heard whatever else happens.
 """
 
 from __future__ import annotations
@@ -16,58 +16,69 @@ from functools import lru_cache
 from typing import Any
 
 from ivr_ai.audio.formats import Format, read_wav
-from ivr_ai.audio.resample import resample
 from ivr_ai.audio.stream import Stream
 from ivr_ai.config import Settings
-from ivr_ai.sim.voices import speak
+from ivr_ai.sim.voices import spoken
 
 log = logging.getLogger("ivr_ai.failure")
 
 APOLOGY = "apology"  # the item under which it is queued
 POLL_MS = 100
+TONES_HZ = 8000
+RATES_HZ = (8000, 48000)  # that streams take
 CAUSE = "NORMAL_TEMPORARY_FAILURE"
 
 
-def tones(rate_hz: int) -> bytes:
-    """Two low tones: what is left when nothing can speak. s16."""
-    tone = (int(6000 * math.sin(2 * math.pi * 330 * i / rate_hz)) for i in range(rate_hz // 4))
-    pause = [0] * (rate_hz // 8)
+def tones() -> bytes:
+    """Two low tones: what is left when nothing can speak. s16 at TONES_HZ."""
+    tone = (int(6000 * math.sin(2 * math.pi * 330 * i / TONES_HZ)) for i in range(TONES_HZ // 4))
+    pause = [0] * (TONES_HZ // 8)
     return array.array("h", [*tone, *pause]).tobytes() * 2
 
 
-def _from_file(path: str, rate_hz: int) -> bytes:
+def _playable(pcm: bytes, rate_hz: int) -> tuple[bytes, int]:
+    """At a rate that streams take: any from 8 to 48 kHz."""
+    if RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+        return pcm, rate_hz
+    from ivr_ai.audio.resample import resample
+
+    return resample(pcm, rate_hz, RATES_HZ[1]), RATES_HZ[1]
+
+
+def _from_file(path: str) -> tuple[bytes, int]:
     try:
-        pcm, file_rate_hz = read_wav(path)
-        return resample(pcm, file_rate_hz, rate_hz)
+        return _playable(*read_wav(path))
     except (OSError, ValueError, RuntimeError) as error:
         log.error("IVR_AI_APOLOGY_FILE %s cannot be played: %s", path, error)
-        return b""
+        return b"", 0
 
 
-def _spoken(text: str, rate_hz: int) -> bytes:
+def _spoken(text: str) -> tuple[bytes, int]:
     try:
-        return speak(text, rate_hz)
+        return spoken(text)
     except (OSError, ValueError, RuntimeError) as error:
         log.error("no voice for IVR_AI_APOLOGY_TEXT: %s", error)
-        return b""
+        return b"", 0
 
 
 @lru_cache(maxsize=8)
-def apology_audio(text: str, path: str, rate_hz: int) -> bytes:
-    """The apology as s16 at rate_hz: the file, or else the text, or else tones."""
-    return (path and _from_file(path, rate_hz)) or _spoken(text, rate_hz) or tones(rate_hz)
+def apology_audio(text: str, path: str) -> tuple[bytes, int]:
+    """The apology as s16, and its rate: the file, or else the text, or else tones."""
+    audio = _from_file(path) if path else (b"", 0)
+    audio = audio if audio[0] or not text.strip() else _spoken(text)
+    return audio if audio[0] else (tones(), TONES_HZ)
 
 
-def _made_elsewhere(session: Any, settings: Settings, rate_hz: int) -> bytes:
-    made: list[bytes] = []
-    wanted = (settings.apology_text, settings.apology_file, rate_hz)
+def _made_elsewhere(session: Any, settings: Settings) -> tuple[bytes, int]:
+    made: list[tuple[bytes, int]] = []
+    wanted = (settings.apology_text, settings.apology_file)
     maker = threading.Thread(
         target=lambda: made.append(apology_audio(*wanted)), name="ivr-apology", daemon=True
     )
     maker.start()
     while maker.is_alive() and session.ready():
         session.sleep(20)
-    return made[0] if made else b""
+    return made[0] if made else (b"", TONES_HZ)
 
 
 def speak_apology(session: Any, stream: Stream, settings: Settings) -> None:
@@ -77,11 +88,11 @@ def speak_apology(session: Any, stream: Stream, settings: Settings) -> None:
     """
     if not settings.apology_text and not settings.apology_file:
         return
-    audio = _made_elsewhere(session, settings, stream.rate_hz)
+    audio, rate_hz = _made_elsewhere(session, settings)
     stream.flush()
-    stream.inject(audio, APOLOGY, Format("s16", stream.rate_hz))
+    stream.inject(audio, APOLOGY, Format("s16", rate_hz))
     stream.end(APOLOGY)
-    deadline_s = time.monotonic() + len(audio) / 2 / stream.rate_hz + 2.0
+    deadline_s = time.monotonic() + len(audio) / 2 / rate_hz + 2.0
     while session.ready() and not stream.mark(APOLOGY).finished and time.monotonic() < deadline_s:
         session.sleep(POLL_MS)
 

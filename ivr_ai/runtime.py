@@ -7,6 +7,7 @@ THREAD_STACK_BYTES of (virtual) stack.
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import sys
@@ -74,6 +75,7 @@ def _load() -> None:
     from ivr_ai import call
     from ivr_ai.config import ConfigError, Settings
     from ivr_ai.failure import apology_audio
+    from ivr_ai.realtime.dial import choose
 
     del call
     try:
@@ -84,7 +86,9 @@ def _load() -> None:
     log.setLevel(settings.log_level)
     for warning in settings.warnings:
         log.warning("%s", warning)
-    apology_audio(settings.apology_text, settings.apology_file, settings.sample_rate_hz)
+    if choose(settings) == "python":
+        importlib.import_module("ivr_ai.realtime.python")
+    apology_audio(settings.apology_text, settings.apology_file)
 
 
 def _load_and_say() -> None:

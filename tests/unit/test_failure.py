@@ -47,16 +47,19 @@ def settings(**changed) -> Settings:
 
 class TestAudio:
     def test_a_file_as_it_is(self, wav):
-        assert failure.apology_audio("not this", str(wav), 8000) == ramp(300)
+        assert failure.apology_audio("not this", str(wav)) == (ramp(300), 8000)
 
-    def test_a_file_at_the_calls_rate(self, wav):
-        assert len(failure.apology_audio("", str(wav), 48000)) == pytest.approx(48000 * 2 * 0.3, rel=0.01)
+    def test_a_file_at_a_rate_no_stream_takes(self, tmp_path):
+        path = tmp_path / "sorry.wav"
+        write_wav(path, ramp(300, 96000), 96000)
+        pcm, rate_hz = failure.apology_audio("", str(path))
+        assert (rate_hz, len(pcm)) == (48000, pytest.approx(48000 * 2 * 0.3, rel=0.01))
 
     @needs_espeak
     def test_a_local_voice(self):
-        audio = failure.apology_audio("Sorry about that.", "", 16000)
-        assert 0.3 < len(audio) / 32000 < 5
-        assert max(array("h", audio)) > 1000
+        pcm, rate_hz = failure.apology_audio("Sorry about that.", "")
+        assert 0.3 < len(pcm) / 2 / rate_hz < 5
+        assert max(array("h", pcm)) > 1000
 
     @needs_espeak
     @pytest.mark.parametrize("content", [None, b"this is no WAV file", b""], ids=["missing", "junk", "empty"])
@@ -64,29 +67,28 @@ class TestAudio:
         path = tmp_path / "sorry.wav"
         if content is not None:
             path.write_bytes(content)
-        spoken = failure.apology_audio("Sorry.", "", 8000)
-        assert failure.apology_audio("Sorry.", str(path), 8000) == spoken
+        spoken = failure.apology_audio("Sorry.", "")
+        assert failure.apology_audio("Sorry.", str(path)) == spoken
         assert f"IVR_AI_APOLOGY_FILE {path} cannot be played" in caplog.text
 
     def test_without_a_voice_there_are_tones(self, monkeypatch, tmp_path, caplog):
         monkeypatch.setenv("PATH", str(tmp_path))
-        audio = failure.apology_audio("Nobody can say this one.", "", 8000)
-        assert audio == failure.tones(8000)
+        audio = failure.apology_audio("Nobody can say this one.", "")
+        assert audio == (failure.tones(), failure.TONES_HZ)
         assert "no voice for IVR_AI_APOLOGY_TEXT: espeak-ng is not installed" in caplog.text
 
     def test_a_bad_file_and_no_text_is_not_silence(self, tmp_path):
-        assert failure.apology_audio("", str(tmp_path / "none.wav"), 8000) == failure.tones(8000)
+        assert failure.apology_audio("", str(tmp_path / "none.wav"))[0] == failure.tones()
 
-    @pytest.mark.parametrize("rate_hz", [8000, 16000, 48000])
-    def test_the_tones(self, rate_hz):
-        samples = array("h", failure.tones(rate_hz))
-        assert len(samples) == pytest.approx(0.75 * rate_hz, rel=0.01)
+    def test_the_tones(self):
+        samples = array("h", failure.tones())
+        assert len(samples) == pytest.approx(0.75 * failure.TONES_HZ, rel=0.01)
         assert 5000 < max(samples) < 8000
 
     def test_it_is_made_once(self, wav):
-        first = failure.apology_audio("", str(wav), 8000)
+        first = failure.apology_audio("", str(wav))
         wav.unlink()
-        assert failure.apology_audio("", str(wav), 8000) is first
+        assert failure.apology_audio("", str(wav)) is first
 
 
 class TestSpeaking:

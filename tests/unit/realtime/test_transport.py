@@ -18,7 +18,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
 from ivr_ai.config import Settings
-from ivr_ai.realtime.transport import Dial, TransportClosed, WebSocketTransport
+from ivr_ai.realtime.python import Dial, WebSocketTransport
+from ivr_ai.realtime.transport import TransportClosed
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.server import SimServer
 

@@ -14,7 +14,8 @@ from peer import Peer, background
 
 from ivr_ai.config import Settings
 from ivr_ai.realtime.dialects import BetaDialect, GaDialect
-from ivr_ai.realtime.transport import ConnectError, Dial, make_dialect, request_headers, request_url
+from ivr_ai.realtime.python import Dial
+from ivr_ai.realtime.transport import ConnectError, make_dialect, request_headers, request_url
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.server import SimServer
 

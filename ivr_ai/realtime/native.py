@@ -1,0 +1,317 @@
+"""The native transport: a Realtime connection in C, whose audio never enters Python.
+
+libaudiostream's service threads connect, encode what the caller says and queue what the model says. Here
+come only events: everything but audio as the server sent it, and instead of audio now and then
+
+    transport.audio      an item's audio is being queued: its mark, and the generation it is queued under (0:
+                         it is held back until route() says what becomes of it)
+    transport.complaint  what was wrong with the audio
+
+One thread delivers the events of all connections to their listeners: with one for each, hundreds of calls
+would wake hundreds of threads to wait for the GIL. So a listener must be quick. Signs of life are looked
+after in C.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from ivr_ai._audio_stream import ffi, lib
+from ivr_ai.audio.formats import Format
+from ivr_ai.audio.stream import Stream, check, encoding_number
+from ivr_ai.config import Settings
+from ivr_ai.realtime.dialects import Dialect, Event
+from ivr_ai.realtime.transport import (
+    ConnectError,
+    TransportClosed,
+    make_dialect,
+    request_headers,
+    request_url,
+)
+
+log = logging.getLogger("ivr_ai.realtime")
+
+_BUFFER_BYTES = 65536  # of an event; grows to the longest one
+_WAIT_MS = 600_000  # nothing depends on it: the next event and the end cut it short
+_JOIN_S = 1.0
+
+
+class Listener(Protocol):
+    """Who a connection's events are for. Called on the one thread that delivers: be quick, raise nothing."""
+
+    def on_open(self) -> None: ...
+
+    def on_event(self, event: Event) -> None:
+        """An event in GA names, or one of our own (see above)."""
+
+    def on_closed(self, error: ConnectError | TransportClosed) -> None:
+        """The last that is heard of it: it never opened, or has ended."""
+
+
+class _Delivery:
+    """The thread that takes events out of the library, and whom they are for."""
+
+    def __init__(self) -> None:
+        out = ffi.new("as_events **")
+        check(lib.as_events_new(out), "events")
+        self.events = out[0]  # never freed: connections may outlive the interpreter's interest in them
+        self._lock = threading.Lock()
+        self._tags = itertools.count(1)
+        self._transports: dict[int, NativeTransport] = {}
+        self._thread: threading.Thread | None = None
+
+    def begin(self, transport: NativeTransport, make: Callable[[int], Any]) -> None:
+        """Makes its handle, whose events carry the tag given to make(), and delivers them from now on."""
+        with self._lock:  # the first event waits until the transport is complete
+            tag = next(self._tags)
+            transport.begun(tag, make(tag))
+            self._transports[tag] = transport
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="ivr-events", daemon=True)
+                self._thread.start()
+
+    def forget(self, tag: int) -> None:
+        """Nothing more is delivered, but what is being delivered at this moment."""
+        with self._lock:
+            self._transports.pop(tag, None)
+
+    def _run(self) -> None:
+        buffer, tag = ffi.new("char[]", _BUFFER_BYTES), ffi.new("uint64_t *")
+        while True:
+            count = lib.as_events_recv(self.events, buffer, len(buffer), _WAIT_MS, tag)
+            if count < 0:
+                return
+            if count > len(buffer):
+                buffer = ffi.new("char[]", count)
+            elif count:
+                with self._lock:
+                    transport = self._transports.get(tag[0])
+                if transport is not None:
+                    transport.deliver(ffi.unpack(buffer, count))
+
+    def stop(self) -> None:
+        """Ends the service threads, then ours: before the interpreter, and with it OpenSSL, goes."""
+        lib.as_ws_stop()
+        lib.as_events_end(self.events)
+        if self._thread is not None:
+            self._thread.join(_JOIN_S)
+
+
+_delivery = _Delivery()
+atexit.register(_delivery.stop)
+
+
+class NativeTransport:
+    """One connection to a Realtime server. Everything may be called from any thread."""
+
+    carries_audio = True
+    pings_itself = True
+
+    def __init__(self, settings: Settings, listener: Listener) -> None:
+        """Who hears what comes of it; nothing happens before open()."""
+        self._settings = settings
+        self._listener: Listener | None = listener
+        self._dialect = make_dialect(settings)
+        self._opened = False
+        self._closing = False
+        self._ended = threading.Event()
+        self._tag = 0
+        self._handle = ffi.NULL
+
+    def open(self) -> None:
+        """Starts to connect; the listener hears how it goes. Once. Raises ConnectError: nowhere to."""
+        _delivery.begin(self, lambda tag: _open(self._settings, self._dialect, tag))
+
+    def begun(self, tag: int, handle: Any) -> None:
+        """What open() has made."""
+        self._tag, self._handle = tag, handle
+
+    # ---- audio ---------------------------------------------------------------------------------------------
+
+    def attach(
+        self,
+        stream: Stream,
+        heard: Format,
+        said: Format,
+        *,
+        chunk_ms: int = 20,
+        quiet_chunk_ms: int = 100,
+        hang_ms: int = 500,
+    ) -> None:
+        """Queues the model's audio (format `said`) in a stream from now on.
+
+        heard, chunk_ms, ...: how the caller's is to be sent after listen(); see Stream.setup_capture.
+        Raises TransportClosed, ValueError, StreamBusy.
+        """
+        audio = ffi.new(
+            "as_realtime_audio *",
+            {
+                "in_encoding": encoding_number(heard),
+                "in_rate_hz": heard.rate_hz,
+                "out_encoding": encoding_number(said),
+                "out_rate_hz": said.rate_hz,
+                "chunk_ms": chunk_ms,
+                "quiet_chunk_ms": quiet_chunk_ms,
+                "hang_ms": hang_ms,
+            },
+        )
+        result = lib.as_realtime_attach(self._handle, stream.handle, audio)
+        self._check(result, f"joining {heard} and {said} to a stream of {stream.wire}")
+
+    def listen(self) -> None:
+        """Sends what the caller says, beginning with what has been captured. Raises TransportClosed."""
+        self._check(lib.as_realtime_listen(self._handle), "listening")
+
+    def route(self, response_id: str, generation: int | None) -> None:
+        """What becomes of a response's audio that is held back: queued under a generation, or dropped."""
+        lib.as_realtime_route(self._handle, response_id.encode(), generation or 0)
+
+    # ---- events --------------------------------------------------------------------------------------------
+
+    def send(self, event: Event) -> None:
+        """Sends an event (GA names). Raises TransportClosed."""
+        text = json.dumps(self._dialect.encode(event), separators=(",", ":")).encode()
+        self._check(lib.as_realtime_send(self._handle, text, len(text)), "sending")
+
+    def deliver(self, text: bytes) -> None:
+        """Hands an event on. Only on the thread that delivers; what the listener raises is logged."""
+        listener = self._listener
+        try:
+            event = json.loads(text)
+        except (ValueError, RecursionError):  # C's library and Python's do not agree on all that is JSON
+            log.debug("an event of %d bytes cannot be read", len(text))
+            return
+        kind = event["type"]
+        try:
+            if kind == "transport.closed":
+                self._ended.set()
+                _delivery.forget(self._tag)
+                self._listener = None
+                if listener is not None:
+                    listener.on_closed(self._end())
+            elif listener is None:
+                pass  # it has been released
+            elif kind == "transport.open":
+                self._opened = True
+                listener.on_open()
+            else:
+                listener.on_event(self._dialect.decode(event))
+        except Exception:
+            log.exception("%s of the native transport", kind)
+
+    def _check(self, result: int, what: str) -> None:
+        if result == lib.AS_ECLOSED:
+            raise self._closed()
+        check(result, what)
+
+    def _closed(self) -> TransportClosed:
+        if self._closing:
+            return TransportClosed(1000, "closed by us")
+        info = self.info()
+        reason = ffi.string(info.reason).decode("utf-8", "replace")
+        if info.why == lib.AS_WHY_TOO_BIG:
+            reason += f" (IVR_AI_MAX_MESSAGE_BYTES is {self._settings.max_message_bytes})"
+        elif info.why == lib.AS_WHY_SILENT:
+            reason += " (IVR_AI_PING_TIMEOUT_S)"
+        return TransportClosed(info.close_code, reason)
+
+    def _end(self) -> ConnectError | TransportClosed:
+        if self._opened or self._closing:
+            return self._closed()
+        return ConnectError(_explain(self.info(), self._settings))
+
+    # ---- the connection ------------------------------------------------------------------------------------
+
+    def info(self):
+        """The C library's as_realtime_info: state, how it ended, counters."""
+        info = ffi.new("as_realtime_info *")
+        lib.as_realtime_get_info(self._handle, info)
+        return info
+
+    @property
+    def bad_messages(self) -> int:
+        """How many messages were neither audio nor a JSON object with a type."""
+        return self.info().bad_messages
+
+    @property
+    def last_received_s(self) -> float:
+        """time.monotonic() of the last byte from the server."""
+        return self.info().last_received_ns / 1e9
+
+    def close(self) -> None:
+        """Says goodbye and waits at most the close timeout for the server's. Idempotent."""
+        if not self._closing:
+            self._closing = True
+            ms = self._settings.close_timeout_ms if self._opened else 0
+            lib.as_realtime_close(self._handle, 1000, ms)
+            self._ended.wait(ms / 1000)
+        self.abort()
+
+    def abort(self) -> None:
+        """Ends both directions at once, whatever they are doing. Never waits."""
+        self._closing = True
+        lib.as_realtime_close(self._handle, 1000, 0)
+
+    def release(self) -> None:
+        """abort(), and nothing more is heard of it."""
+        self._listener = None
+        _delivery.forget(self._tag)
+        self.abort()
+
+
+def _open(settings: Settings, dialect: Dialect, tag: int):
+    """A connection that has begun to be made. Raises ConnectError."""
+    headers = "\n".join(f"{name}: {value}" for name, value in request_headers(settings, dialect).items())
+    texts = [ffi.new("char[]", text.encode()) for text in (request_url(settings), headers, settings.ca_file)]
+    config = ffi.new(
+        "as_realtime_config *",
+        {
+            "url": texts[0],
+            "headers": texts[1],
+            "ca_file": texts[2],
+            "connect_timeout_ms": settings.connect_timeout_ms,
+            "ping_interval_ms": int(settings.ping_interval_s * 1000),
+            "ping_timeout_ms": int(settings.ping_timeout_s * 1000),
+            "max_message_bytes": settings.max_message_bytes,
+            "uplink_max_ms": settings.uplink_max_ms,
+        },
+    )
+    out = ffi.new("as_realtime **")
+    result = lib.as_realtime_new(config, _delivery.events, tag, out)
+    if result < 0:
+        why = ffi.string(lib.as_strerror(result)).decode()
+        raise ConnectError(f"{_place(settings)}: {why}: check OPENAI_REALTIME_URL")
+    return ffi.gc(out[0], lib.as_realtime_unref)
+
+
+def _place(settings: Settings) -> str:
+    where = urlsplit(settings.realtime_url)
+    return f"{where.hostname}:{where.port or (443 if where.scheme == 'wss' else 80)}"
+
+
+def _explain(info, settings: Settings) -> str:
+    """Why connecting failed, and what to look at."""
+    place, why = _place(settings), ffi.string(info.reason).decode("utf-8", "replace")
+    match info.why:
+        case lib.AS_WHY_HTTP:
+            return f"{place} answered HTTP {info.http_status}: check OPENAI_REALTIME_URL and OPENAI_API_KEY"
+        case lib.AS_WHY_TLS:
+            return f"{place}: its certificate is not trusted ({why}): set WSS_PEM to its CA's PEM file"
+        case lib.AS_WHY_RESOLVE:
+            host = urlsplit(settings.realtime_url).hostname
+            return f"no address for {host}: check OPENAI_REALTIME_URL and DNS"
+        case lib.AS_WHY_TIMEOUT:
+            ms = settings.connect_timeout_ms
+            return f"{place} did not answer within {ms} ms (IVR_AI_CONNECT_TIMEOUT_MS)"
+        case lib.AS_WHY_OPTIONS if settings.ca_file:
+            return f"there is no certificate in {settings.ca_file} (WSS_PEM): {why}"
+        case lib.AS_WHY_CONNECT:
+            return f"{place} refused the connection ({why}): is the server of OPENAI_REALTIME_URL running?"
+    return f"{place}: {why or 'the connection was closed'}: check OPENAI_REALTIME_URL"

@@ -1,0 +1,157 @@
+#define _GNU_SOURCE
+#include "event_queue.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "audio_stream.h"
+
+struct queued_event {
+	queued_event *next;
+	event_source *source;
+	int decisive;
+	size_t bytes;
+	char text[];
+};
+
+void event_queue_init(event_queue *queue)
+{
+	pthread_condattr_t monotonic;
+	memset(queue, 0, sizeof(*queue));
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&queue->more, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	pthread_mutex_init(&queue->lock, NULL);
+	queue->last = &queue->first;
+}
+
+/* Not under the lock: the release may be the owner's last. NULL is allowed. */
+static void event_free(queued_event *event)
+{
+	if (event) {
+		event->source->release(event->source->owner);
+		free(event);
+	}
+}
+
+void event_queue_destroy(event_queue *queue)
+{
+	event_free(queue->dealing);
+	for (queued_event *event = queue->first, *next; event; event = next) {
+		next = event->next;
+		event_free(event);
+	}
+	pthread_cond_destroy(&queue->more);
+	pthread_mutex_destroy(&queue->lock);
+}
+
+/* Under the lock. 0, or AS_EFULL. */
+static int append(event_queue *queue, queued_event *event)
+{
+	event_source *source = event->source;
+	if (event->bytes > source->max_bytes - source->bytes) {
+		return AS_EFULL;
+	}
+	source->retain(source->owner);
+	source->bytes += event->bytes;
+	source->undecided += event->decisive;
+	*queue->last = event;
+	queue->last = &event->next;
+	pthread_cond_signal(&queue->more);
+	return 0;
+}
+
+int event_queue_put(event_queue *queue, event_source *source, const char *text, size_t bytes, int decisive)
+{
+	queued_event *event = malloc(sizeof(*event) + bytes);
+	if (!event) {
+		return AS_ENOMEM;
+	}
+	*event = (queued_event){.source = source, .decisive = decisive, .bytes = bytes};
+	memcpy(event->text, text, bytes);
+	pthread_mutex_lock(&queue->lock);
+	int error = append(queue, event);
+	pthread_mutex_unlock(&queue->lock);
+	if (error) {
+		free(event);
+	}
+	return error;
+}
+
+int event_queue_undecided(event_queue *queue, const event_source *source)
+{
+	pthread_mutex_lock(&queue->lock);
+	int undecided = source->undecided;
+	pthread_mutex_unlock(&queue->lock);
+	return undecided;
+}
+
+void event_queue_end(event_queue *queue)
+{
+	pthread_mutex_lock(&queue->lock);
+	queue->ended = 1;
+	pthread_cond_broadcast(&queue->more);
+	pthread_mutex_unlock(&queue->lock);
+}
+
+static struct timespec deadline(int timeout_ms)
+{
+	int64_t ns = as_now_ns() + (timeout_ms > 0 ? timeout_ms * INT64_C(1000000) : 0);
+	return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+}
+
+/* Under the lock. What was taken last has been dealt with; the caller frees it, when the lock is off. */
+static queued_event *settle(event_queue *queue)
+{
+	queued_event *dealt = queue->dealing;
+	queue->dealing = NULL;
+	if (dealt) {
+		dealt->source->undecided -= dealt->decisive;
+	}
+	return dealt;
+}
+
+/* Under the lock. Takes the first event off the queue. */
+static void take(event_queue *queue, char *text, uint64_t *tag)
+{
+	queued_event *event = queue->first;
+	queue->first = event->next;
+	if (!queue->first) {
+		queue->last = &queue->first;
+	}
+	event->source->bytes -= event->bytes;
+	memcpy(text, event->text, event->bytes);
+	*tag = event->source->tag;
+	queue->dealing = event;
+}
+
+long event_queue_take(event_queue *queue, char *text, size_t bytes, int timeout_ms, uint64_t *tag)
+{
+	const struct timespec until = deadline(timeout_ms);
+	long result = 0;
+	pthread_mutex_lock(&queue->lock);
+	queued_event *dealt = settle(queue);
+	while (!queue->first && !queue->ended && timeout_ms > 0) {
+		if (dealt) { /* while nothing waits for us */
+			pthread_mutex_unlock(&queue->lock);
+			event_free(dealt);
+			dealt = NULL;
+			pthread_mutex_lock(&queue->lock);
+		} else if (pthread_cond_timedwait(&queue->more, &queue->lock, &until)) {
+			break;
+		}
+	}
+	if (queue->first) {
+		result = (long)queue->first->bytes;
+		if (queue->first->bytes <= bytes) {
+			take(queue, text, tag);
+		}
+	} else if (queue->ended) {
+		result = AS_ECLOSED;
+	}
+	pthread_mutex_unlock(&queue->lock);
+	event_free(dealt);
+	return result;
+}

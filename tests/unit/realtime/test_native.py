@@ -1,0 +1,665 @@
+"""The native transport against real servers: events as over the other one, and audio that stays in C."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import queue
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from peer import BINARY, CLOSE, PING, PONG, TEXT, Peer, background, frame
+from waiting import until
+
+from ivr_ai.audio.formats import Format
+from ivr_ai.audio.stream import HostStream
+from ivr_ai.config import Settings
+from ivr_ai.realtime.native import NativeTransport
+from ivr_ai.realtime.transport import ConnectError, TransportClosed
+
+PCMU = Format("pcmu", 8000)
+S16 = Format("s16", 8000)
+TLS = pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
+FRAME = 160  # samples of 20 ms
+
+
+def settings(url: str, **changed) -> Settings:
+    return Settings(**{"realtime_url": url, "api_key": "sk-secret", "connect_timeout_ms": 5000, **changed})
+
+
+class Listening:
+    """A listener that deals with one event at a time, when it is told to."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.closed: queue.Queue[ConnectError | TransportClosed] = queue.Queue()
+        self._events: queue.Queue[dict] = queue.Queue()
+        self._dealt = threading.Semaphore(0)
+        self._dealing = False
+        self._over = False
+
+    def on_open(self) -> None:
+        self.opened.set()
+
+    def on_event(self, event: dict) -> None:
+        self._events.put(event)
+        if not self._over:
+            self._dealt.acquire()
+
+    def on_closed(self, error: ConnectError | TransportClosed) -> None:
+        self.closed.put(error)
+
+    def deal(self) -> None:
+        """Has dealt with the event it got last."""
+        if self._dealing:
+            self._dealing = False
+            self._dealt.release()
+
+    def recv(self) -> dict:
+        self.deal()
+        event = self._events.get(timeout=10)
+        self._dealing = True
+        return event
+
+    def leave(self) -> None:
+        """From now on nothing waits for us."""
+        self._over = True
+        for _ in range(1000):
+            self._dealt.release()
+
+
+class Line:
+    """A transport, the server it talks to, and a stream whose clock the test holds."""
+
+    def __init__(
+        self, transport: NativeTransport, listening: Listening, peer: Peer, stream: HostStream
+    ) -> None:
+        self.transport = transport
+        self.listening = listening
+        self.peer = peer
+        self.stream = stream
+
+    def delta(self, audio: bytes, item: str = "item_1", response: str = "resp_1", **more) -> None:
+        event = {"type": "response.output_audio.delta", "response_id": response, "item_id": item}
+        self.peer.say({**event, "delta": base64.b64encode(audio).decode(), **more})
+
+    def done(self, item: str = "item_1", response: str = "resp_1") -> None:
+        self.peer.say({"type": "response.output_audio.done", "response_id": response, "item_id": item})
+
+    def say(self, kind: str, **more) -> None:
+        self.peer.say({"type": kind, **more})
+
+    def recv(self, kind: str) -> dict:
+        event = self.listening.recv()
+        assert event["type"] == kind
+        return event
+
+    def queued(self, samples: int) -> None:
+        until(lambda: self.stream.stats().inject_written_samples >= samples)
+
+    def play(self, samples: int) -> bytes:
+        """What the caller hears next: until so many samples were the application's."""
+        heard = b""
+        while len(heard) < 2 * samples:
+            played, ours = self.stream.host_inject(bytes(2 * FRAME))
+            assert ours, f"silence after {len(heard) // 2} samples"
+            heard += played
+        return heard[: 2 * samples]
+
+    def silent(self) -> bool:
+        return not self.stream.host_inject(bytes(2 * FRAME))[1]
+
+
+@pytest.fixture
+def meet(request) -> Iterator[Callable[..., Line]]:
+    """Connects a transport to a peer and joins it to a stream."""
+    with ExitStack() as stack:
+
+        def start(
+            secure: bool = False,
+            heard: Format = S16,
+            said: Format = S16,
+            wire: str = "s16",
+            receive_bytes: int = 0,
+            listen: bool = True,
+            **changed,
+        ) -> Line:
+            tls = None
+            if secure:
+                certificates = request.getfixturevalue("certificates")
+                tls, changed["ca_file"] = certificates.server("right"), certificates.authority
+            peer = Peer(tls, receive_bytes)
+            stack.callback(peer.close)
+            accepting = background(peer.accept)
+            listening = Listening()
+            transport = NativeTransport(settings(peer.url, **changed), listening)
+            stack.callback(transport.release)
+            stack.callback(listening.leave)
+            transport.open()
+            assert listening.opened.wait(5)
+            accepting.join(5)
+            stream = stack.enter_context(HostStream.create(f"call-{peer.port}", wire=wire))
+            transport.attach(stream, heard, said, chunk_ms=20, quiet_chunk_ms=20, hang_ms=0)
+            if listen:
+                transport.listen()
+            transport.send({"type": "hello"})
+            assert peer.read()[0] == TEXT  # by now it has joined them
+            return Line(transport, listening, peer, stream)
+
+        yield start
+
+
+def noise(samples: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(2 * samples)
+
+
+class TestEvents:
+    @TLS
+    def test_come_in_order_whatever_their_size(self, meet, secure):
+        line = meet(secure)
+        sent = [{"type": "t", "n": n, "pad": "x" * size} for n, size in enumerate((0, 110, 126, 70_000, 1))]
+        sending = background(lambda: [line.peer.say(event) for event in sent])
+        assert [line.listening.recv() for _ in sent] == sent
+        sending.join(5)
+
+    def test_in_fragments_with_a_ping_in_between(self, meet):
+        line = meet()
+        line.peer.send(frame(TEXT, b'{"type":', fin=False))
+        line.peer.send(frame(PING, b"alive?"))
+        line.peer.send(frame(0, b'"fragmented"}'))
+        assert line.listening.recv() == {"type": "fragmented"}
+        assert line.peer.read() == (PONG, b"alive?")
+
+    def test_text_deltas_pass_through_whole(self, meet):
+        line = meet()
+        event = {"type": "response.output_audio_transcript.delta", "item_id": "i", "delta": 'Grüß "Gott" ☎'}
+        line.peer.say(event)
+        assert line.listening.recv() == event
+
+    def test_are_sent_as_json(self, meet):
+        line = meet()
+        event = {"type": "response.create", "response": {"instructions": "Grüß Gott ☎"}}
+        line.transport.send(event)
+        opcode, payload = line.peer.read()
+        assert (opcode, json.loads(payload)) == (TEXT, event)
+
+    @pytest.mark.parametrize(
+        ("opcode", "payload"),
+        [
+            (TEXT, b'{"type":"response.output_audio.delta","delta":"AAAA'),
+            (TEXT, b'{"type":"response.output_audio.delta","delta":"AAAA","response_id":"r"}'),
+            (TEXT, b'{"type":"response.output_audio.delta","item_id":"i","response_id":"r","delta":7}'),
+            (TEXT, b""),
+            (TEXT, b"\xff\xfe\xfd"),
+            (TEXT, b'{"type":"\xc3\x28"}'),
+            (TEXT, b"[]"),
+            (TEXT, b"null"),
+            (TEXT, b"{}"),
+            (TEXT, b"[" * 100_000),
+            (TEXT, b'{"type":"transport.closed"}'),
+            (BINARY, bytes(range(256))),
+            (BINARY, b'{"type":"binary"}'),
+        ],
+        ids=lambda value: str(value)[:40],
+    )
+    def test_nonsense_is_skipped_and_counted(self, meet, opcode, payload):
+        line = meet()
+        line.peer.send(frame(opcode, payload) * 2)
+        line.say("sense")
+        line.recv("sense")
+        assert line.transport.bad_messages == 2
+
+
+class TestDownlink:
+    @TLS
+    @pytest.mark.parametrize("name", ["response.output_audio.delta", "response.audio.delta"])
+    def test_audio_is_queued_sample_for_sample(self, meet, secure, name):
+        line = meet(secure)
+        audio = noise(FRAME * 10)
+        line.delta(audio, type=name)
+        event = line.recv("transport.audio")
+        assert (event["response_id"], event["item_id"], event["generation"]) == ("resp_1", "item_1", 1)
+        line.queued(FRAME * 10)
+        assert line.play(FRAME * 10) == audio
+
+    def test_split_anywhere(self, meet):
+        """Inside a sample, inside a WebSocket frame, in any number of pieces."""
+        line, rng = meet(), random.Random(7)
+        audio, at = noise(FRAME * 100), 0
+        while at < len(audio):
+            size = rng.choice((1, 2, 3, 320, 1001, 4800))
+            text = json.dumps(
+                {
+                    "type": "response.output_audio.delta",
+                    "response_id": "resp_1",
+                    "item_id": "item_1",
+                    "delta": base64.b64encode(audio[at : at + size]).decode(),
+                }
+            ).encode()
+            cut = rng.randrange(len(text))
+            line.peer.send(frame(TEXT, text[:cut], fin=False) + frame(0, text[cut:]))
+            at += size
+        line.queued(FRAME * 100)
+        assert line.play(FRAME * 100) == audio
+
+    def test_bursts_of_twenty_megabytes(self, meet):
+        line = meet(said=Format("s16", 8000), max_message_bytes=32 << 20)
+        audio = noise(4_000_000)  # 500 s at once; then again, in pieces
+        sending = background(line.delta, audio)
+        line.queued(4_000_000)
+        sending.join(10)
+        assert line.play(4_000_000) == audio
+        line.done()
+
+        def in_pieces() -> None:
+            for at in range(0, len(audio), 9600):
+                line.delta(audio[at : at + 9600], item="item_2")
+
+        sending = background(in_pieces)
+        line.queued(8_000_000)
+        sending.join(10)
+        assert line.play(4_000_000) == audio
+        assert line.transport.info().full_deltas == 0
+
+    def test_items_that_interleave_keep_their_counts(self, meet):
+        line = meet()
+        for n in range(10):
+            line.delta(noise(FRAME, n), item="a")
+            line.delta(noise(FRAME, 100 + n), item="b")
+        line.done("a")
+        line.done("b")
+        for _ in range(2):
+            event = line.recv("transport.audio")
+            line.stream.adopt(event["item_id"], event["mark"])
+        line.queued(20 * FRAME)
+        line.recv("response.output_audio.done")
+        line.recv("response.output_audio.done")
+        line.play(20 * FRAME)
+        marks = [line.stream.mark(item) for item in "ab"]
+        assert [(mark.played_ms, mark.finished) for mark in marks] == [(200.0, True), (200.0, True)]
+
+    def test_g711_and_other_rates(self, meet):
+        line = meet(said=PCMU, wire="pcmu")
+        line.delta(bytes([0xFF]) * FRAME * 2)
+        line.queued(FRAME * 2)
+        assert line.play(FRAME * 2) == bytes(4 * FRAME)
+        line.listening.leave()
+        line = meet(said=Format("s16", 24000))
+        line.delta(bytes(48000))
+        line.done()
+        line.queued(8000)
+        assert line.stream.stats().inject_written_samples == 8000
+
+    def test_an_item_is_complete_when_the_server_says_so(self, meet):
+        line = meet()
+        line.delta(noise(FRAME + 80))
+        line.done()
+        line.recv("transport.audio")
+        line.recv("response.output_audio.done")
+        line.play(FRAME + 80)
+        assert line.silent()
+        assert line.stream.stats().inject_underruns == 0
+
+    def test_announced_at_first_and_then_once_a_second(self, meet):
+        line, start_s = meet(), time.monotonic()
+        while time.monotonic() - start_s < 1.3:
+            line.delta(noise(80))
+            time.sleep(0.02)
+        line.say("last")
+        kinds = []
+        while not kinds or kinds[-1] != "last":
+            kinds.append(line.listening.recv()["type"])
+        assert kinds == ["transport.audio", "transport.audio", "last"]
+
+    @pytest.mark.parametrize(
+        ("delta", "about"), [("====", "base64"), ("A", "base64"), ("\u2603", "base64"), ("QUJD!", "base64")]
+    )
+    def test_what_is_not_base64_is_complained_about(self, meet, delta, about):
+        line = meet()
+        line.say("response.output_audio.delta", response_id="r", item_id="i", delta=delta)
+        assert line.recv("transport.complaint")["about"] == about
+
+    def test_audio_before_there_is_a_stream(self):
+        peer, listening = Peer(), Listening()
+        accepting = background(peer.accept)
+        transport = NativeTransport(settings(peer.url), listening)
+        transport.open()
+        accepting.join(5)
+        line = Line(transport, listening, peer, None)
+        line.delta(noise(80))
+        assert "before it was asked" in line.recv("transport.complaint")["message"]
+        listening.leave()
+        transport.release()
+        peer.close()
+
+    def test_more_than_the_queue_holds_is_complained_about(self, meet):
+        line = meet()
+        audio = bytes(2 * 8000 * 99)
+        for _ in range(7):  # 693 s; the bound is 600
+            line.delta(audio)
+        while line.listening.recv()["type"] != "transport.complaint":
+            pass
+        assert line.transport.info().full_deltas == 1
+        assert line.stream.stats().inject_queued_samples == 6 * 99 * 8000
+
+
+class TestFlush:
+    def test_late_audio_of_a_flushed_response_is_dropped(self, meet):
+        line = meet()
+        line.delta(noise(FRAME * 5))
+        line.queued(FRAME * 5)
+        line.stream.flush()
+        line.delta(noise(FRAME * 5))
+        line.say("last")
+        while line.listening.recv()["type"] != "last":
+            pass
+        line.stream.host_inject(bytes(2 * FRAME))
+        assert line.silent()
+        assert line.stream.stats().inject_stale_writes == 1
+
+    def test_a_response_that_begins_while_the_caller_speaks_waits_for_a_word(self, meet):
+        line = meet()
+        line.say("input_audio_buffer.speech_started")
+        line.say("response.created", response={"id": "resp_1"})
+        line.delta(noise(FRAME * 2))
+        line.done()
+        line.recv("input_audio_buffer.speech_started")
+        line.recv("response.created")
+        assert line.recv("transport.audio")["generation"] == 0
+        line.recv("response.output_audio.done")
+        assert line.silent()
+        line.transport.route("resp_1", line.stream.generation)
+        line.queued(FRAME * 2)
+        assert line.play(FRAME * 2) == noise(FRAME * 2)
+        assert line.silent()
+        assert line.stream.stats().inject_underruns == 0
+
+    def test_or_is_dropped(self, meet):
+        line = meet()
+        line.say("input_audio_buffer.speech_started")
+        line.delta(noise(FRAME * 2))
+        line.recv("input_audio_buffer.speech_started")
+        line.recv("transport.audio")
+        line.transport.route("resp_1", None)
+        line.delta(noise(FRAME * 2))
+        line.say("last")
+        line.recv("last")
+        assert line.silent()
+
+    def test_one_that_begins_before_the_flush_is_done_belongs_to_the_new_generation(self, meet):
+        """The caller's turn is over before the application has come to flush what played when it began."""
+        line = meet()
+        line.delta(noise(FRAME * 5), item="old", response="resp_0")
+        line.recv("transport.audio")
+        line.say("input_audio_buffer.speech_started")
+        line.say("input_audio_buffer.speech_stopped")
+        line.say("response.created", response={"id": "resp_1"})
+        line.delta(noise(FRAME * 2, 2))
+        line.recv("input_audio_buffer.speech_started")
+        until(lambda: line.transport.info().deltas >= 2)
+        flushed = line.stream.flush()
+        line.recv("input_audio_buffer.speech_stopped")
+        line.recv("response.created")
+        event = line.recv("transport.audio")
+        assert (event["item_id"], event["generation"]) == ("item_1", 0)
+        line.transport.route("resp_1", flushed.generation)
+        line.queued(FRAME * 7)
+        line.stream.host_inject(bytes(2 * FRAME))
+        assert line.play(FRAME * 2) == noise(FRAME * 2, 2)
+
+    def test_once_the_flush_is_done_nothing_waits(self, meet):
+        line = meet()
+        line.say("input_audio_buffer.speech_started")
+        line.say("input_audio_buffer.speech_stopped")
+        line.recv("input_audio_buffer.speech_started")
+        line.recv("input_audio_buffer.speech_stopped")
+        line.listening.deal()
+        time.sleep(0.05)
+        line.delta(noise(FRAME))
+        line.queued(FRAME)
+        assert line.play(FRAME) == noise(FRAME)
+
+
+class TestUplink:
+    def read_audio(self, line: Line) -> bytes:
+        event = json.loads(line.peer.read()[1])
+        assert event["type"] == "input_audio_buffer.append"
+        return base64.b64decode(event["audio"], validate=True)
+
+    @TLS
+    def test_the_caller_is_sent_sample_for_sample(self, meet, secure):
+        line, audio = meet(secure), noise(FRAME * 50)
+        heard = b""
+        for at in range(0, len(audio), 2 * FRAME):
+            line.stream.host_capture(audio[at : at + 2 * FRAME])
+        while len(heard) < len(audio):
+            heard += self.read_audio(line)
+        assert heard == audio
+
+    def test_nothing_is_sent_before_listen_and_nothing_is_lost(self, meet):
+        line, audio = meet(listen=False), noise(FRAME * 10)
+        line.stream.host_capture(audio)
+        time.sleep(0.05)
+        line.transport.send({"type": "session.update"})
+        line.transport.listen()
+        assert json.loads(line.peer.read()[1]) == {"type": "session.update"}
+        heard = b""
+        while len(heard) < len(audio):
+            heard += self.read_audio(line)
+        assert heard == audio
+
+    def test_a_server_that_does_not_read_gets_the_latest(self, meet):
+        """The oldest beyond the bound is dropped and counted; the media thread is never held up."""
+        line = meet(receive_bytes=4096, uplink_max_ms=3000, ping_interval_s=3600.0)
+        slowest_s, steps = 0.0, 450
+        for step in range(steps):
+            audio = struct.pack("<h", step) * 16000
+            start_s = time.monotonic()
+            line.stream.host_capture(audio)
+            slowest_s = max(slowest_s, time.monotonic() - start_s)
+            time.sleep(0.006)
+        heard = []
+        line.peer.sock.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                heard.append(self.read_audio(line))
+        samples = struct.unpack(f"<{sum(map(len, heard)) // 2}h", b"".join(heard))
+        dropped = line.transport.info().dropped_samples
+        assert dropped == line.stream.stats().capture_discarded_samples > 0
+        assert len(samples) + dropped == steps * 16000
+        assert list(samples) == sorted(samples)
+        assert samples[-1] == steps - 1
+        assert slowest_s < 0.1
+
+
+class TestTheEnd:
+    @TLS
+    @pytest.mark.parametrize(
+        ("payload", "code", "reason"),
+        [
+            (struct.pack("!H", 1000), 1000, ""),
+            (struct.pack("!H", 4000) + b"invalid_model", 4000, "invalid_model"),
+            (struct.pack("!H", 1001) + "zu spät".encode(), 1001, "zu spät"),
+            (b"", 1005, ""),
+        ],
+        ids=str,
+    )
+    def test_what_the_server_says_in_its_close(self, meet, secure, payload, code, reason):
+        line = meet(secure)
+        line.say("error")
+        line.peer.send(frame(CLOSE, payload))
+        line.recv("error")
+        line.listening.deal()
+        closed = line.listening.closed.get(timeout=5)
+        assert (closed.code, closed.reason) == (code, reason)
+
+    @TLS
+    @pytest.mark.parametrize("how", ["close", "reset"])
+    def test_a_connection_that_just_ends(self, meet, secure, how):
+        line = meet(secure)
+        getattr(line.peer, how)()
+        closed = line.listening.closed.get(timeout=5)
+        assert (closed.code, closed.clean) == (1006, False)
+        with pytest.raises(TransportClosed):
+            line.transport.send({"type": "t"})
+
+    @pytest.mark.parametrize("answers", [True, False])
+    def test_goodbye(self, meet, answers):
+        line = meet(close_timeout_ms=300)
+        if answers:
+            background(lambda: (line.peer.read(), line.peer.send(frame(CLOSE, struct.pack("!H", 1000)))))
+        start_s = time.monotonic()
+        line.transport.close()
+        took_s = time.monotonic() - start_s
+        assert line.listening.closed.get(timeout=2).code == 1000
+        assert took_s < 0.25 if answers else 0.25 < took_s < 1.3
+
+    @TLS
+    def test_abort_takes_no_time(self, meet, secure):
+        line = meet(secure, close_timeout_ms=10_000)
+        start_s = time.monotonic()
+        line.transport.abort()
+        assert line.listening.closed.get(timeout=5).reason == "closed by us"
+        assert time.monotonic() - start_s < 1
+        line.transport.close()
+        line.transport.release()
+
+    def test_after_release_nothing_is_heard_of_it(self, meet):
+        line = meet()
+        line.transport.release()
+        with pytest.raises(queue.Empty):
+            line.listening.closed.get(timeout=0.2)
+
+    def test_a_hung_server_is_given_up_on(self, meet):
+        line = meet(ping_interval_s=0.3, ping_timeout_s=0.2)
+        start_s = time.monotonic()
+        closed = line.listening.closed.get(timeout=5)
+        assert 0.4 < time.monotonic() - start_s < 3
+        assert not closed.clean
+        assert line.peer.read()[0] == PING
+
+    def test_a_message_that_is_too_long(self, meet):
+        line = meet(max_message_bytes=65536)
+        with contextlib.suppress(OSError):
+            line.peer.send(frame(TEXT, b'{"type":"' + b"x" * 70_000))
+        assert "65536" in line.listening.closed.get(timeout=5).reason
+
+    def test_the_stream_may_go_first(self, meet):
+        line = meet()
+        line.stream.close()
+        line.delta(noise(80))
+        line.say("last")
+        line.recv("last")
+
+    def test_a_listener_that_raises_harms_no_other(self, meet, caplog):
+        first, second = meet(), meet()
+
+        def raises(event: dict) -> None:
+            raise RuntimeError("a fault of this call")
+
+        first.listening.on_event = raises
+        first.say("t")
+        second.say("t")
+        second.recv("t")
+        assert "a fault of this call" in caplog.text
+
+    @TLS
+    def test_no_descriptor_is_left(self, meet, secure):
+        def open_files() -> int:
+            return len(os.listdir("/proc/self/fd"))
+
+        def one_call() -> None:
+            line = meet(secure)
+            line.transport.release()
+            line.peer.close()
+
+        one_call()
+        before = open_files()
+        for _ in range(10):
+            one_call()
+        until(lambda: open_files() <= before)
+
+
+class TestConnecting:
+    def refusal(self, url: str, **changed) -> str:
+        listening = Listening()
+        transport = NativeTransport(settings(url, **changed), listening)
+        try:
+            transport.open()
+            error = listening.closed.get(timeout=10)
+        except ConnectError as refused:
+            error = refused
+        assert isinstance(error, ConnectError)
+        assert "sk-secret" not in repr(error)
+        transport.release()
+        return error.reason
+
+    def test_nobody_there(self):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+        reason = self.refusal(f"ws://127.0.0.1:{port}/")
+        assert reason.startswith(f"127.0.0.1:{port} refused the connection")
+        assert "OPENAI_REALTIME_URL" in reason
+
+    def test_no_such_name(self):
+        assert "no address for nowhere.invalid" in self.refusal("ws://nowhere.invalid/")
+
+    @pytest.mark.parametrize("status", [401, 404, 200, 500])
+    def test_an_answer_that_is_no_upgrade(self, status):
+        peer = Peer()
+        background(peer.accept, f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+        reason = self.refusal(peer.url)
+        assert f"answered HTTP {status}" in reason
+        assert "OPENAI_API_KEY" in reason
+        peer.close()
+
+    def test_a_server_that_says_nothing(self):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            reason = self.refusal(f"ws://127.0.0.1:{listening.getsockname()[1]}/", connect_timeout_ms=200)
+        assert "did not answer within 200 ms (IVR_AI_CONNECT_TIMEOUT_MS)" in reason
+
+    @pytest.mark.parametrize(
+        ("certificate", "trust", "says"),
+        [
+            ("right", False, "not trusted"),
+            ("expired", True, "expired"),
+            ("elsewhere", True, "mismatch"),
+        ],
+    )
+    def test_a_certificate_that_is_not_to_be_trusted(self, certificates, certificate, trust, says):
+        peer = Peer(certificates.server(certificate))
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                peer.accept()
+
+        background(accept)
+        reason = self.refusal(peer.url, ca_file=certificates.authority if trust else "")
+        assert "its certificate is not trusted" in reason
+        assert says in reason
+        assert "WSS_PEM" in reason
+        peer.close()
+
+    def test_giving_up(self):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            hearing = Listening()
+            transport = NativeTransport(settings(f"ws://127.0.0.1:{listening.getsockname()[1]}/"), hearing)
+            transport.open()
+            time.sleep(0.05)
+            start_s = time.monotonic()
+            transport.close()
+            assert hearing.closed.get(timeout=5).reason == "closed by us"
+            assert time.monotonic() - start_s < 1
+
+    def test_the_server_is_told_who_we_are(self, meet):
+        line = meet()
+        assert "Authorization: Bearer sk-secret" in line.peer.request
+        assert "GET /v1/realtime?model=" in line.peer.request
