@@ -1,22 +1,56 @@
-/* events.c - CUSTOM events mod_audio_stream::*, and a stream's description in JSON. */
+/*
+ * events.c - CUSTOM events mod_audio_stream::*, and a stream's description in JSON.
+ *
+ * An event is fired by the worker, so that those of a stream come in the order in which they happened, whichever threads
+ * they happened on, and nobody waits for FreeSWITCH's event queues.
+ */
 #include "mod_audio_stream.h"
 
-static switch_bool_t enabled; /* written at load, read only after */
+#define SUBCLASS_BYTES 128
 
-static const char *const subclasses[] = {EVENT_STARTED, EVENT_STOPPED, EVENT_ERROR};
+static struct {
+	switch_bool_t enabled; /* written at load, read only after */
+	char *owner;           /* the module's name */
+} events;
 
-#define SUBCLASSES (sizeof(subclasses) / sizeof(subclasses[0]))
+static const char *const names[] = {
+	/* the module's */
+	"stream_started", "stream_stopped", "stream_error",
+	/* streamers' */
+	"connect", "disconnect", "error", "json", "play",
+	"connection_established", "connection_failed", "connection_timeout", "connection_closed",
+	"media_play_start", "media_play_complete", "media_cleared", "media_checkpoint", "transcription_received",
+	"message_received", "stream_buffer_overrun", "stream_buffer_underrun", "stream_heartbeat", "stream_timeout",
+	"stream_invalid_input", "stream_paused", "stream_resumed",
+	"openai_session_started", "openai_response_generated", "openai_error", "openai_session_expired",
+};
 
-switch_status_t events_reserve(const char *modname, switch_bool_t enable)
+#define NAMES (sizeof(names) / sizeof(names[0]))
+
+static const char *subclass(const char *name, char *text)
 {
-	enabled = enable;
-	for (size_t i = 0; i < SUBCLASSES; i++) {
-		if (switch_event_reserve_subclass_detailed(modname, subclasses[i]) != SWITCH_STATUS_SUCCESS) {
+	switch_snprintf(text, SUBCLASS_BYTES, "mod_audio_stream::%s", name);
+	return text;
+}
+
+static void free_first(size_t count)
+{
+	char text[SUBCLASS_BYTES];
+	while (count-- > 0) {
+		switch_event_free_subclass_detailed(events.owner, subclass(names[count], text));
+	}
+}
+
+switch_status_t events_reserve(switch_memory_pool_t *pool, const char *modname, switch_bool_t enable)
+{
+	char text[SUBCLASS_BYTES];
+	events.enabled = enable;
+	events.owner = switch_core_strdup(pool, modname);
+	for (size_t i = 0; i < NAMES; i++) {
+		if (switch_event_reserve_subclass_detailed(modname, subclass(names[i], text)) != SWITCH_STATUS_SUCCESS) {
 			switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_ERROR,
-							  "the event %s belongs to another module: unload it first\n", subclasses[i]);
-			while (i-- > 0) {
-				switch_event_free_subclass(subclasses[i]);
-			}
+							  "the event %s belongs to another module: unload it first\n", text);
+			free_first(i);
 			return SWITCH_STATUS_FALSE;
 		}
 	}
@@ -25,28 +59,81 @@ switch_status_t events_reserve(const char *modname, switch_bool_t enable)
 
 void events_free(void)
 {
-	for (size_t i = 0; i < SUBCLASSES; i++) {
-		switch_event_free_subclass(subclasses[i]);
-	}
+	free_first(NAMES);
 }
 
-void events_fire(const char *subclass, switch_core_session_t *session, cJSON *body)
+/* ---- Firing ------------------------------------------------------------------------------------------------------ */
+
+/* Channel variables are part of a channel's data; these are nobody's business. */
+static void hide_secrets(switch_event_t *event)
+{
+	switch_event_del_header(event, "variable_OPENAI_API_KEY");
+	switch_event_del_header(event, "variable_MOD_AUDIO_STREAM_HTTP_AUTH_PASSWORD");
+	switch_event_del_header(event, "variable_STREAM_EXTRA_HEADERS");
+}
+
+/* An event with the channel's data, while there is a channel. NULL when events are switched off. */
+static switch_event_t *new_event(const char *name, const char *uuid, switch_core_session_t *session, const char *body)
 {
 	switch_event_t *event = NULL;
-	if (enabled && switch_event_create_subclass(&event, SWITCH_EVENT_CUSTOM, subclass) == SWITCH_STATUS_SUCCESS) {
-		if (session) {
-			switch_channel_event_set_data(switch_core_session_get_channel(session), event);
-		}
-		if (body) {
-			char *text = cJSON_PrintUnformatted(body);
-			switch_event_add_body(event, "%s", text);
-			switch_safe_free(text);
-		}
-		switch_event_fire(&event);
+	char text[SUBCLASS_BYTES];
+	if (!events.enabled ||
+		switch_event_create_subclass(&event, SWITCH_EVENT_CUSTOM, subclass(name, text)) != SWITCH_STATUS_SUCCESS) {
+		return NULL;
 	}
+	if (session) {
+		switch_channel_event_set_data(switch_core_session_get_channel(session), event);
+		hide_secrets(event);
+	} else {
+		switch_event_add_header_string(event, SWITCH_STACK_BOTTOM, "Unique-ID", uuid);
+	}
+	if (!zstr(body)) {
+		switch_event_add_body(event, "%s", body);
+	}
+	return event;
+}
+
+typedef struct event_job {
+	job_t job; /* first: a job is its event_job */
+	switch_event_t *event;
+} event_job_t;
+
+/* The worker. */
+static void run_event(job_t *job)
+{
+	switch_event_fire(&((event_job_t *)job)->event);
+	free(job);
+}
+
+void events_fire(const char *name, switch_core_session_t *session, cJSON *body)
+{
+	char *text = cJSON_PrintUnformatted(body);
+	switch_event_t *event = new_event(name, switch_core_session_get_uuid(session), session, text);
+	event_job_t *job = event ? calloc(1, sizeof(*job)) : NULL;
+	if (job) {
+		job->job.run = run_event;
+		job->event = event;
+		worker_add(&job->job, SWITCH_TRUE); /* as many as there are commands and streams: no need of a bound */
+	} else if (event) {
+		switch_event_destroy(&event);
+	}
+	switch_safe_free(text);
 	cJSON_Delete(body);
 }
 
+void events_fire_now(const char *name, const char *uuid, const char *body)
+{
+	switch_core_session_t *session = switch_core_session_locate(uuid);
+	switch_event_t *event = new_event(name, uuid, session, body);
+	if (session) {
+		switch_core_session_rwunlock(session);
+	}
+	if (event) {
+		switch_event_fire(&event);
+	}
+}
+
+/* ---- Describing -------------------------------------------------------------------------------------------------- */
 /* cJSON numbers are doubles: exact up to 2^53 samples, 6000 years at 48 kHz. */
 static void number(cJSON *object, const char *name, uint64_t value)
 {
@@ -99,5 +186,6 @@ cJSON *events_describe(as_stream *stream)
 	cJSON_AddItemToObject(body, "callCodec", cJSON_CreateString(encodings[info.wire_encoding]));
 	cJSON_AddItemToObject(body, "capture", describe_capture(&stats));
 	cJSON_AddItemToObject(body, "inject", describe_inject(&stats));
+	streams_describe(stream, body);
 	return body;
 }

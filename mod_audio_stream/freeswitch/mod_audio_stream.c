@@ -1,43 +1,67 @@
 /*
  * mod_audio_stream - taps and feeds a call's audio.
  *
- *     fs_cli, ESL, ${uuid_audio_stream(...)}  ─┐
- *     dialplan application uuid_audio_stream  ─┴▶ core/command.c ─▶ run() below ─▶ tap.c ─▶ libaudiostream
+ *     fs_cli, ESL, ${uuid_audio_stream(...)}  ─┐                            ┌─▶ tap.c ──────────▶ libaudiostream
+ *     dialplan application uuid_audio_stream  ─┴▶ core/command.c ─▶ run() ──┴─▶ streams.c ─▶ tap.c, a streamer
  *
- * This file registers the module and turns commands into calls; tap.c does the audio, events.c says what happened.
- * The stream itself lies in libaudiostream, which the Python extension shares: one registry in the process.
+ * This file registers the module and turns commands into calls; tap.c does the audio, streams.c gives it to a streamer of
+ * the library, events.c says what happened, worker.c is the thread that says it. The stream itself lies in libaudiostream,
+ * which the Python extension shares: one registry in the process.
  */
 #include "mod_audio_stream.h"
-
-#include "command.h"
 
 SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load);
 SWITCH_MODULE_SHUTDOWN_FUNCTION(mod_audio_stream_shutdown);
 SWITCH_MODULE_DEFINITION(mod_audio_stream, mod_audio_stream_load, mod_audio_stream_shutdown, NULL);
 
 #define COMMAND "uuid_audio_stream"
+#define LIST_STREAMS "::audio_stream::list_streams"
 #define ERROR_BYTES 512
-#define STREAMS_MAX 64 /* of one call in `status` */
 
-/* `status`: the call's streams, or the one named. */
-static switch_status_t run_status(const as_command *command, switch_stream_handle_t *out, char *error)
+static module_config config; /* written at load, read only after */
+
+static switch_status_t no_stream(const as_command *command, char *error)
 {
-	as_info infos[STREAMS_MAX];
-	int count = as_stream_list(command->uuid, infos, STREAMS_MAX), found = 0;
+	switch_snprintf(error, ERROR_BYTES, "no stream '%s' on call %s", command->stream_id, command->uuid);
+	return SWITCH_STATUS_FALSE;
+}
+
+/* ---- status ------------------------------------------------------------------------------------------------------ */
+
+/* A call's streams as they are now; *count of them. NULL without any. free() it. */
+static as_info *list_streams(const char *uuid, int *count)
+{
+	int room = as_stream_list(uuid, NULL, 0);
+	as_info *infos = room > 0 ? calloc((size_t)room, sizeof(*infos)) : NULL;
+	int found = infos ? as_stream_list(uuid, infos, room) : 0;
+	*count = found < room ? found : room;
+	return infos;
+}
+
+/* The call's streams, or the one named. */
+static cJSON *describe_streams(const as_command *command)
+{
+	int count;
+	as_info *infos = list_streams(command->uuid, &count);
 	cJSON *streams = cJSON_CreateArray();
-	for (int i = 0; i < count && i < STREAMS_MAX; i++) {
+	for (int i = 0; i < count; i++) {
 		as_stream *stream = NULL;
 		int wanted = !command->has_stream_id || !strcmp(infos[i].id, command->stream_id);
 		if (wanted && as_stream_find(command->uuid, infos[i].id, 0, &stream) == 0) {
 			cJSON_AddItemToArray(streams, events_describe(stream));
 			as_stream_unref(stream);
-			found++;
 		}
 	}
-	if (command->has_stream_id && !found) {
+	free(infos);
+	return streams;
+}
+
+static switch_status_t run_status(const as_command *command, switch_stream_handle_t *out, char *error)
+{
+	cJSON *streams = describe_streams(command);
+	if (command->has_stream_id && !cJSON_GetArraySize(streams)) {
 		cJSON_Delete(streams);
-		switch_snprintf(error, ERROR_BYTES, "no stream '%s' on call %s", command->stream_id, command->uuid);
-		return SWITCH_STATUS_FALSE;
+		return no_stream(command, error);
 	}
 	cJSON *body = cJSON_CreateObject();
 	cJSON_AddItemToObject(body, "uuid", cJSON_CreateString(command->uuid));
@@ -49,12 +73,13 @@ static switch_status_t run_status(const as_command *command, switch_stream_handl
 	return SWITCH_STATUS_SUCCESS;
 }
 
+/* ---- The other verbs --------------------------------------------------------------------------------------------- */
+
 static switch_status_t run_pause(const as_command *command, char *error)
 {
 	as_stream *stream = NULL;
 	if (as_stream_find(command->uuid, command->stream_id, 0, &stream)) {
-		switch_snprintf(error, ERROR_BYTES, "no stream '%s' on call %s", command->stream_id, command->uuid);
-		return SWITCH_STATUS_FALSE;
+		return no_stream(command, error);
 	}
 	if (command->verb == AS_VERB_PAUSE) {
 		as_stream_pause(stream, command->directions);
@@ -65,10 +90,43 @@ static switch_status_t run_pause(const as_command *command, char *error)
 	return SWITCH_STATUS_SUCCESS;
 }
 
-/* `start`; what went wrong is an event, too: whoever waits for stream_started learns that it will not come. */
+static switch_status_t start_embedded(switch_core_session_t *session, const as_command *command, char *error)
+{
+	const tap_request request = {
+		.stream_id = command->stream_id,
+		.track_name = command->track,
+		.track = streams_track(command->tracks),
+		.rate_hz = command->rate_hz,
+		.inject = SWITCH_TRUE,
+		.capture_ms = config.capture_buffer_ms,
+		.inject_max_ms = config.inject_max_ms,
+		.prebuffer_ms = config.prebuffer_ms,
+		.one_leg_stereo = SWITCH_FALSE,
+		.source = "embedded",
+	};
+	if (tap_start(session, &request, NULL, error, ERROR_BYTES) != SWITCH_STATUS_SUCCESS) {
+		return SWITCH_STATUS_FALSE;
+	}
+	tap_announce(session, command->stream_id);
+	return SWITCH_STATUS_SUCCESS;
+}
+
+static switch_status_t start(switch_core_session_t *session, const as_command *command, char *error)
+{
+	if (config.max_streams_per_call && as_stream_list(command->uuid, NULL, 0) >= config.max_streams_per_call) {
+		switch_snprintf(error, ERROR_BYTES,
+						"max-streams-per-call in audio_stream.conf.xml is reached; stream '%s' not started",
+						command->stream_id);
+		return SWITCH_STATUS_FALSE;
+	}
+	return command->dialect ? streams_start(session, command, error, ERROR_BYTES)
+							: start_embedded(session, command, error);
+}
+
+/* What went wrong is an event, too: whoever waits for stream_started learns that it will not come. */
 static switch_status_t run_start(switch_core_session_t *session, const as_command *command, char *error)
 {
-	if (tap_start(session, command->stream_id, command->rate_hz, error, ERROR_BYTES) == SWITCH_STATUS_SUCCESS) {
+	if (start(session, command, error) == SWITCH_STATUS_SUCCESS) {
 		return SWITCH_STATUS_SUCCESS;
 	}
 	cJSON *body = cJSON_CreateObject();
@@ -79,18 +137,60 @@ static switch_status_t run_start(switch_core_session_t *session, const as_comman
 	return SWITCH_STATUS_FALSE;
 }
 
+static switch_status_t run_stop(switch_core_session_t *session, const as_command *command, char *error)
+{
+	streams_stop(command->uuid, command->stream_id, command->text, SWITCH_FALSE);
+	return tap_stop(session, command->stream_id, command->text) == SWITCH_STATUS_SUCCESS ? SWITCH_STATUS_SUCCESS
+																						 : no_stream(command, error);
+}
+
+/* For those verbs that only a stream with a server understands. */
+static switch_status_t no_server(const as_command *command, char *error)
+{
+	as_stream *stream = NULL;
+	if (as_stream_find(command->uuid, command->stream_id, 0, &stream)) {
+		return no_stream(command, error);
+	}
+	as_stream_unref(stream);
+	switch_snprintf(error, ERROR_BYTES, "stream '%s' on call %s is embedded: it has no server", command->stream_id,
+					command->uuid);
+	return SWITCH_STATUS_FALSE;
+}
+
+static switch_status_t run_graceful(const as_command *command, char *error)
+{
+	return streams_stop(command->uuid, command->stream_id, command->text, SWITCH_TRUE) == SWITCH_STATUS_SUCCESS
+			   ? SWITCH_STATUS_SUCCESS
+			   : no_server(command, error);
+}
+
+static switch_status_t run_send_text(const as_command *command, char *error)
+{
+	int result = 0;
+	if (streams_send_text(command->uuid, command->stream_id, command->text, &result) != SWITCH_STATUS_SUCCESS) {
+		return no_server(command, error);
+	}
+	if (result) {
+		switch_snprintf(error, ERROR_BYTES, "text for stream '%s' was not sent: %s", command->stream_id,
+						as_strerror(result));
+		return SWITCH_STATUS_FALSE;
+	}
+	return SWITCH_STATUS_SUCCESS;
+}
+
 static switch_status_t run_on(switch_core_session_t *session, const as_command *command, switch_stream_handle_t *out,
 							  char *error)
 {
 	switch (command->verb) {
 	case AS_VERB_START:
+	case AS_VERB_OPENAI_START:
 		return run_start(session, command, error);
 	case AS_VERB_STOP:
-		if (tap_stop(session, command->stream_id, command->text) == SWITCH_STATUS_SUCCESS) {
-			return SWITCH_STATUS_SUCCESS;
-		}
-		switch_snprintf(error, ERROR_BYTES, "no stream '%s' on call %s", command->stream_id, command->uuid);
-		return SWITCH_STATUS_FALSE;
+		return run_stop(session, command, error);
+	case AS_VERB_GRACEFUL:
+		return run_graceful(command, error);
+	case AS_VERB_SEND_TEXT:
+		return run_send_text(command, error);
 	case AS_VERB_PAUSE:
 	case AS_VERB_RESUME:
 		return run_pause(command, error);
@@ -113,19 +213,20 @@ static switch_status_t run(const as_command *command, switch_stream_handle_t *ou
 	return status;
 }
 
-#define SYNTAX AS_COMMAND_SYNTAX
+/* ---- FreeSWITCH's side ------------------------------------------------------------------------------------------- */
 
 SWITCH_STANDARD_API(audio_stream_api)
 {
 	as_command command;
 	char error[ERROR_BYTES] = "";
 	if (as_command_parse(cmd, session ? switch_core_session_get_uuid(session) : NULL, &command, error, sizeof(error))) {
-		stream->write_function(stream, "-ERR %s\n-USAGE: " COMMAND " " SYNTAX "\n", error);
+		stream->write_function(stream, "-ERR %s\n-USAGE: " COMMAND " %s\n", error, as_command_usage(command.verb));
 	} else if (run(&command, stream, error) != SWITCH_STATUS_SUCCESS) {
 		stream->write_function(stream, "-ERR %s\n", error);
 	} else if (command.verb != AS_VERB_STATUS) {
 		stream->write_function(stream, "+OK\n");
 	}
+	as_command_free(&command);
 	return SWITCH_STATUS_SUCCESS;
 }
 
@@ -139,38 +240,75 @@ SWITCH_STANDARD_APP(audio_stream_app)
 	SWITCH_STANDARD_STREAM(out);
 	if (as_command_parse(data, switch_core_session_get_uuid(session), &command, error, sizeof(error)) ||
 		run(&command, &out, error) != SWITCH_STATUS_SUCCESS) {
-		switch_log_printf(SWITCH_CHANNEL_SESSION_LOG(session), SWITCH_LOG_ERROR, COMMAND " %s: %s\n", switch_str_nil(data),
-						  error);
+		/* Without the command line: there may be a key in it. */
+		switch_log_printf(SWITCH_CHANNEL_SESSION_LOG(session), SWITCH_LOG_ERROR, COMMAND ": %s\n", error);
 		switch_channel_set_variable_printf(channel, "audio_stream_result", "-ERR %s", error);
 	} else {
 		switch_channel_set_variable(channel, "audio_stream_result",
 									command.verb == AS_VERB_STATUS ? (const char *)out.data : "+OK");
 	}
+	as_command_free(&command);
 	switch_safe_free(out.data);
+}
+
+/* For tab completion: the ids of the streams of the call that is the line's second word. */
+static switch_status_t complete_streams(const char *line, const char *cursor, switch_console_callback_match_t **matches)
+{
+	char uuid[AS_NAME_MAX] = "";
+	switch_console_callback_match_t *found = NULL;
+	int count;
+	(void)cursor;
+	if (sscanf(line, "%*s %127s", uuid) != 1) {
+		return SWITCH_STATUS_FALSE;
+	}
+	as_info *infos = list_streams(uuid, &count);
+	for (int i = 0; i < count; i++) {
+		switch_console_push_match(&found, infos[i].id);
+	}
+	free(infos);
+	*matches = found;
+	return found ? SWITCH_STATUS_SUCCESS : SWITCH_STATUS_FALSE;
 }
 
 static void add_completions(void)
 {
-	switch_console_set_complete("add " COMMAND " ::console::list_uuid start embedded");
-	switch_console_set_complete("add " COMMAND " ::console::list_uuid stop");
-	switch_console_set_complete("add " COMMAND " ::console::list_uuid pause");
-	switch_console_set_complete("add " COMMAND " ::console::list_uuid resume");
-	switch_console_set_complete("add " COMMAND " ::console::list_uuid status");
+	static const char *const ids[] = {"", LIST_STREAMS " "};
+	char line[1024];
+	switch_console_add_complete_func(LIST_STREAMS, complete_streams);
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+		for (const char *const *words = as_command_completions(); *words; words++) {
+			switch_snprintf(line, sizeof(line), "add " COMMAND " ::console::list_uuid %s%s", ids[i], *words);
+			switch_console_set_complete(line);
+		}
+	}
+}
+
+static switch_status_t start_parts(switch_memory_pool_t *pool, const char *modname)
+{
+	if (config_load(&config) != SWITCH_STATUS_SUCCESS) {
+		return SWITCH_STATUS_MEMERR;
+	}
+	as_ws_threads((int)as_options_number(config.options, "MOD_AUDIO_STREAM_SERVICE_THREADS"));
+	if (taps_init(pool, &config) != SWITCH_STATUS_SUCCESS || streams_init(pool, &config) != SWITCH_STATUS_SUCCESS) {
+		return SWITCH_STATUS_MEMERR;
+	}
+	if (events_reserve(pool, modname, config.events) != SWITCH_STATUS_SUCCESS) {
+		return SWITCH_STATUS_INUSE;
+	}
+	return worker_start(pool);
 }
 
 SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load)
 {
 	switch_api_interface_t *api_interface;
 	switch_application_interface_t *app_interface;
-	module_config config;
-	config_load(&config);
-	if (taps_init(pool, &config) != SWITCH_STATUS_SUCCESS || events_reserve(modname, config.events) != SWITCH_STATUS_SUCCESS) {
+	if (start_parts(pool, modname) != SWITCH_STATUS_SUCCESS) {
 		return SWITCH_STATUS_TERM;
 	}
 	*module_interface = switch_loadable_module_create_module_interface(pool, modname);
-	SWITCH_ADD_API(api_interface, COMMAND, "Tap and feed a call's audio", audio_stream_api, SYNTAX);
+	SWITCH_ADD_API(api_interface, COMMAND, "Tap and feed a call's audio", audio_stream_api, AS_COMMAND_SYNTAX);
 	SWITCH_ADD_APP(app_interface, COMMAND, "Tap and feed this call's audio", "Tap and feed this call's audio",
-				   audio_stream_app, SYNTAX, SAF_NONE);
+				   audio_stream_app, AS_COMMAND_SYNTAX, SAF_NONE);
 	add_completions();
 	switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_INFO, "streams live in %s\n", as_library_path());
 	return SWITCH_STATUS_SUCCESS;
@@ -178,9 +316,12 @@ SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load)
 
 SWITCH_MODULE_SHUTDOWN_FUNCTION(mod_audio_stream_shutdown)
 {
+	streams_stop_all("module unloaded");
 	switch_status_t status = taps_shutdown();
 	if (status == SWITCH_STATUS_SUCCESS) {
+		streams_shutdown();
 		events_free();
+		switch_console_del_complete_func(LIST_STREAMS);
 		switch_console_set_complete("del " COMMAND);
 	}
 	return status;

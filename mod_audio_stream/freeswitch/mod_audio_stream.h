@@ -7,6 +7,8 @@
 #include <switch.h>
 
 #include "audio_stream.h"
+#include "audio_stream_ws.h"
+#include "command.h"
 
 #define TAP_FUNCTION "audio_stream" /* our media bugs' name in `uuid_buglist` */
 
@@ -16,31 +18,94 @@ typedef struct module_config {
 	int inject_max_ms;
 	int prebuffer_ms;
 	int fade_ms;
-	int max_streams; /* 0 = no limit */
+	int max_streams;          /* 0 = no limit */
+	int max_streams_per_call; /* 0 = no limit */
 	switch_bool_t events;
+	as_options *options; /* of streamers: what the file and, over it, the environment say */
 } module_config;
 
-/* config.c: reads audio_stream.conf.xml. A missing file or a bad value means the defaults and a line in the log. */
-void config_load(module_config *config);
+/* config.c: reads audio_stream.conf.xml and the environment. A missing file or a bad value means the default and a line in
+ * the log. SWITCH_STATUS_MEMERR. */
+switch_status_t config_load(module_config *config);
+/* A streamer's options: those of the module, and over them the channel's variables. On failure error names the variable and
+ * what it may be. */
+switch_status_t config_options(const as_options *base, switch_channel_t *channel, as_options **out, char *error,
+							   size_t bytes);
+
+/* worker.c: runs jobs on a thread of the module's, in the order in which they were added. Adding one never waits. */
+typedef struct job job_t;
+struct job {
+	job_t *next;
+	void (*run)(job_t *job); /* the worker thread; takes the job over */
+	size_t bytes;            /* what it counts for */
+};
+switch_status_t worker_start(switch_memory_pool_t *pool);
+/* SWITCH_FALSE: too much is waiting, and the job is still the caller's. always: there is room all the same. */
+switch_bool_t worker_add(job_t *job, switch_bool_t always);
+/* Runs what is left, and ends. */
+void worker_stop(void);
 
 /* events.c: CUSTOM events mod_audio_stream::<name> with a JSON body. */
-#define EVENT_STARTED "mod_audio_stream::stream_started"
-#define EVENT_STOPPED "mod_audio_stream::stream_stopped"
-#define EVENT_ERROR "mod_audio_stream::stream_error"
-switch_status_t events_reserve(const char *modname, switch_bool_t enable);
+#define EVENT_STARTED "stream_started"
+#define EVENT_STOPPED "stream_stopped"
+#define EVENT_ERROR "stream_error"
+switch_status_t events_reserve(switch_memory_pool_t *pool, const char *modname, switch_bool_t enable);
 void events_free(void);
-/* Fires, unless events are switched off, and takes over body (NULL is allowed). session may be NULL. */
-void events_fire(const char *subclass, switch_core_session_t *session, cJSON *body);
+/* Has the worker fire it, with the channel's data of this moment, unless events are switched off. Takes over body. */
+void events_fire(const char *name, switch_core_session_t *session, cJSON *body);
+/* Fires: the worker thread. The call may be gone. */
+void events_fire_now(const char *name, const char *uuid, const char *body);
 /* A stream's description and counters. */
 cJSON *events_describe(as_stream *stream);
 
-/* tap.c: the media bug that joins a call leg to a stream. */
+/* tap.c: the media bugs that join a call leg to a stream. */
 switch_status_t taps_init(switch_memory_pool_t *pool, const module_config *config);
-/* Opens a stream on the call; error gets the reason on failure. Any thread but the media thread. */
-switch_status_t tap_start(switch_core_session_t *session, const char *stream_id, int rate_hz, char *error, size_t bytes);
+
+/* What a stream captures. */
+typedef enum tap_track {
+	TAP_INBOUND = 1, /* what the caller says */
+	TAP_OUTBOUND,    /* what the caller hears: the dialplan, the other leg, all that is injected */
+	TAP_MIXED,       /* both in one channel */
+	TAP_STEREO,      /* the caller left, what the caller hears right */
+} tap_track;
+
+typedef struct tap_request {
+	const char *stream_id;
+	const char *track_name; /* what the command called the track, for errors; NULL: stereo */
+	tap_track track;
+	int rate_hz;        /* the application's wish; 0 = the call's */
+	int inject;         /* it may be written to */
+	int capture_ms, inject_max_ms, prebuffer_ms; /* 0 = audio_stream.conf.xml's */
+	int one_leg_stereo; /* stereo although the call is not bridged */
+	const char *source; /* in events; NULL: embedded */
+} tap_request;
+
+/* Opens a stream on the call, which gets a reference unless out is NULL; error gets the reason on failure. Nobody is told of
+ * it before tap_announce(). Any thread but the media thread. */
+switch_status_t tap_start(switch_core_session_t *session, const tap_request *request, as_stream **out, char *error,
+						  size_t bytes);
+/* Fires stream_started, and so stream_stopped when it ends. */
+void tap_announce(switch_core_session_t *session, const char *stream_id);
 /* Stops one stream. SWITCH_STATUS_NOTFOUND when there is none of this name. */
 switch_status_t tap_stop(switch_core_session_t *session, const char *stream_id, const char *reason);
 /* Takes our bugs and hooks off every call, and waits until no callback is running: the module may go. */
 switch_status_t taps_shutdown(void);
+
+/* streams.c: streams that a streamer takes to a WebSocket server. */
+switch_status_t streams_init(switch_memory_pool_t *pool, const module_config *config);
+/* Opens a stream on the call and starts to connect. On failure error has the reason, and nothing has changed. */
+switch_status_t streams_start(switch_core_session_t *session, const as_command *command, char *error, size_t bytes);
+/* What a command's track is to a tap. */
+tap_track streams_track(as_command_track track);
+/* Ends a streamer. Unless graceful, the caller stops the tap next. SWITCH_STATUS_NOTFOUND: none of this name. */
+switch_status_t streams_stop(const char *uuid, const char *id, const char *text, switch_bool_t graceful);
+/* result: what as_streamer_send_text() said. SWITCH_STATUS_NOTFOUND. */
+switch_status_t streams_send_text(const char *uuid, const char *id, const char *text, int *result);
+/* Adds what a streamer says of itself to its stream's description. */
+void streams_describe(const as_stream *tapped, cJSON *body);
+/* Ends all streamers; the taps are for the caller to stop. */
+void streams_stop_all(const char *reason);
+/* Waits for streamers, whose taps must be gone, to finish; ends the service threads and the worker. */
+void streams_shutdown(void);
 
 #endif

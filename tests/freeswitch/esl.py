@@ -79,13 +79,26 @@ class Esl:
         deadline_s = time.monotonic() + timeout_s
         while True:
             for event in self.events:
-                if event["Event-Subclass"] == subclass and event["body"]["uuid"] == uuid:
+                if event["Event-Subclass"] == subclass and event["Unique-ID"] == uuid:
                     self.events.remove(event)
                     return event
-            try:
-                self.events.append(_event(self._message(deadline_s - time.monotonic())[1]))
-            except TimeoutError:
-                raise TimeoutError(f"no {subclass} of {uuid} in {timeout_s} s; came: {self.events}") from None
+            if not self._receive(deadline_s - time.monotonic()):
+                raise TimeoutError(f"no {subclass} of {uuid} in {timeout_s} s; came: {self.events}")
+
+    def drain(self, quiet_s: float) -> list[dict[str, Any]]:
+        """All events that nobody has waited for, once none has come for that long."""
+        while self._receive(quiet_s):
+            pass
+        events, self.events = self.events, []
+        return events
+
+    def _receive(self, timeout_s: float) -> bool:
+        """Whether another event came in time."""
+        try:
+            self.events.append(_event(self._message(timeout_s)[1]))
+        except TimeoutError:
+            return False
+        return True
 
 
 def _headers(text: str) -> dict[str, str]:

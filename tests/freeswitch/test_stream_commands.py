@@ -66,14 +66,14 @@ def test_status_of_a_call_without_streams(probe: Probe, caller: SipCaller) -> No
 
 
 UNREADABLE = {  # and a part of the reason
-    "": "is not followed by start, stop, pause, resume or status",
+    "": "is not followed by start, stop, pause, resume, status, send_text, graceful-shutdown or openai_start",
     "main": "is not followed by",
     "jump": "is not followed by",
     "a b c stop": "is not a command",
     "start": "start needs to know what takes the audio",
-    "start ws://127.0.0.1:1/": "cannot take the audio",
+    "start http://127.0.0.1:1/": "cannot take the audio",
     "start embedded 8001": "'8001' is not a sample rate",
-    "start embedded 8k mono": "one argument too many",
+    "start embedded 8k mono 16k": "one argument too many",
     "pause both": "'both' is not a direction",
     "resume capture inject": "one argument too many",
     "status please": "one argument too many",
@@ -98,7 +98,7 @@ def test_wrong_commands_change_nothing(probe: Probe, open_line: OpenLine) -> Non
         error, _, usage = probe.command(uuid, words).partition("\n")
         assert error.startswith("-ERR "), words
         assert reason in error, words
-        assert usage.startswith("-USAGE: uuid_audio_stream <uuid> [<stream_id>] start embedded"), words
+        assert usage.startswith("-USAGE: uuid_audio_stream <uuid> [<stream_id>] "), words
     for words, reason in IMPOSSIBLE.items():
         answer = probe.command(uuid, words)
         assert answer.startswith("-ERR ") and reason in answer, words
@@ -168,7 +168,7 @@ def test_the_dialplan_is_told_what_was_wrong(
     assert result.startswith("-ERR ")
     assert reason in result
     logged = re.escape(reason).replace("'", "'?")  # FreeSWITCH's log leaves quotes out
-    switch.wait_log(rf"^{uuid}.*\[ERR\].*uuid_audio_stream {re.escape(words)}: .*{logged}")
+    switch.wait_log(rf"^{uuid}.*\[ERR\].*uuid_audio_stream: .*{logged}")
     assert probe.do("open_now", uuid=uuid) == []
 
 
@@ -236,7 +236,8 @@ def test_two_hundred_streams_one_after_the_other(
         if number % 10 == 0:
             tap.inject(b"\x10\x20" * 2000)
         tap.stop()
-    assert (switch.fds(), switch.threads()) == pytest.approx(before, abs=2)
+    assert switch.fds() <= before[0] + 2  # those of an earlier call may still have been there
+    assert switch.threads() <= before[1] + 2
     assert probe.do("open_now", uuid=line.call.call_id) == []
     assert "media-bug" not in probe.esl.api(f"uuid_buglist {line.call.call_id}").replace("media-bugs", "")
     assert not_whole([Line(line.call, probe.start(line.call))], 0.3) == []

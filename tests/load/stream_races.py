@@ -1,0 +1,294 @@
+"""Many streams started, stopped and cut off at random moments on a real FreeSWITCH. What is left behind?
+
+    python tests/load/stream_races.py --races 5000
+
+Each race starts a stream on one of a few calls, in either dialect, to a server that listens, plays, resets
+the connection or closes it, or to none at all. At a random moment the stream is stopped, shut down or
+started again, its call hangs up or is killed, or nothing is done to it. Afterwards: every stream has stopped,
+once; no channel within 2 s; threads and descriptors as before; memory has stopped growing. Exits 1 when
+something is left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).resolve()
+sys.path[:0] = [str(_HERE.parents[1] / "freeswitch"), str(_HERE.parents[2])]
+
+from esl import Esl  # noqa: E402
+from stream_servers import Peer, StreamServer  # noqa: E402
+from switch import FreeSwitch  # noqa: E402
+
+from ivr_ai.sim.sip import SipCall, SipCaller  # noqa: E402
+
+LEFT_AFTER_S = 2.0
+SETTLED_S = 3.0  # closing handshakes, name look-ups, allocators
+QUIET_S = 1.0
+DEAD_URL = "ws://127.0.0.1:1/"
+GROWTH_KB_PER_RACE = 0.5
+STARTED, STOPPED = (f"mod_audio_stream::stream_{what}" for what in ("started", "stopped"))
+FORMS = (
+    "{url} mono 8k",
+    '{url} mixed 16000 {{"a": 1}}',
+    "{url} inbound 8000 5 1",
+    "{url} both 24000 0 0 meta data",
+)
+ENDS = ("stop", "stop", "graceful", "hangup", "kill", "restart", "nothing")
+PLACES = ("park", "tone", "echo", "silence")
+
+
+@dataclass
+class Left:
+    """What the switch holds when no call is up."""
+
+    threads: int
+    fds: int
+    rss_kb: int
+
+
+class Server:
+    """Does something else with each connection: a seeded generator says what."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance, self._lock = random.Random(seed), threading.Lock()
+        self._server = StreamServer(greet=self._greet)
+
+    def __enter__(self) -> StreamServer:
+        return self._server.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._server.__exit__()
+
+    def _greet(self, peer: Peer) -> None:
+        with self._lock:
+            what = self._chance.choice(("listen", "listen", "play", "play", "reset", "close", "late reset"))
+            delay_s = self._chance.uniform(0, 0.08)
+        with contextlib.suppress(Exception):  # the stream may have gone already
+            if what == "play":
+                peer.send(bytes(3200))
+                peer.play_binary(bytes(1600), 8000)
+                peer.play_json(bytes(1600), 8000)
+            elif what == "reset":
+                peer.kill()
+            elif what in ("close", "late reset"):
+                time.sleep(delay_s)
+                peer.kill() if what == "late reset" else peer.close(1011)
+
+
+@dataclass
+class Races:
+    """Runs races from a few threads, each with its own call and event socket."""
+
+    switch: FreeSwitch
+    url: str
+    dead_url: str
+    seed: int
+    outcomes: Counter[str] = field(default_factory=Counter)
+    started: set[tuple[str, str]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, races: int, workers: int) -> None:
+        numbers = iter(range(races))
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                with SipCaller(self.switch.sip_address) as caller, Esl(*self.switch.event_socket) as esl:
+                    racer = Racer(self, caller, esl)
+                    while (number := self._next(numbers)) is not None:
+                        racer.race(number)
+                    racer.end()
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+        threads = [threading.Thread(target=work) for _ in range(workers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    def _next(self, numbers: object) -> int | None:
+        with self._lock:
+            return next(numbers, None)  # type: ignore[call-overload]
+
+    def count(self, outcome: str, started: tuple[str, str] | None = None) -> None:
+        with self._lock:
+            self.outcomes[outcome] += 1
+            if started:
+                self.started.add(started)
+
+
+class Racer:
+    """One thread's call, replaced when it has been hung up."""
+
+    def __init__(self, races: Races, caller: SipCaller, esl: Esl) -> None:
+        self._races, self._caller, self._esl = races, caller, esl
+        self._call: SipCall | None = None
+
+    def race(self, number: int) -> None:
+        chance = random.Random(self._races.seed * 1_000_003 + number)
+        if self._call is None or self._call.ended_at_s is not None:
+            self._call = self._caller.call(chance.choice(PLACES)).wait_answered()
+        uuid, stream_id = self._call.call_id, f"r{number}"
+        url = self._races.dead_url if chance.random() < 0.05 else self._races.url
+        form = chance.choice(FORMS).format(url=url)
+        answer = self._api(uuid, f"{stream_id} start {form}")
+        if answer != "+OK":
+            self._races.count(f"start: {answer}")
+            return
+        time.sleep(chance.choice((0, 0, 0.002, 0.01, 0.05, 0.1)) * chance.uniform(0.5, 1.5))
+        if chance.random() < 0.3:
+            for words in ("pause", 'send_text {"b": 2}', "status", "resume"):
+                self._api(uuid, f"{stream_id} {words}")
+        end = chance.choice(ENDS)
+        self._races.count(end, (uuid, stream_id))
+        self._end(end, uuid, stream_id, form)
+
+    def _end(self, end: str, uuid: str, stream_id: str, form: str) -> None:
+        if end == "stop":
+            self._api(uuid, f"{stream_id} stop done")
+        elif end == "graceful":
+            self._api(uuid, f"{stream_id} graceful-shutdown done")
+        elif end == "restart":
+            self._api(uuid, f"{stream_id} stop")
+            self._api(uuid, f"{stream_id}b start {form}")
+            self._api(uuid, f"{stream_id}b stop")
+        elif end == "hangup":
+            self.end()
+        elif end == "kill":
+            self._esl.api(f"uuid_kill {uuid}")
+            self._call.wait_ended()
+
+    def _api(self, uuid: str, words: str) -> str:
+        return self._esl.api(f"uuid_audio_stream {uuid} {words}")
+
+    def end(self) -> None:
+        if self._call is not None and self._call.ended_at_s is None:
+            self._call.hangup()
+        self._call = None
+
+
+class Events:
+    """How often each stream was said to have started and stopped: (uuid, stream id)."""
+
+    def __init__(self, switch: FreeSwitch) -> None:
+        self._esl = Esl(*switch.event_socket)
+        self._esl.subscribe(STARTED, STOPPED)
+        self.started: Counter[tuple[str, str]] = Counter()
+        self.stopped: Counter[tuple[str, str]] = Counter()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.is_set() or self._take(self._esl.drain(QUIET_S)):
+            self._take(self._esl.drain(0.05))
+
+    def _take(self, events: list[dict[str, Any]]) -> int:
+        for event in events:
+            seen = self.started if event["Event-Subclass"] == STARTED else self.stopped
+            seen[event["body"]["uuid"], event["body"]["streamId"]] += 1
+        return len(events)
+
+    def close(self) -> None:
+        """Once no more come."""
+        self._over.set()
+        self._thread.join()
+        self._esl.__exit__()
+
+
+def left(switch: FreeSwitch) -> Left:
+    """Waits until no channel is up and connections have ended. Raises SwitchError when a channel stays."""
+    switch.wait_channels(0, LEFT_AFTER_S)
+    time.sleep(SETTLED_S)
+    return Left(switch.threads(), switch.fds(), switch.rss_kb())
+
+
+def measure(switch: FreeSwitch, racing: Races, races: int, workers: int) -> dict[str, Any]:
+    """Compares before and after that many races."""
+    before, events = left(switch), Events(switch)
+    began_s = time.monotonic()
+    try:
+        racing.run(races, workers)
+        took_s = time.monotonic() - began_s
+        after = left(switch)
+    finally:
+        events.close()
+    return {
+        "races": races,
+        "races_per_s": round(races / took_s, 1),
+        "outcomes": dict(racing.outcomes),
+        "before": vars(before),
+        "after": vars(after),
+        "kb_per_race": round((after.rss_kb - before.rss_kb) / races, 3),
+        "started": sum(events.started.values()),
+        "stopped": sum(events.stopped.values()),
+        "not_once": sorted(map(str, not_once(racing.started, events))),
+    }
+
+
+def not_once(accepted: set[tuple[str, str]], events: Events) -> set[tuple[str, str]]:
+    """Streams of which there is not one stream_stopped, or not at most one stream_started before it."""
+    return {
+        stream
+        for stream in accepted | set(events.started) | set(events.stopped)
+        if events.stopped[stream] != 1 or events.started[stream] > 1
+    }
+
+
+def problems(result: dict[str, Any], limit_kb: float = GROWTH_KB_PER_RACE) -> list[str]:
+    """What is wrong with the measurements; empty when nothing is."""
+    before, after = result["before"], result["after"]
+    found = [
+        f"{name}: {before[name]} before, {after[name]} after"
+        for name in ("threads", "fds")
+        if after[name] > before[name] + 3
+    ]
+    if result["kb_per_race"] > limit_kb:
+        found.append(f"memory: {result['kb_per_race']:.2f} KB a race")
+    if result["not_once"]:
+        found.append(f"not started and stopped once: {result['not_once'][:10]}")
+    return found
+
+
+def run(races: int, warm_up: int, workers: int, seed: int, root: Path) -> dict[str, Any]:
+    """Starts server and switch; after the warm-up, measures. Raises SwitchError when the switch crashes."""
+    with ExitStack() as stack:
+        server = stack.enter_context(Server(seed))
+        switch = stack.enter_context(FreeSwitch(root))
+        Races(switch, server.url, DEAD_URL, seed + 1).run(warm_up, workers)
+        return measure(switch, Races(switch, server.url, DEAD_URL, seed), races, workers)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--races", type=int, default=5000)
+    parser.add_argument("--warm-up", type=int, default=1000, help="races before anything is measured")
+    parser.add_argument("--workers", type=int, default=8, help="calls at the same time")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root:
+        result = run(options.races, options.warm_up, options.workers, options.seed, Path(root))
+    found = problems(result)
+    print(json.dumps({**result, "problems": found}, indent=1))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
