@@ -119,7 +119,13 @@ Place = Callable[..., Placed]
 
 
 @pytest.fixture
-def place(fast_host) -> Place:
+def transport() -> str:
+    """IVR_AI_TRANSPORT of the calls placed; modules that try both have a fixture of their own."""
+    return "native"
+
+
+@pytest.fixture
+def place(fast_host, transport) -> Place:
     """Places calls with the product at their other end."""
 
     def place_one(
@@ -133,7 +139,15 @@ def place(fast_host) -> Place:
     ) -> Placed:
         """before: what the dialplan does with the session; what it returns is the product's session."""
         url = server if isinstance(server, str) else server.url
-        chosen = Settings(**{"realtime_url": url, "api_key": "sk-test", "vad_silence_ms": 200, **settings})
+        chosen = Settings(
+            **{
+                "realtime_url": url,
+                "api_key": "sk-test",
+                "vad_silence_ms": 200,
+                "transport": transport,
+                **settings,
+            }
+        )
         placed = Placed(fast_host)
 
         def handler(session: Any, args: str) -> Any:

@@ -22,6 +22,12 @@ SAYS = speak("x", 8000, "tone:300:400")  # what the caller says: 400 ms, loud
 APPEND = "input_audio_buffer.append"
 
 
+@pytest.fixture(params=["native", "python"])
+def transport(request) -> str:
+    """Every call, over both."""
+    return request.param
+
+
 def loud_runs(pcm: bytes, rate_hz: int = 8000, gap_ms: int = 100) -> list[tuple[float, float]]:
     """(start, end) in ms of everything audible; silence shorter than gap_ms does not divide."""
     runs: list[list[int]] = []

@@ -30,6 +30,12 @@ SORRY = array("h", ((n * 37) % 16000 - 8000 for n in range(8 * 200))).tobytes() 
 LINE = {"wire": "s16"}  # the recording has it sample for sample
 
 
+@pytest.fixture(params=["native", "python"])
+def transport(request) -> str:
+    """Every call, over both."""
+    return request.param
+
+
 @pytest.fixture
 def sorry(tmp_path) -> str:
     path = tmp_path / "sorry.wav"

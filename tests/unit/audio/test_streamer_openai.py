@@ -73,7 +73,9 @@ def test_a_barge_in_is_truncated_to_what_was_heard(start):
     talk.say()
     talk.events.until(lambda: talk.server.sessions[0].received("conversation.item.truncate"))
     (truncate,) = talk.server.sessions[0].received("conversation.item.truncate")
-    assert truncate["audio_end_ms"] == pytest.approx(talk.line.stream.stats().inject_played_samples / 8, abs=20)
+    assert truncate["audio_end_ms"] == pytest.approx(
+        talk.line.stream.stats().inject_played_samples / 8, abs=20
+    )
     talk.events.wait("openai_response_generated", 2)
 
 
