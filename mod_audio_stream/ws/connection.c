@@ -60,6 +60,8 @@ void conn_detach(ws_conn *conn)
 	}
 	if (conn->wsi) {
 		lws_set_opaque_user_data(conn->wsi, NULL);
+		ws_loop_unwatch(conn);
+		ws_loop_unsteady(conn->actor->loop);
 	}
 	conn->wsi = NULL;
 	ws_tls_expect(NULL);
@@ -159,12 +161,12 @@ static void opening_failed(ws_conn *conn, const char *what, size_t n)
 /* lws connects, to an address: it has no name to wait for. */
 static void dial(ws_conn *conn)
 {
-	struct lws_vhost *vhost = ws_loop_vhost(conn->actor->loop);
+	ws_loop *loop = conn->actor->loop;
 	int tls = LCCSCF_USE_SSL | LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK; /* tls.c checks it */
 	int64_t now = as_now_ns();
 	struct lws_client_connect_info info = {
-		.context = ws_loop_context(conn->actor->loop),
-		.vhost = vhost,
+		.context = loop->context,
+		.vhost = loop->vhost,
 		.address = conn->addresses[conn->address],
 		.port = conn->url.port,
 		.ssl_connection = LCCSCF_HTTP_NO_FOLLOW_REDIRECT | (conn->url.tls ? tls : 0),
@@ -180,6 +182,7 @@ static void dial(ws_conn *conn)
 	conn->stage = WS_STAGE_TCP;
 	conn->attempt_ns = now + (conn->deadline_ns - now) / (conn->address_count - conn->address);
 	conn->alarm_ns = conn->attempt_ns;
+	ws_loop_unsteady(loop);
 	conn->dialling = 1;
 	struct lws *wsi = lws_client_connect_via_info(&info);
 	conn->dialling = 0;
@@ -320,9 +323,10 @@ static void opened(ws_conn *conn)
 	conn->stage = WS_STAGE_OPEN;
 	conn->end.opened = 1;
 	conn->alarm_ns = WS_NEVER;
+	ws_loop_watch(conn);
 	conn_heard(conn);
 	conn_check_life(conn, as_now_ns());
-	if (actor->callbacks.on_open) {
+	if (conn->stage == WS_STAGE_OPEN && actor->callbacks.on_open) {
 		actor->callbacks.on_open(actor->arg);
 	}
 }

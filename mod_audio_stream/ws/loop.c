@@ -1,21 +1,17 @@
 /*
- * loop.c - the service threads: how they start, what wakes them, how they end; and the actors that live on them.
+ * loop.c - the service threads: how they start, how they are reached, how they end.
  *
  * A thread serves one lws context. Two descriptors in it are ours: an eventfd, by which other threads say that there is
- * something in the inbox, and a timer that ticks while there are actors. lws's callbacks only note that something is due;
- * ticks, letters and whatever may end an actor are done between two rounds of lws, when none of its callbacks is running.
- *
- * The inbox is a stack that others push to and the thread takes as a whole. Whoever finds it empty wakes the thread. When
- * the thread ends it leaves CLOSED in its place: a letter is either taken or comes back to its sender.
+ * something in the inbox, and a timer that ticks while there are actors.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -25,41 +21,11 @@
 #include "loop_internal.h"
 
 #define STACK_BYTES (2 * 1024 * 1024) /* FreeSWITCH's default for threads is too small for OpenSSL and callbacks */
-#define SPARE_BYTES ((size_t)262144)  /* a larger buffer is not kept for the next message */
 #define DESCRIPTORS_MAX 4096          /* of one thread; lws would take memory for all that the process may open */
 #define NO_TIMEOUT_S 86400            /* lws is not to give up by itself: connection.c does that */
-#define EXIT_WAIT_S 1
+#define EXIT_WAIT_S 5
 
-typedef struct ws_post_letter {
-	ws_letter letter;
-	ws_actor *actor; /* a reference */
-	void (*run)(void *arg, void *message);
-	void (*drop)(void *message);
-	void *message;
-} ws_post_letter;
-
-struct ws_loop {
-	atomic_int refs;
-	_Atomic(ws_letter *) inbox; /* publishes letters, newest first; CLOSED: the thread has ended */
-	atomic_int stop;            /* STOP_* below; publishes nothing else */
-	atomic_int load;            /* actors that have been given to it */
-	int wake_fd;
-	pthread_t thread;
-	struct lws_context *context; /* the thread's, while it runs */
-	struct lws_vhost *vhost;
-
-	/* the service thread's */
-	struct lws *timer;
-	int timer_fd, ticking, tick_due;
-	ws_actor *actors, *due;
-	char *spare;
-	size_t spare_room;
-};
-
-enum { STOP_NOT, STOP_POLITELY, STOP_EXITING };
-
-static ws_letter closed_inbox;
-#define CLOSED (&closed_inbox)
+ws_letter ws_inbox_closed;
 
 static pthread_mutex_t control = PTHREAD_MUTEX_INITIALIZER;  /* what follows */
 static pthread_mutex_t stopping = PTHREAD_MUTEX_INITIALIZER; /* one ws_loops_stop() at a time; before control */
@@ -67,7 +33,7 @@ static ws_loop *loops[WS_THREADS_MAX];
 static int loop_count, thread_setting = WS_THREADS_DEFAULT, exit_handled;
 static pid_t owner; /* the process that has the threads: a forked one has not */
 
-static _Thread_local ws_loop *current; /* on a service thread: its loop */
+static _Thread_local ws_loop *current;
 
 /* ---- Any thread: letters ----------------------------------------------------------------------------------------- */
 
@@ -77,12 +43,18 @@ ws_loop *ws_loop_ref(ws_loop *loop)
 	return loop;
 }
 
+static void close_one(int fd)
+{
+	if (fd >= 0) {
+		close(fd);
+	}
+}
+
 void ws_loop_unref(ws_loop *loop)
 {
 	if (loop && atomic_fetch_sub(&loop->refs, 1) == 1) {
-		if (loop->wake_fd >= 0) {
-			close(loop->wake_fd);
-		}
+		close_one(loop->wake_fd);
+		close_one(loop->events_fd);
 		free(loop->spare);
 		free(loop);
 	}
@@ -101,181 +73,23 @@ int ws_loop_push(ws_loop *loop, ws_letter *letter)
 	ws_loop_ref(loop); /* what the letter is about may have held the last one, and may be gone before we wake */
 	do {
 		letter->next = top;
-	} while (top != CLOSED && !atomic_compare_exchange_weak(&loop->inbox, &top, letter));
+	} while (top != WS_INBOX_CLOSED && !atomic_compare_exchange_weak(&loop->inbox, &top, letter));
 	if (!top && loop != current) {
 		wake(loop);
 	}
 	ws_loop_unref(loop);
-	return top == CLOSED ? AS_ECLOSED : 0;
+	return top == WS_INBOX_CLOSED ? AS_ECLOSED : 0;
 }
 
-/* ---- Service thread: its rounds ---------------------------------------------------------------------------------- */
-
-struct lws_context *ws_loop_context(ws_loop *loop)
+ws_loop *ws_loop_current(void)
 {
-	return loop->context;
-}
-
-struct lws_vhost *ws_loop_vhost(ws_loop *loop)
-{
-	return loop->vhost;
-}
-
-char *ws_loop_take_buffer(ws_loop *loop, size_t *room)
-{
-	char *buffer = loop->spare;
-	*room = buffer ? loop->spare_room : 0;
-	loop->spare = NULL;
-	return buffer;
-}
-
-void ws_loop_give_buffer(ws_loop *loop, char *buffer, size_t room)
-{
-	if (loop->spare || room > SPARE_BYTES) {
-		free(buffer);
-		return;
-	}
-	loop->spare = buffer;
-	loop->spare_room = room;
-}
-
-void ws_actor_due(ws_actor *actor)
-{
-	if (!actor->due) {
-		actor->due = 1;
-		actor->next_due = actor->loop->due;
-		actor->loop->due = actor;
-	}
-}
-
-/* The timer runs while there is somebody to tick for. */
-static void set_timer(ws_loop *loop, int on)
-{
-	const struct timespec period = {.tv_nsec = on ? WS_TICK_MS * 1000000L : 0};
-	const struct itimerspec spec = {.it_interval = period, .it_value = period};
-	if (loop->ticking != on) {
-		timerfd_settime(loop->timer_fd, 0, &spec, NULL);
-		loop->ticking = on;
-	}
-}
-
-/* Delivers letters in the order of their posting. */
-static void deliver_all(ws_letter *newest)
-{
-	ws_letter *oldest = NULL;
-	while (newest) {
-		ws_letter *next = newest->next;
-		newest->next = oldest;
-		oldest = newest;
-		newest = next;
-	}
-	while (oldest) {
-		ws_letter *next = oldest->next;
-		oldest->deliver(oldest);
-		oldest = next;
-	}
-}
-
-static void reap(ws_actor *actor)
-{
-	ws_loop *loop = actor->loop;
-	*(actor->previous ? &actor->previous->next : &loop->actors) = actor->next;
-	if (actor->next) {
-		actor->next->previous = actor->previous;
-	}
-	atomic_fetch_sub(&loop->load, 1);
-	set_timer(loop, loop->actors != NULL);
-	ws_actor_unref(actor);
-}
-
-/* One thing for each actor that has something due; what comes up meanwhile is for the next round. */
-static void settle(ws_loop *loop)
-{
-	ws_actor *actor = loop->due;
-	loop->due = NULL;
-	while (actor) {
-		ws_actor *next = actor->next_due;
-		actor->due = 0;
-		conn_settle(actor);
-		if (actor->finished && !actor->conn && !actor->due) {
-			reap(actor);
-		}
-		actor = next;
-	}
-}
-
-static void tick(ws_loop *loop)
-{
-	int64_t now = as_now_ns();
-	for (ws_actor *actor = loop->actors; actor; actor = actor->next) {
-		if (actor->conn && now >= actor->conn->alarm_ns) {
-			conn_alarm(actor->conn, now);
-		}
-		if (actor->callbacks.on_tick && !actor->finished) {
-			actor->callbacks.on_tick(actor->arg, now);
-		}
-	}
-}
-
-/* lws's callback for our two descriptors and for everybody's connections. */
-static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t n)
-{
-	uint64_t count;
-	if (reason != LWS_CALLBACK_RAW_RX_FILE) {
-		return conn_callback(wsi, reason, user, in, n);
-	}
-	if (read(lws_get_socket_fd(wsi), &count, sizeof(count)) > 0 && wsi == current->timer) {
-		current->tick_due = 1;
-	}
-	return 0;
-}
-
-static void serve(ws_loop *loop)
-{
-	while (atomic_load(&loop->stop) == STOP_NOT) {
-		lws_service(loop->context, loop->due || atomic_load(&loop->inbox) ? -1 : 0);
-		if (loop->tick_due) {
-			loop->tick_due = 0;
-			tick(loop);
-		}
-		deliver_all(atomic_exchange(&loop->inbox, NULL));
-		settle(loop);
-	}
-}
-
-static void finish_all(ws_loop *loop)
-{
-	for (ws_actor *actor = loop->actors; actor; actor = actor->next) {
-		ws_finish(actor);
-	}
-	while (loop->due) {
-		settle(loop);
-	}
-}
-
-/* Whoever comes in time is still served, if only to be told that it is over. */
-static void end(ws_loop *loop)
-{
-	finish_all(loop);
-	deliver_all(atomic_exchange(&loop->inbox, CLOSED));
-	finish_all(loop);
-}
-
-static void *run(void *arg)
-{
-	ws_loop *loop = arg;
-	current = loop;
-	serve(loop);
-	if (atomic_load(&loop->stop) == STOP_POLITELY) {
-		end(loop);
-	}
-	return NULL;
+	return current;
 }
 
 /* ---- Starting: under control ------------------------------------------------------------------------------------- */
 
 static const struct lws_protocols protocols[] = {
-	{.name = WS_PROTOCOL_NAME, .callback = callback, .rx_buffer_size = WS_RECEIVE_BUFFER, .tx_packet_size = 65536},
+	{.name = WS_PROTOCOL_NAME, .callback = ws_loop_callback, .rx_buffer_size = WS_RECEIVE_BUFFER, .tx_packet_size = 65536},
 	{0},
 };
 
@@ -330,6 +144,21 @@ static struct lws *adopt(ws_loop *loop, int fd)
 	return wsi;
 }
 
+/* Our two descriptors are known by where they are kept, connections by themselves. */
+static int watch_ours(ws_loop *loop)
+{
+	struct epoll_event timer = {.events = EPOLLIN, .data.ptr = &loop->timer_fd};
+	struct epoll_event woken = {.events = EPOLLIN, .data.ptr = &loop->wake_fd};
+	return epoll_ctl(loop->events_fd, EPOLL_CTL_ADD, loop->timer_fd, &timer) == 0 &&
+		   epoll_ctl(loop->events_fd, EPOLL_CTL_ADD, loop->wake_fd, &woken) == 0;
+}
+
+static void *run(void *loop)
+{
+	current = loop;
+	return ws_loop_run(loop);
+}
+
 static int start_thread(ws_loop *loop, int number)
 {
 	pthread_attr_t attributes;
@@ -357,11 +186,13 @@ static ws_loop *start_loop(int number)
 	}
 	atomic_init(&loop->refs, 1);
 	loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	loop->events_fd = epoll_create1(EPOLL_CLOEXEC);
 	loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 	loop->context = make_lws_context();
 	loop->vhost = loop->context ? make_vhost(loop->context) : NULL;
-	loop->timer = adopt(loop, loop->timer_fd);
-	if (loop->timer && adopt(loop, fcntl(loop->wake_fd, F_DUPFD_CLOEXEC, 0)) && start_thread(loop, number)) {
+	loop->timer_wsi = adopt(loop, loop->timer_fd);
+	if (loop->timer_wsi && adopt(loop, fcntl(loop->wake_fd, F_DUPFD_CLOEXEC, 0)) && watch_ours(loop) &&
+		start_thread(loop, number)) {
 		return loop;
 	}
 	lws_context_destroy(loop->context);
@@ -425,7 +256,7 @@ void ws_loops_stop(void)
 	}
 	pthread_mutex_lock(&stopping);
 	int count = take_all(taken);
-	order_stop(taken, count, STOP_POLITELY);
+	order_stop(taken, count, WS_STOP_POLITELY);
 	for (int i = 0; i < count; i++) {
 		pthread_join(taken[i]->thread, NULL);
 		lws_context_destroy(taken[i]->context);
@@ -443,7 +274,7 @@ static void exit_loops(void)
 	int count = take_all(taken);
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += EXIT_WAIT_S;
-	order_stop(taken, count, STOP_EXITING);
+	order_stop(taken, count, WS_STOP_EXITING);
 	for (int i = 0; i < count; i++) {
 		if (taken[i] != current) {
 			pthread_timedjoin_np(taken[i]->thread, NULL, &until);
@@ -463,33 +294,6 @@ int ws_loops_set(int threads)
 	return 0;
 }
 
-/* ---- Actors ------------------------------------------------------------------------------------------------------ */
-
-/* Service thread: safe from anywhere, for who has no references is on no list either. */
-static void release(ws_letter *letter)
-{
-	ws_actor *actor = (ws_actor *)((char *)letter - offsetof(ws_actor, release));
-	ws_loop *loop = actor->loop;
-	actor->callbacks.on_free(actor->arg);
-	free(actor);
-	ws_loop_unref(loop);
-}
-
-static void start(ws_letter *letter)
-{
-	ws_actor *actor = (ws_actor *)((char *)letter - offsetof(ws_actor, start));
-	ws_loop *loop = actor->loop;
-	actor->next = loop->actors;
-	if (actor->next) {
-		actor->next->previous = actor;
-	}
-	loop->actors = actor;
-	set_timer(loop, 1);
-	if (actor->callbacks.on_start) {
-		actor->callbacks.on_start(actor->arg);
-	}
-}
-
 /* Under control. */
 static ws_loop *least_loaded(void)
 {
@@ -503,94 +307,18 @@ static ws_loop *least_loaded(void)
 	return least;
 }
 
-int ws_actor_new(const ws_callbacks *callbacks, void *arg, ws_actor **out)
+int ws_loop_admit(ws_actor *actor)
 {
 	int result = AS_EINVAL;
-	ws_actor *actor = calloc(1, sizeof(*actor));
-	if (!actor) {
-		return AS_ENOMEM;
-	}
-	actor->callbacks = *callbacks;
-	actor->arg = arg;
-	actor->start.deliver = start;
-	actor->release.deliver = release;
-	atomic_init(&actor->refs, 2);
 	pthread_mutex_lock(&control);
 	ws_loop *loop = least_loaded();
 	if (loop) {
 		actor->loop = ws_loop_ref(loop);
 		atomic_fetch_add(&loop->load, 1);
-		*out = actor;
-		result = ws_loop_push(loop, &actor->start); /* a loop under control takes letters: it has not been stopped */
+		result = ws_loop_push(loop, &actor->start); /* which it takes: nobody stops it while we have control */
 	}
 	pthread_mutex_unlock(&control);
-	if (result) {
-		free(actor);
-	}
 	return result;
-}
-
-ws_actor *ws_actor_ref(ws_actor *actor)
-{
-	atomic_fetch_add(&actor->refs, 1);
-	return actor;
-}
-
-void ws_actor_unref(ws_actor *actor)
-{
-	if (!actor || atomic_fetch_sub(&actor->refs, 1) != 1) {
-		return;
-	}
-	if (current == actor->loop || ws_loop_push(actor->loop, &actor->release)) {
-		release(&actor->release);
-	}
-}
-
-void ws_finish(ws_actor *actor)
-{
-	if (!actor->finished) {
-		actor->finished = 1;
-		if (actor->conn) {
-			conn_end(actor->conn, WS_WHY_CLOSED, WS_ABNORMAL, "dropped by us");
-		}
-		ws_actor_due(actor);
-	}
-}
-
-/* Service thread, or any once that has ended. */
-static void drop_post(ws_post_letter *post)
-{
-	if (post->drop) {
-		post->drop(post->message);
-	}
-	ws_actor_unref(post->actor);
-	free(post);
-}
-
-static void deliver_post(ws_letter *letter)
-{
-	ws_post_letter *post = (ws_post_letter *)letter;
-	if (post->actor->finished) {
-		drop_post(post);
-		return;
-	}
-	post->run(post->actor->arg, post->message);
-	ws_actor_unref(post->actor);
-	free(post);
-}
-
-int ws_post(ws_actor *actor, void (*run_it)(void *arg, void *message), void *message, void (*drop)(void *message))
-{
-	ws_post_letter *post = malloc(sizeof(*post));
-	if (!post) {
-		return AS_ENOMEM;
-	}
-	*post = (ws_post_letter){.letter.deliver = deliver_post, .run = run_it, .drop = drop, .message = message};
-	post->actor = ws_actor_ref(actor);
-	if (ws_loop_push(actor->loop, &post->letter)) {
-		drop_post(post); /* the thread has ended, so the actor has finished */
-	}
-	return 0;
 }
 
 int as_ws_threads(int threads)

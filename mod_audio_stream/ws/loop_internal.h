@@ -1,7 +1,9 @@
 /*
  * loop_internal.h - what the files behind loop.h share.
  *
- *     loop.c         the service threads: starting, stopping, ticks, letters; actors
+ *     loop.c         the service threads: how they start and end
+ *     rounds.c       what a service thread does all day
+ *     actor.c        actors, and how other threads reach them
  *     connection.c   one connection: from ws_connect() to on_close
  *     transfer.c     what goes through an open one: messages, pings, CLOSE
  *     deflate.c      permessage-deflate
@@ -14,6 +16,7 @@
 #ifndef WS_LOOP_INTERNAL_H
 #define WS_LOOP_INTERNAL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -66,6 +69,9 @@ typedef enum ws_stage {
 struct ws_conn {
 	ws_actor *actor;
 	struct lws *wsi; /* while lws has it */
+	int fd, watched, choked; /* its socket; it is in events_fd, to be written to as well */
+	ws_conn *next_writer;
+	int is_writer;
 	ws_stage stage;
 	int64_t alarm_ns; /* when conn_alarm() wants to be called */
 
@@ -117,19 +123,70 @@ struct ws_actor {
 	ws_conn *conn;
 };
 
+/* A service thread. The lock-free inbox is a stack that others push to and the thread takes as a whole. Whoever finds it
+ * empty wakes the thread. When the thread ends it leaves WS_INBOX_CLOSED in its place: a letter is either taken or comes back
+ * to its sender. */
+struct ws_loop {
+	atomic_int refs;
+	_Atomic(ws_letter *) inbox; /* publishes letters, newest first */
+	atomic_int stop;            /* WS_STOP_*; publishes nothing else */
+	atomic_int load;            /* actors that have been given to it */
+	int wake_fd;                /* an eventfd: look at inbox and stop */
+	pthread_t thread;
+	struct lws_context *context; /* the thread's, while it runs */
+	struct lws_vhost *vhost;
+
+	/* the service thread's */
+	struct lws *timer_wsi;
+	int timer_fd, events_fd; /* the ticks; what is waited for while all connections are just open (rounds.c) */
+	int ticking, tick_due;
+	int64_t unsteady_until_ns, lws_due_ns;
+	ws_actor *actors, *due;
+	ws_conn *writers; /* those that have something to send since the last round */
+	char *spare;
+	size_t spare_room;
+};
+
+enum { WS_STOP_NOT, WS_STOP_POLITELY, WS_STOP_EXITING };
+
 /* ---- loop.c ------------------------------------------------------------------------------------------------------ */
+
+extern ws_letter ws_inbox_closed;
+#define WS_INBOX_CLOSED (&ws_inbox_closed)
 
 /* Any thread. Hands a letter to the loop's thread; AS_ECLOSED when that has ended, and the letter is the caller's again. */
 int ws_loop_push(ws_loop *loop, ws_letter *letter);
 ws_loop *ws_loop_ref(ws_loop *loop);
 void ws_loop_unref(ws_loop *loop);
+/* The calling thread's, when it is a service thread. */
+ws_loop *ws_loop_current(void);
+/* Any thread. Gives the actor to the thread with the fewest, which are started if need be; AS_EINVAL when none can be. */
+int ws_loop_admit(ws_actor *actor);
+
+/* ---- rounds.c ---------------------------------------------------------------------------------------------------- */
+
+void *ws_loop_run(void *loop); /* the service thread */
+int ws_loop_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t n); /* lws's */
+void ws_loop_tick_while_needed(ws_loop *loop);
 /* Has conn_settle() called for this actor soon, from the loop and not from a callback. */
 void ws_actor_due(ws_actor *actor);
-struct lws_context *ws_loop_context(ws_loop *loop);
-struct lws_vhost *ws_loop_vhost(ws_loop *loop);
+/* The connection's socket, and what to wait for while all is quiet: to read, and to write if it is choked. */
+void ws_loop_watch(ws_conn *conn);
+void ws_loop_unwatch(ws_conn *conn);
+/* There is something to send. */
+void ws_loop_want_write(ws_conn *conn);
+/* Whether to wait until the socket takes more. */
+void ws_loop_choked(ws_conn *conn, int choked);
+/* Something is on its way that only lws knows how to wait for. */
+void ws_loop_unsteady(ws_loop *loop);
 /* One buffer for arriving messages serves all connections that are not in the middle of one. */
 char *ws_loop_take_buffer(ws_loop *loop, size_t *room);
 void ws_loop_give_buffer(ws_loop *loop, char *buffer, size_t room);
+
+/* ---- actor.c ----------------------------------------------------------------------------------------------------- */
+
+/* The actor has finished and its connection is gone: takes it off its loop. */
+void ws_actor_reap(ws_actor *actor);
 
 /* ---- connection.c ------------------------------------------------------------------------------------------------ */
 

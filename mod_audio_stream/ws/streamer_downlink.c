@@ -520,12 +520,15 @@ void streamer_clear(as_streamer *s, const char *why, int quiet)
 
 /* ---- Time passes ------------------------------------------------------------------------------------------------- */
 
+/* The tail comes out as late as it may: what comes after it should have had a chance to join it. */
 static void tail_in_time(as_streamer *s, int64_t now_ns)
 {
 	as_stats stats;
 	as_stream_stats(s->stream, &stats);
 	int64_t idle_ms = (now_ns - s->downlink.arrival_ns) / NS_PER_MS;
-	if (stats.inject_playing ? ms_of(s, stats.inject_queued_samples) < TAIL_QUEUED_MS : idle_ms >= TAIL_QUEUED_MS) {
+	int patience_ms = s->downlink.prebuffer_ms / 2 > TAIL_QUEUED_MS ? s->downlink.prebuffer_ms / 2 : TAIL_QUEUED_MS;
+	int due = stats.inject_playing || idle_ms >= patience_ms;
+	if (due && ms_of(s, stats.inject_queued_samples) < TAIL_QUEUED_MS) {
 		drain(s);
 		if (!s->downlink.prebuffer_ms || s->downlink.sounding) {
 			streamer_let_run_dry(s);

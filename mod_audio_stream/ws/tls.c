@@ -22,6 +22,7 @@
 
 #include "tls.h"
 
+#define EXIT_WAIT_S 5 /* loading takes milliseconds, unless a file system hangs */
 #define CACHED_MAX 32 /* sets of files; more are loaded each time */
 
 /* What must be the same for a file to be the same. */
@@ -388,6 +389,6 @@ void ws_tls_exit(void)
 {
 	struct timespec until;
 	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec++;
+	until.tv_sec += EXIT_WAIT_S;
 	pthread_mutex_timedlock(&lock, &until); /* for good: OpenSSL is about to be taken down */
 }

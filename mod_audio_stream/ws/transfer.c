@@ -180,7 +180,7 @@ int ws_send(ws_actor *actor, int binary, const void *data, size_t n)
 	}
 	conn->out_last = out;
 	conn->queued += n;
-	lws_callback_on_writable(conn->wsi);
+	ws_loop_want_write(conn);
 	return 0;
 }
 
@@ -262,28 +262,23 @@ static int write_close(ws_conn *conn)
 void conn_writeable(ws_conn *conn)
 {
 	if (lws_partial_buffered(conn->wsi)) {
-		lws_callback_on_writable(conn->wsi);
+		ws_loop_choked(conn, 1);
 		return;
 	}
 	conn->in_lws = 0;
 	if (conn->close_sent || (conn->ping_due && write_ping(conn))) {
 		return;
 	}
-	/* It is writeable now; after the first message it has to be asked. */
-	for (long sent = 0, n; conn->out_first && sent < TURN_BYTES; sent += n + 1) {
-		if (sent > 0 && lws_send_pipe_choked(conn->wsi)) {
-			break;
-		}
+	for (long sent = 0, n; conn->out_first && sent < TURN_BYTES && !lws_send_pipe_choked(conn->wsi); sent += n + 1) {
 		n = write_message(conn);
 		if (n < 0) {
 			return;
 		}
 	}
-	if (conn->stage == WS_STAGE_CLOSING && !conn->out_first && !conn->in_lws) {
-		write_close(conn);
-	} else if (conn->out_first || conn->in_lws) {
-		lws_callback_on_writable(conn->wsi);
+	if (conn->stage == WS_STAGE_CLOSING && !conn->out_first && !conn->in_lws && write_close(conn)) {
+		return;
 	}
+	ws_loop_choked(conn, conn->out_first || conn->in_lws);
 }
 
 /* ---- Signs of life ----------------------------------------------------------------------------------------------- */
@@ -322,7 +317,7 @@ void conn_check_life(ws_conn *conn, int64_t now_ns)
 	if (!conn->ping_ns && now_ns >= heard + interval) {
 		conn->ping_ns = now_ns;
 		conn->ping_due = 1;
-		lws_callback_on_writable(conn->wsi);
+		ws_loop_want_write(conn);
 	}
 	conn->alarm_ns = conn->ping_ns ? conn->ping_ns + timeout : heard + interval;
 	if (conn->alarm_ns > now_ns + interval) { /* the answer may be here long before the timeout */
@@ -350,7 +345,8 @@ void conn_begin_close(ws_conn *conn, int code, const char *reason, int timeout_m
 	conn->close_timeout_ms = timeout_ms;
 	conn->stage = WS_STAGE_CLOSING;
 	conn->alarm_ns = as_now_ns() + timeout_ms * MS;
-	lws_callback_on_writable(conn->wsi);
+	ws_loop_unsteady(conn->actor->loop);
+	ws_loop_want_write(conn);
 }
 
 /* How many bytes a UTF-8 sequence has that begins here; 0 when none does. */
