@@ -27,7 +27,6 @@ TEST_PROGRAMS := $(notdir $(basename $(wildcard $(C_DIR)/tests/test_*.c $(C_DIR)
 TEST_HELPERS := $(filter-out $(addprefix tests/,test_% stress_% bench_% fuzz_% replay), \
 	$(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/tests/*.c)))
 FUZZERS := $(patsubst $(C_DIR)/tests/fuzz_%.c,%,$(wildcard $(C_DIR)/tests/fuzz_*.c))
-CORPUS := $(C_DIR)/tests/corpus
 SANITIZERS := asan tsan
 C_TESTS := $(foreach s,$(SANITIZERS),$(addprefix build/tests/$(s)/,$(TEST_PROGRAMS))) $(FUZZERS:%=build/tests/replay/%)
 

@@ -91,7 +91,7 @@ class Flush(NamedTuple):
 
 
 class StreamStats(NamedTuple):
-    """Counters since the stream was opened; samples per channel at the host's rate. See as_stats in the C header."""
+    """Counters since the stream was opened; samples are per channel, at the host's rate. See as_stats."""
 
     capture_samples: int
     capture_dropped_samples: int
@@ -366,7 +366,7 @@ class HostStream(Stream):
         return cls(out[0])
 
     def host_capture(self, pcm: bytes) -> int:
-        """Gives what the caller said, s16 at rate_hz, interleaved. Returns the samples stored, per channel."""
+        """Gives what the caller said, s16 at rate_hz, interleaved. Returns samples stored, per channel."""
         samples = ffi.from_buffer("int16_t[]", pcm)
         return lib.as_host_capture(self._handle, samples, len(pcm) // 2 // self.channels)
 

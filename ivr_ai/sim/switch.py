@@ -89,7 +89,7 @@ class FreeSwitch:
         self._install = install
         self.root = tmp_path
         self.modules = tuple(modules if modules is not None else default_modules(install))
-        self.sip_port, self.esl_port = _free_port(socket.SOCK_DGRAM), _free_port(socket.SOCK_STREAM)
+        self.sip_port, self.esl_port = _free_port(), _free_port()
         self._password = secrets.token_hex(8)
         self._rtp_start, self._rtp_claim = _claim_rtp_block()
         self._lay_out(dialplan_xml, config_xml, build_dir)
@@ -316,10 +316,17 @@ def _exit_name(status: int) -> str:
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
 
 
-def _free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _free_port() -> int:
+    """One that is free for TCP and UDP: SIP takes both."""
+    while True:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(type=socket.SOCK_DGRAM) as udp,
+        ):
+            tcp.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):
+                udp.bind(tcp.getsockname())
+                return tcp.getsockname()[1]
 
 
 def _claim_rtp_block() -> tuple[int, socket.socket]:

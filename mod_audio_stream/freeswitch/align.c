@@ -3,11 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FRAMES_PER_S 50 /* taken */
-#define TOLERANCE_MS 5  /* a direction may be off by */
-#define WATCH_MS 500    /* before it is moved */
-#define STANDSTILL_S 5  /* when neither direction has moved for so long, the time until then is left out */
-#define CAPACITY_MS 300 /* beside the delay */
+#define FRAMES_PER_S 50    /* taken */
+#define TOLERANCE_MS 5     /* a direction may be off by */
+#define WATCH_MS 500       /* before it is moved, */
+#define FIRST_WATCH_MS 100 /* and when it has just been placed by the clock */
+#define STANDSTILL_S 5     /* when neither direction has moved for so long, the time until then is left out */
+#define CAPACITY_MS 300    /* beside the delay */
 
 static uint64_t samples_of(const align *line, int ms)
 {
@@ -68,10 +69,12 @@ static void store(align *line, align_side *side, uint64_t at, const int16_t *sam
 	}
 }
 
-static void watch_afresh(align_side *side)
+/* Looks for the least late block from now on. */
+static void watch(const align *line, align_side *side, int placed)
 {
+	side->placed = placed;
 	side->least = INT64_MAX;
-	side->since = 0;
+	side->left = (int64_t)samples_of(line, placed ? FIRST_WATCH_MS : WATCH_MS);
 }
 
 /* How far the direction is to be moved, in samples: later (more than 0), earlier (less), or not. */
@@ -79,13 +82,14 @@ static int64_t correction(align *line, align_side *side, int64_t late, uint64_t 
 {
 	int64_t tolerance = (int64_t)samples_of(line, TOLERANCE_MS), most = (int64_t)n;
 	side->least = late < side->least ? late : side->least;
-	side->since += n;
-	if (side->since < samples_of(line, WATCH_MS)) {
+	side->left -= most;
+	if (side->left > 0) {
 		return 0;
 	}
 	int64_t off = side->least;
-	watch_afresh(side);
-	if (off >= -tolerance && off <= tolerance) {
+	int soon = side->placed; /* too soon to tell lateness from jitter; but nothing makes a block early */
+	watch(line, side, 0);
+	if (off >= -tolerance && (off <= tolerance || soon)) {
 		return 0;
 	}
 	return off > most ? most : off < -most ? -most : off;
@@ -101,7 +105,7 @@ void align_put(align *line, int which, const int16_t *samples, size_t n, int64_t
 	if (!side->begun || end < taken) {
 		side->begun = 1;
 		at = now > taken + n ? now - n : taken;
-		watch_afresh(side);
+		watch(line, side, 1);
 	} else {
 		int64_t move = correction(line, side, late, n);
 		if (move < 0) {

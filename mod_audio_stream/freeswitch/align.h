@@ -31,9 +31,10 @@
 
 typedef struct align_side {
 	int16_t *ring;
-	int begun;      /* something has been put */
-	int64_t least;  /* samples: the least late block so far */
-	uint64_t since; /* samples put since we began to look for it */
+	int begun;     /* something has been put */
+	int placed;    /* by the clock, just now */
+	int64_t least; /* samples: the least late block so far */
+	int64_t left;  /* samples to be put until we have seen enough of them */
 	_Atomic uint64_t end; /* publishes the ring up to here; the thread that puts */
 } align_side;
 

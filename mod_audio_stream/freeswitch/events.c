@@ -62,6 +62,12 @@ void events_free(void)
 	free_first(NAMES);
 }
 
+/* cJSON numbers are doubles: exact up to 2^53 samples, 6000 years at 48 kHz. */
+static void number(cJSON *object, const char *name, uint64_t value)
+{
+	cJSON_AddItemToObject(object, name, cJSON_CreateNumber((double)value));
+}
+
 /* ---- Firing ------------------------------------------------------------------------------------------------------ */
 
 /* Channel variables are part of a channel's data; these are nobody's business. */
@@ -107,6 +113,7 @@ static void run_event(job_t *job)
 
 void events_fire(const char *name, switch_core_session_t *session, cJSON *body)
 {
+	number(body, "at", (uint64_t)switch_micro_time_now() / 1000);
 	char *text = cJSON_PrintUnformatted(body);
 	switch_event_t *event = new_event(name, switch_core_session_get_uuid(session), session, text);
 	event_job_t *job = event ? calloc(1, sizeof(*job)) : NULL;
@@ -134,11 +141,6 @@ void events_fire_now(const char *name, const char *uuid, const char *body)
 }
 
 /* ---- Describing -------------------------------------------------------------------------------------------------- */
-/* cJSON numbers are doubles: exact up to 2^53 samples, 6000 years at 48 kHz. */
-static void number(cJSON *object, const char *name, uint64_t value)
-{
-	cJSON_AddItemToObject(object, name, cJSON_CreateNumber((double)value));
-}
 
 static cJSON *describe_capture(const as_stats *stats)
 {

@@ -37,8 +37,8 @@ static int fill_in(X509 *cert, X509 *issuer, EVP_PKEY *key, const cert_spec *spe
 	ASN1_INTEGER_set(X509_get_serialNumber(cert), serial++);
 	X509_gmtime_adj(X509_getm_notBefore(cert), spec->from_s);
 	X509_gmtime_adj(X509_getm_notAfter(cert), spec->to_s);
-	X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)(name ? name + 1 : spec->file), -1, -1,
-							   0);
+	name = name ? name + 1 : spec->file;
+	X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
 	return X509_set_pubkey(cert, key) && X509_set_issuer_name(cert, X509_get_subject_name(issuer)) &&
 		   add_extension(cert, issuer, NID_basic_constraints, spec->names ? "CA:FALSE" : "critical,CA:TRUE") &&
 		   (!spec->names || add_extension(cert, issuer, NID_subject_alt_name, spec->names));
@@ -61,7 +61,8 @@ static int load_issuer(const char *file, X509 **cert, EVP_PKEY **key)
 static int save(const char *file, X509 *cert, EVP_PKEY *key)
 {
 	FILE *pem = open_file(file, "pem", "w"), *secret = open_file(file, "key", "w");
-	int well = pem && secret && PEM_write_X509(pem, cert) && PEM_write_PrivateKey(secret, key, NULL, NULL, 0, NULL, NULL);
+	int well = pem && secret && PEM_write_X509(pem, cert) &&
+			   PEM_write_PrivateKey(secret, key, NULL, NULL, 0, NULL, NULL);
 	if (pem) {
 		well &= fclose(pem) == 0;
 	}

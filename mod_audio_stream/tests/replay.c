@@ -1,5 +1,6 @@
 /*
- * replay.c - feeds every file of a directory to a fuzz target, so that what fuzzing has found stays found without clang.
+ * replay.c - feeds every file of a directory to a fuzz target, so that what fuzzing has found stays found without
+ * clang.
  *
  * `replay DIRECTORY`; linked with one fuzz_*.c. Fails when there is nothing to feed.
  */

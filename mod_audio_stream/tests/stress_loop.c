@@ -1,9 +1,9 @@
 /*
- * stress_loop.c - many threads starting, posting to, disconnecting and finishing actors, whose servers reset, refuse, close
- * and stall at any moment, while the service threads are stopped and started again.
+ * stress_loop.c - many threads starting, posting to, disconnecting and finishing actors, whose servers reset, refuse,
+ * close and stall at any moment, while the service threads are stopped and started again.
  *
- * A round is one actor's life. STRESS_ROUNDS says how many there are; each thread's random numbers begin the same every
- * time. At the end everything that was begun must have ended, once.
+ * A round is one actor's life. STRESS_ROUNDS says how many there are; each thread's random numbers begin the same
+ * every time. At the end everything that was begun must have ended, once.
  */
 #define _GNU_SOURCE
 #include <unistd.h>
@@ -36,7 +36,7 @@ static ws_actor *slots[SLOTS]; /* a reference each */
 static ws_server *servers[3];
 static char urls[5][64];
 
-/* ---- Servers: any misbehaviour, at random -------------------------------------------------------------------------- */
+/* ---- Servers: any misbehaviour, at random ------------------------------------------------------------------------ */
 
 static uint32_t server_seed(void)
 {
@@ -112,7 +112,7 @@ static void no_handshake(ws_peer *peer, void *arg)
 	}
 }
 
-/* ---- Service thread ------------------------------------------------------------------------------------------------ */
+/* ---- Service thread ---------------------------------------------------------------------------------------------- */
 
 static void on_start(void *arg)
 {
@@ -235,7 +235,7 @@ static void drop_command(void *message)
 	free(message);
 }
 
-/* ---- Any thread ---------------------------------------------------------------------------------------------------- */
+/* ---- Any thread -------------------------------------------------------------------------------------------------- */
 
 static void order(ws_actor *actor, int what, uint32_t random)
 {
@@ -356,8 +356,8 @@ int main(void)
 	for (size_t i = 0; i < sizeof(servers) / sizeof(servers[0]); i++) {
 		server_stop(servers[i]);
 	}
-	printf("%ld rounds: %ld connects, %ld opened, %ld messages, %ld posts ran, %ld dropped\n", rounds, connects, opens, messages,
-		   ran, dropped);
+	printf("%ld rounds: %ld connects, %ld opened, %ld messages, %ld posts ran, %ld dropped\n", rounds, connects, opens,
+		   messages, ran, dropped);
 	CHECK(created == rounds && freed == created, "%ld actors, %ld freed", created, freed);
 	CHECK(connects == closes, "%ld connects, %ld closes", connects, closes);
 	CHECK(posted == ran + dropped, "%ld posts, %ld ran, %ld dropped", posted, ran, dropped);

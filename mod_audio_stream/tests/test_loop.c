@@ -92,7 +92,7 @@ static void test_actors_are_spread(void **state)
 	ws_loops_stop();
 }
 
-/* ---- Posting ------------------------------------------------------------------------------------------------------- */
+/* ---- Posting ----------------------------------------------------------------------------------------------------- */
 
 #define POSTERS 4
 #define POSTS 2000
@@ -205,7 +205,7 @@ static void test_after_the_threads_have_ended(void **state)
 	ws_loops_stop();
 }
 
-/* ---- Ticks --------------------------------------------------------------------------------------------------------- */
+/* ---- Ticks ------------------------------------------------------------------------------------------------------- */
 
 static int64_t cpu_ns(void)
 {
@@ -240,7 +240,7 @@ static void test_ticks_come_while_there_are_actors(void **state)
 	ws_loops_stop();
 }
 
-/* ---- Ending with everything under way ------------------------------------------------------------------------------ */
+/* ---- Ending with everything under way ---------------------------------------------------------------------------- */
 
 static void test_stop_with_connections(void **state)
 {

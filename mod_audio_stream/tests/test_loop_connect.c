@@ -11,7 +11,7 @@
 #include "ws_client.h"
 #include "ws_server.h"
 
-/* ---- A resolver that can be told what to do: this program's getaddrinfo() ------------------------------------------- */
+/* ---- A resolver that can be told what to do: this program's getaddrinfo() ---------------------------------------- */
 
 typedef int resolver(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 
@@ -27,7 +27,8 @@ static int hang(void)
 	return EAI_AGAIN;
 }
 
-static int two(resolver *real, const char *first, const char *second, const struct addrinfo *hints, struct addrinfo **out)
+static int two(resolver *real, const char *first, const char *second, const struct addrinfo *hints,
+			   struct addrinfo **out)
 {
 	int error = real(first, NULL, hints, out);
 	return error ? error : real(second, NULL, hints, &(*out)->ai_next);
@@ -48,7 +49,7 @@ int getaddrinfo(const char *host, const char *service, const struct addrinfo *hi
 	return real(host, service, hints, out);
 }
 
-/* ---- URLs ---------------------------------------------------------------------------------------------------------- */
+/* ---- URLs -------------------------------------------------------------------------------------------------------- */
 
 static char *url_at(const char *scheme_and_host, const ws_server *server, const char *path)
 {
@@ -65,10 +66,14 @@ static char *url_of(const ws_server *server)
 static void test_url_check(void **state)
 {
 	(void)state;
-	static const char *const good[] = {"ws://a", "WSS://a.example:65535/x?y=z", "ws://[::1]:80/", "ws://1.2.3.4?q", "wss://a_b-c/"};
-	static const char *const bad[] = {"", "http://a", "ws://", "ws:///x", "ws://a:0/", "ws://a:65536", "ws://a:", "ws://a:1x",
-									  "ws://user@a/", "ws://u:p@a/", "ws://a/#f", "ws://a/ b", "ws://a/\r\nX: y", "ws://a/\xc3\xa4",
-									  "ws://[::1", "ws://[::g]/", "ws://[1.2.3.4]/", "ws://a b/", "ws://a\\b/", "ws://:80/", "wss:/a"};
+	static const char *const good[] = {
+		"ws://a", "WSS://a.example:65535/x?y=z", "ws://[::1]:80/", "ws://1.2.3.4?q", "wss://a_b-c/",
+	};
+	static const char *const bad[] = {
+		"",			  "http://a",	  "ws://",			 "ws:///x",		"ws://a:0/",	   "ws://a:65536", "ws://a:",
+		"ws://a:1x",  "ws://user@a/", "ws://u:p@a/",	 "ws://a/#f",	"ws://a/ b",	   "ws://[::1",	   "ws://[::g]/",
+		"ws://a b/",  "ws://a\\b/",   "ws://a/\r\nX: y", "ws://:80/",	"ws://[1.2.3.4]/", "wss:/a",	   "ws://a/\xc3\xa4",
+	};
 	char error[200], long_url[4000];
 	for (size_t i = 0; i < COUNT(good); i++) {
 		assert_int_equal(ws_url_check(good[i], error, sizeof(error)), 0);
@@ -89,7 +94,7 @@ static void test_url_check(void **state)
 	assert_null(strstr(error, "secret"));
 }
 
-/* ---- What the server sees ------------------------------------------------------------------------------------------- */
+/* ---- What the server sees ---------------------------------------------------------------------------------------- */
 
 static void tell_request(ws_peer *peer, void *arg)
 {
@@ -109,7 +114,8 @@ static client *ask_request(const ws_options *options)
 static void test_the_request(void **state)
 {
 	(void)state;
-	ws_server *server = server_start(&(ws_server_options){.serve = tell_request, .extra = "Sec-WebSocket-Protocol: two\r\n"});
+	ws_server *server =
+		server_start(&(ws_server_options){.serve = tell_request, .extra = "Sec-WebSocket-Protocol: two\r\n"});
 	const char *const headers[] = {"X-One: 1", "X-Two:2 3", NULL};
 	ws_options options = {.url = url_at("ws://127.0.0.1", server, "/path?a=b&c=%20"), .subprotocol = "one, two",
 						  .headers = headers, .user = "me", .password = "p:w"};
@@ -172,8 +178,10 @@ static void fail_options(ws_options options, const char *expected)
 static void test_bad_options(void **state)
 {
 	(void)state;
-	static const char *const bad[] = {"X: secret\r\nY: z", "X: secret\n", "no colon secret", ": secret", "a b: secret", "X: \x01secret",
-									  "Host: secret", "sec-websocket-key: secret", "Connection: secret"};
+	static const char *const bad[] = {
+		"X: secret\r\nY: z", "X: secret\n",   "no colon secret",			 ": secret",		   "a b: secret",
+		"X: \x01secret",	  "Host: secret", "sec-websocket-key: secret", "Connection: secret",
+	};
 	for (size_t i = 0; i < COUNT(bad); i++) {
 		const char *const headers[] = {"Fine: 1", bad[i], NULL};
 		fail_options((ws_options){.headers = headers}, "header");
@@ -191,14 +199,15 @@ static void test_bad_options(void **state)
 	client_done(c);
 }
 
-/* ---- Refused -------------------------------------------------------------------------------------------------------- */
+/* ---- Refused ----------------------------------------------------------------------------------------------------- */
 
 static void test_http_refusals(void **state)
 {
 	(void)state;
 	static const int statuses[] = {200, 301, 302, 307, 400, 401, 403, 404, 429, 500, 503};
 	for (size_t i = 0; i < COUNT(statuses); i++) {
-		ws_server *server = server_start(&(ws_server_options){.refuse = statuses[i], .extra = "Location: ws://127.0.0.1:1/x\r\n"});
+		ws_server *server = server_start(
+			&(ws_server_options){.refuse = statuses[i], .extra = "Location: ws://127.0.0.1:1/x\r\n"});
 		client *c = client_fail(&(ws_options){.url = url_of(server)}, WS_WHY_HTTP);
 		assert_int_equal(c->end.http_status, statuses[i]);
 		assert_int_equal(server_connections(server), 1);
@@ -221,7 +230,9 @@ static void test_answers_that_are_no_handshake(void **state)
 		const char *answer;
 		ws_why why;
 	} cases[] = {
-		{"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: wrong\r\n\r\n", WS_WHY_HTTP},
+		{"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+		 "Sec-WebSocket-Accept: wrong\r\n\r\n",
+		 WS_WHY_HTTP},
 		{"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n", WS_WHY_HTTP},
 		{"", WS_WHY_CONNECT},
 		{"HTTP/1.1 101 Switch", WS_WHY_CONNECT},
@@ -270,12 +281,13 @@ static void test_refused_connections(void **state)
 	client_done(c);
 }
 
-/* ---- Addresses ------------------------------------------------------------------------------------------------------ */
+/* ---- Addresses --------------------------------------------------------------------------------------------------- */
 
 static void test_addresses(void **state)
 {
 	(void)state;
-	ws_server *four = server_start(&(ws_server_options){0}), *six = server_start(&(ws_server_options){.ipv6 = 1, .serve = tell_request});
+	ws_server *four = server_start(&(ws_server_options){0});
+	ws_server *six = server_start(&(ws_server_options){.ipv6 = 1, .serve = tell_request});
 	client_done(client_open(&(ws_options){.url = url_at("ws://localhost", four, "/")}));
 	client_done(client_open(&(ws_options){.url = url_at("ws://two.test", four, "/")})); /* ::1 refuses */
 	client *c = ask_request(&(ws_options){.url = url_at("ws://[::1]", six, "/")});

@@ -51,12 +51,13 @@ static void expect_last(client *c, int binary, const void *data, size_t n)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* ---- Messages ------------------------------------------------------------------------------------------------------- */
+/* ---- Messages ---------------------------------------------------------------------------------------------------- */
 
 static void test_echo_of_all_sizes(void **state)
 {
 	(void)state;
-	static const size_t sizes[] = {0, 1, 125, 126, 127, 4096, 8191, 8192, 8193, 65535, 65536, 65537, 100000, 1000000, 3000000};
+	static const size_t sizes[] = {0,	 1,		125,   126,	  127,	  4096,	   8191,   8192,
+								   8193, 65535, 65536, 65537, 100000, 1000000, 3000000};
 	ws_server *server;
 	client *c = serve_one(&server, NULL, NULL);
 	for (int i = 0; i < (int)COUNT(sizes); i++) {
@@ -221,7 +222,7 @@ static void test_trickled_bytes(void **state)
 	all_done(c, server);
 }
 
-/* ---- A server that does not read ------------------------------------------------------------------------------------ */
+/* ---- A server that does not read --------------------------------------------------------------------------------- */
 
 static _Atomic int reading;
 
@@ -268,7 +269,7 @@ static void test_unsent_is_bounded(void **state)
 	all_done(c, server);
 }
 
-/* ---- Compression ---------------------------------------------------------------------------------------------------- */
+/* ---- Compression ------------------------------------------------------------------------------------------------- */
 
 static _Atomic size_t compressed_bytes;
 
@@ -353,7 +354,7 @@ static void test_deflated_messages_are_bounded(void **state)
 	all_done(c, server);
 }
 
-/* ---- Signs of life -------------------------------------------------------------------------------------------------- */
+/* ---- Signs of life ----------------------------------------------------------------------------------------------- */
 
 static _Atomic int pings_seen;
 
@@ -421,7 +422,7 @@ static void test_a_slow_message_is_a_sign_of_life(void **state)
 	all_done(c, server);
 }
 
-/* ---- The end -------------------------------------------------------------------------------------------------------- */
+/* ---- The end ----------------------------------------------------------------------------------------------------- */
 
 typedef struct farewell {
 	int code;

@@ -258,7 +258,7 @@ static void test_many_sets_of_files(void **state)
 	free(ca);
 }
 
-/* ---- Servers that speak something else ------------------------------------------------------------------------------ */
+/* ---- Servers that speak something else --------------------------------------------------------------------------- */
 
 static void say_something(ws_peer *peer, void *arg)
 {
@@ -271,7 +271,8 @@ static void test_no_tls_there(void **state)
 	(void)state;
 	static const char *const words[] = {"HTTP/1.1 400 Bad Request\r\n\r\n", "", "\x15\x03\x03\x00\x02\x02\x28"};
 	for (size_t i = 0; i < COUNT(words); i++) {
-		ws_server *server = server_start(&(ws_server_options){.raw = 1, .serve = say_something, .arg = (void *)words[i]});
+		ws_server *server =
+			server_start(&(ws_server_options){.raw = 1, .serve = say_something, .arg = (void *)words[i]});
 		client *c = client_fail(&(ws_options){.url = url_of(server, "127.0.0.1")}, WS_WHY_TLS);
 		assert_true(strlen(c->reason) > 10);
 		client_done(c);
@@ -289,7 +290,8 @@ static void test_a_handshake_that_does_not_end(void **state)
 {
 	(void)state;
 	ws_server *server = server_start(&(ws_server_options){.raw = 1, .serve = be_silent});
-	client *c = client_fail(&(ws_options){.url = url_of(server, "127.0.0.1"), .connect_timeout_ms = 200}, WS_WHY_TIMEOUT);
+	ws_options options = {.url = url_of(server, "127.0.0.1"), .connect_timeout_ms = 200};
+	client *c = client_fail(&options, WS_WHY_TIMEOUT);
 	assert_non_null(strstr(c->reason, "TLS"));
 	client_done(c);
 	server_stop(server);
@@ -307,7 +309,8 @@ static void test_each_by_its_own_settings(void **state)
 {
 	(void)state;
 	client *clients[24];
-	ws_server *good = server_start(&(ws_server_options){.cert = file("good"), .serve = tell_request}), *self = serve("self");
+	ws_server *good = server_start(&(ws_server_options){.cert = file("good"), .serve = tell_request});
+	ws_server *self = serve("self");
 	char good_url[100], self_url[100];
 	snprintf(good_url, sizeof(good_url), "%s", url_of(good, "localhost"));
 	snprintf(self_url, sizeof(self_url), "%s", url_of(self, "localhost"));

@@ -27,7 +27,8 @@ typedef struct client {
 } client;
 
 client *client_new(void);
-/* A client connected to a server's port; options->url may be NULL: ws:// or, with tls, wss://. Fails the test otherwise. */
+/* A client connected to a server's port; options->url may be NULL: ws:// or, with tls, wss://. Fails the test
+ * otherwise. */
 client *client_open(const ws_options *options);
 void client_connect(client *c, const ws_options *options); /* asserts 0 */
 int client_try_connect(client *c, const ws_options *options);
@@ -38,7 +39,8 @@ void client_call(client *c, void (*run)(client *c, void *arg), void *arg);
 int client_send(client *c, int binary, const void *data, size_t n);
 size_t client_unsent(client *c);
 void client_disconnect(client *c, int code, const char *reason, int timeout_ms);
-/* Each waits up to 10 s, and fails the test. client_wait(): until *value, a counter of the client's, is at least that. */
+/* Each waits up to 10 s, and fails the test. client_wait(): until *value, a counter of the client's, is at least
+ * that. */
 void client_wait(client *c, const int *value, int least, const char *what);
 void client_wait_open(client *c);
 void client_wait_close(client *c, ws_why why, int code);

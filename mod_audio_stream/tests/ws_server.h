@@ -1,6 +1,6 @@
 /*
- * ws_server.h - a WebSocket server for tests, on a loopback port of its own: a thread for each connection, which does what
- * the test says, be it against the protocol.
+ * ws_server.h - a WebSocket server for tests, on a loopback port of its own: a thread for each connection, which does
+ * what the test says, be it against the protocol.
  */
 #ifndef AS_TESTS_WS_SERVER_H
 #define AS_TESTS_WS_SERVER_H

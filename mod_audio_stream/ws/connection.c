@@ -1,13 +1,12 @@
 /*
  * connection.c - one connection: from ws_connect() to on_close. Service thread, all of it.
  *
- *     NEW ── conn_settle() ──▶ RESOLVE ──▶ TCP ──▶ TLS ──▶ HTTP ──▶ OPEN ──▶ CLOSING ──▶ ENDED ── conn_settle() ──▶ on_close
- *                                           ▲ │ next address
- *                                           └─┘
+ *     NEW ──▶ RESOLVE ──▶ DIAL ──▶ TCP ──▶ TLS ──▶ HTTP ──▶ OPEN ──▶ CLOSING ──▶ ENDED ──▶ on_close
+ *                           ▲───────┘ next address
  *
- * Any stage may go to ENDED, by conn_end(): lws is told to forget the socket, and its callbacks find no connection in the
- * socket's place. What users of loop.h are told, and whatever may free an actor, happens in conn_settle(), which the loop
- * calls when no callback is running.
+ * Any stage may go to ENDED, by conn_end(): lws is told to forget the socket, and its callbacks find no connection in
+ * the socket's place. What users of loop.h are told, and whatever may free an actor, happens in conn_settle(), which
+ * the loop calls when no callback is running.
  */
 #define _GNU_SOURCE
 #include <netinet/in.h>
@@ -150,8 +149,11 @@ static void opening_failed(ws_conn *conn, const char *what, size_t n)
 		next_address(conn, "refused, or not reachable");
 		break;
 	case WS_STAGE_TLS:
-		conn_end(conn, WS_WHY_TLS, WS_ABNORMAL, "%s",
-				 conn->handshake.error[0] ? conn->handshake.error : "the server closed the connection during TLS's handshake");
+		if (conn->handshake.error[0]) {
+			conn_end(conn, WS_WHY_TLS, WS_ABNORMAL, "%s", conn->handshake.error);
+		} else {
+			conn_end(conn, WS_WHY_TLS, WS_ABNORMAL, "%s closed the connection during TLS's handshake", conn->url.host);
+		}
 		break;
 	default:
 		upgrade_failed(conn, what, n);
@@ -352,8 +354,8 @@ static void gone(ws_conn *conn, struct lws *wsi, const char *what, size_t n)
 	}
 }
 
-/* A connection that nobody waits for is given up by the answer -1, where lws can take it: after one to RECEIVE it may go on
- * to fill a buffer that is full. */
+/* A connection that nobody waits for is given up by the answer -1, where lws can take it: after one to RECEIVE it
+ * may go on to fill a buffer that is full. */
 static int orphan_callback(enum lws_callback_reasons reason)
 {
 	switch (reason) {
@@ -479,7 +481,10 @@ static int set_options(ws_conn *conn, const ws_options *options, char *error, si
 	if (!result && conn->subprotocol) {
 		result = ws_subprotocol_check(conn->subprotocol, error, bytes);
 	}
-	return result ? result : ws_headers_join(options->headers, options->user, options->password, &conn->headers, error, bytes);
+	if (!result) {
+		result = ws_headers_join(options->headers, options->user, options->password, &conn->headers, error, bytes);
+	}
+	return result;
 }
 
 int ws_connect(ws_actor *actor, const ws_options *options)

@@ -22,7 +22,7 @@ struct ws_deflate {
 
 static const unsigned char tail[4] = {0, 0, 0xff, 0xff}; /* of each message; does not travel */
 
-/* ---- What has been agreed ------------------------------------------------------------------------------------------ */
+/* ---- What has been agreed ---------------------------------------------------------------------------------------- */
 
 static int is_name(const char *text, size_t n, const char *name)
 {
@@ -103,7 +103,7 @@ void ws_deflate_free(ws_deflate *d)
 	free(d);
 }
 
-/* ---- Packing ------------------------------------------------------------------------------------------------------- */
+/* ---- Packing ----------------------------------------------------------------------------------------------------- */
 
 /* zlib has no raw window of 256 bytes to write: who insists on that gets everything as it is. */
 static int prepare_pack(ws_deflate *d)
@@ -135,7 +135,7 @@ size_t ws_deflate_pack(ws_deflate *d, const void *data, size_t n, void *out, siz
 	return well ? bytes - sizeof(tail) : 0;
 }
 
-/* ---- Unpacking ----------------------------------------------------------------------------------------------------- */
+/* ---- Unpacking --------------------------------------------------------------------------------------------------- */
 
 static int prepare_unpack(ws_deflate *d)
 {
@@ -191,7 +191,8 @@ static int unpack_piece(ws_deflate *d, const void *data, size_t n, size_t most, 
 	}
 }
 
-int ws_deflate_unpack(ws_deflate *d, const void *data, size_t n, size_t most, char **out, size_t *room, size_t *bytes)
+int ws_deflate_unpack(ws_deflate *d, const void *data, size_t n, size_t most, char **out, size_t *room,
+					  size_t *bytes)
 {
 	*bytes = 0;
 	int result = n < UINT32_MAX ? prepare_unpack(d) : AS_EFULL;

@@ -89,7 +89,10 @@ ws_loop *ws_loop_current(void)
 /* ---- Starting: under control ------------------------------------------------------------------------------------- */
 
 static const struct lws_protocols protocols[] = {
-	{.name = WS_PROTOCOL_NAME, .callback = ws_loop_callback, .rx_buffer_size = WS_RECEIVE_BUFFER, .tx_packet_size = 65536},
+	{.name = WS_PROTOCOL_NAME,
+	 .callback = ws_loop_callback,
+	 .rx_buffer_size = WS_RECEIVE_BUFFER,
+	 .tx_packet_size = 65536},
 	{0},
 };
 
@@ -98,8 +101,8 @@ static const struct lws_extension extensions[] = {
 	{0},
 };
 
-/* lws is to have OpenSSL's context from us, and not to touch OpenSSL otherwise: with the option for the lws context too it
- * would number its data in SSL objects anew for each thread, under the hands of the others. */
+/* lws is to have OpenSSL's context from us, and not to touch OpenSSL otherwise: with the option for the lws context
+ * too it would number its data in SSL objects anew for each thread, under the hands of the others. */
 static struct lws_vhost *make_vhost(struct lws_context *context)
 {
 	struct lws_context_creation_info info = {

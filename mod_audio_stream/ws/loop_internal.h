@@ -123,9 +123,9 @@ struct ws_actor {
 	ws_conn *conn;
 };
 
-/* A service thread. The lock-free inbox is a stack that others push to and the thread takes as a whole. Whoever finds it
- * empty wakes the thread. When the thread ends it leaves WS_INBOX_CLOSED in its place: a letter is either taken or comes back
- * to its sender. */
+/* A service thread. The lock-free inbox is a stack that others push to and the thread takes as a whole. Whoever
+ * finds it empty wakes the thread. When the thread ends it leaves WS_INBOX_CLOSED in its place: a letter is either
+ * taken or comes back to its sender. */
 struct ws_loop {
 	atomic_int refs;
 	_Atomic(ws_letter *) inbox; /* publishes letters, newest first */
@@ -154,13 +154,15 @@ enum { WS_STOP_NOT, WS_STOP_POLITELY, WS_STOP_EXITING };
 extern ws_letter ws_inbox_closed;
 #define WS_INBOX_CLOSED (&ws_inbox_closed)
 
-/* Any thread. Hands a letter to the loop's thread; AS_ECLOSED when that has ended, and the letter is the caller's again. */
+/* Any thread. Hands a letter to the loop's thread; AS_ECLOSED when that has ended, and the letter is the caller's
+ * again. */
 int ws_loop_push(ws_loop *loop, ws_letter *letter);
 ws_loop *ws_loop_ref(ws_loop *loop);
 void ws_loop_unref(ws_loop *loop);
 /* The calling thread's, when it is a service thread. */
 ws_loop *ws_loop_current(void);
-/* Any thread. Gives the actor to the thread with the fewest, which are started if need be; AS_EINVAL when none can be. */
+/* Any thread. Gives the actor to the thread with the fewest, which are started if need be; AS_EINVAL when none can
+ * be. */
 int ws_loop_admit(ws_actor *actor);
 
 /* ---- rounds.c ---------------------------------------------------------------------------------------------------- */

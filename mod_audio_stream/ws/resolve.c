@@ -1,9 +1,9 @@
 /*
  * resolve.c - names and certificates, looked up on threads that may wait.
  *
- * getaddrinfo() may take half a minute, and nothing can be done about it. So a few detached threads do that; a connection
- * that has waited long enough forgets about its lookup, whose answer then finds nobody. Threads come when there is work
- * and none is idle, and go when there has been none for a while.
+ * getaddrinfo() may take half a minute, and nothing can be done about it. So a few detached threads do that; a
+ * connection that has waited long enough forgets about its lookup, whose answer then finds nobody. Threads come when
+ * there is work and none is idle, and go when there has been none for a while.
  */
 #define _GNU_SOURCE
 #include <netdb.h>

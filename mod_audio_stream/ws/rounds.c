@@ -1,13 +1,13 @@
 /*
  * rounds.c - what a service thread does all day.
  *
- * lws waits with poll(), for all sockets each time, which for 150 of them and 200 ticks a second would be most of the work.
- * So while all connections are just open the thread waits with epoll, and has lws serve the sockets that are ready. While
- * one is being opened or closed, and for a moment after, lws waits itself ("unsteady"); and every now and then it gets a
- * round to look after what it keeps to itself, such as pongs.
+ * lws waits with poll(), for all sockets each time, which for 150 of them and 200 ticks a second would be most of the
+ * work. So while all connections are just open the thread waits with epoll, and has lws serve the sockets that are
+ * ready. While one is being opened or closed, and for a moment after, lws waits itself ("unsteady"); and every now and
+ * then it gets a round to look after what it keeps to itself, such as pongs.
  *
- * lws's callbacks only note that something is due. Ticks, letters and whatever may end an actor are done between two rounds,
- * when none of its callbacks is running.
+ * lws's callbacks only note that something is due. Ticks, letters and whatever may end an actor are done between two
+ * rounds, when none of its callbacks is running.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -22,7 +22,7 @@
 #define LWS_EVERY_NS 100000000LL     /* it has a round, whatever happens */
 #define EVENTS 64
 
-/* ---- For connections ------------------------------------------------------------------------------------------------ */
+/* ---- For connections --------------------------------------------------------------------------------------------- */
 
 char *ws_loop_take_buffer(ws_loop *loop, size_t *room)
 {
@@ -112,7 +112,7 @@ void ws_loop_tick_while_needed(ws_loop *loop)
 	}
 }
 
-/* ---- Waiting -------------------------------------------------------------------------------------------------------- */
+/* ---- Waiting ----------------------------------------------------------------------------------------------------- */
 
 static int is_steady(const ws_loop *loop, int64_t now_ns)
 {
@@ -175,7 +175,7 @@ int ws_loop_callback(struct lws *wsi, enum lws_callback_reasons reason, void *us
 	return 0;
 }
 
-/* ---- Working -------------------------------------------------------------------------------------------------------- */
+/* ---- Working ----------------------------------------------------------------------------------------------------- */
 
 static void tick(ws_loop *loop)
 {

@@ -62,7 +62,7 @@ static void play_file(as_streamer *s, const wire_message *message)
 static void pass_on(as_streamer *s, const char *event, const char *name, const char *json)
 {
 	json_t *body = json_object();
-	json_object_set_new(body, name, json_loads(json, JSON_DECODE_ANY, NULL));
+	json_object_set_new(body, name, json_loads(json, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL));
 	streamer_event(s, event, body);
 }
 

@@ -1,9 +1,10 @@
 /*
  * tls.c - whom TLS connections trust, who they are, and what was wrong with a certificate.
  *
- * All connections share one SSL_CTX, which trusts nobody. As a handshake begins (OpenSSL's info callback says so, before the
- * first byte is put together) the SSL object is given the authorities, the identity and the name that its connection asked
- * for. So different certificates cost no vhosts in lws, and the chain is judged by the settings of that one connection.
+ * All connections share one SSL_CTX, which trusts nobody. As a handshake begins (OpenSSL's info callback says so,
+ * before the first byte is put together) the SSL object is given the authorities, the identity and the name that its
+ * connection asked for. So different certificates cost no vhosts in lws, and the chain is judged by the settings of
+ * that one connection.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -95,8 +96,10 @@ static void prepare(SSL *ssl, ws_handshake *handshake)
 
 static const char *alert_text(int alert)
 {
-	return (alert & 0xff) == TLS13_AD_CERTIFICATE_REQUIRED ? "it wants a client certificate" /* "unknown" to OpenSSL 3.0 */
-														   : SSL_alert_desc_string_long(alert);
+	if ((alert & 0xff) == TLS13_AD_CERTIFICATE_REQUIRED) {
+		return "it wants a client certificate"; /* OpenSSL 3.0 says "unknown" */
+	}
+	return SSL_alert_desc_string_long(alert);
 }
 
 /* Service thread: OpenSSL tells how an SSL object is getting on. */
@@ -351,7 +354,8 @@ static int copy_paths(ws_tls *tls, const char *const *paths)
 	return 1;
 }
 
-/* Under the lock. The files' times are taken before they are read: changed in between, they are read again next time. */
+/* Under the lock. The files' times are taken before they are read: changed in between, they are read again next
+ * time. */
 static ws_tls *load(const char *const *paths, char *error, size_t bytes)
 {
 	ws_tls *tls = calloc(1, sizeof(*tls));

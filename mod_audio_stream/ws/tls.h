@@ -1,8 +1,8 @@
 /*
  * tls.h - whom TLS connections trust, who they are, and what was wrong with a certificate.
  *
- * lws makes the SSL objects and drives them; what it would decide about certificates is decided here instead, because it
- * tells neither a name from another nor what the matter was.
+ * lws makes the SSL objects and drives them; what it would decide about certificates is decided here instead, because
+ * it tells neither a name from another nor what the matter was.
  */
 #ifndef WS_TLS_H
 #define WS_TLS_H
@@ -26,8 +26,8 @@ typedef struct ws_handshake {
 
 /* The one SSL_CTX of all connections; NULL without memory. */
 SSL_CTX *ws_tls_context(void);
-/* What has been loaded from these files, if they have not changed since; NULL when it must be loaded. NULL: no such file;
- * without ca_file the system's authorities are trusted. */
+/* What has been loaded from these files, if they have not changed since; NULL when it must be loaded. NULL: no such
+ * file; without ca_file the system's authorities are trusted. */
 ws_tls *ws_tls_find(const char *ca_file, const char *cert_file, const char *key_file);
 /* Loads them, which may take a while. NULL with the reason, which names the file. */
 ws_tls *ws_tls_load(const char *ca_file, const char *cert_file, const char *key_file, char *error, size_t bytes);
@@ -39,7 +39,8 @@ void ws_tls_exit(void);
 
 /* The next handshake to begin on this thread is this one; NULL: none of ours. */
 void ws_tls_expect(ws_handshake *handshake);
-/* A server that dislikes our certificate may say so when we are about to send already, and then hang up: this reads it. */
+/* A server that dislikes our certificate may say so when we are about to send already, and then hang up: this reads
+ * it. */
 void ws_tls_read_alert(SSL *ssl);
 /* The handshake's memory will not be there any more. */
 void ws_tls_forget(SSL *ssl);

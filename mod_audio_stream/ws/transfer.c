@@ -1,8 +1,8 @@
 /*
  * transfer.c - what goes through an open connection: messages, pings, CLOSE. Service thread, all of it.
  *
- * Messages wait in a queue of ours until lws says that the socket takes more; lws keeps at most the rest of one of them.
- * What arrives is put together in a buffer that a connection has only while a message is incomplete.
+ * Messages wait in a queue of ours until lws says that the socket takes more; lws keeps at most the rest of one of
+ * them. What arrives is put together in a buffer that a connection has only while a message is incomplete.
  */
 #define _GNU_SOURCE
 #include <netinet/in.h>
@@ -72,7 +72,8 @@ static int unpack(ws_conn *conn)
 {
 	char *out = NULL;
 	size_t room = 0, bytes = 0;
-	int result = ws_deflate_unpack(conn->deflater, conn->in, conn->in_bytes, conn->max_message_bytes, &out, &room, &bytes);
+	int result = ws_deflate_unpack(conn->deflater, conn->in, conn->in_bytes, conn->max_message_bytes, &out, &room,
+								   &bytes);
 	if (result) {
 		free(out);
 		return result;
@@ -283,7 +284,8 @@ void conn_writeable(ws_conn *conn)
 
 /* ---- Signs of life ----------------------------------------------------------------------------------------------- */
 
-/* The kernel knows of bytes that lws keeps to itself: pings, and messages that come so slowly that lws waits for more. */
+/* The kernel knows of bytes that lws keeps to itself: pings, and messages that come so slowly that lws waits for
+ * more. */
 static int64_t last_heard(ws_conn *conn, int64_t now_ns)
 {
 	int64_t heard = ws_last_received_ns(conn->actor);
@@ -311,7 +313,8 @@ void conn_check_life(ws_conn *conn, int64_t now_ns)
 		conn->ping_ns = 0;
 	}
 	if (conn->ping_ns && now_ns >= conn->ping_ns + timeout) {
-		conn_end(conn, WS_WHY_SILENT, WS_ABNORMAL, "the server did not answer a ping within %d ms", conn->ping_timeout_ms);
+		conn_end(conn, WS_WHY_SILENT, WS_ABNORMAL, "the server did not answer a ping within %d ms",
+				 conn->ping_timeout_ms);
 		return;
 	}
 	if (!conn->ping_ns && now_ns >= heard + interval) {
@@ -327,6 +330,12 @@ void conn_check_life(ws_conn *conn, int64_t now_ns)
 
 /* ---- CLOSE ------------------------------------------------------------------------------------------------------- */
 
+/* Is it a code that RFC 6455, the registry, or applications may use in a CLOSE? */
+static int may_travel(int code)
+{
+	return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
+}
+
 static int is_continuation(char byte)
 {
 	return (byte & 0xc0) == 0x80;
@@ -334,14 +343,13 @@ static int is_continuation(char byte)
 
 void conn_begin_close(ws_conn *conn, int code, const char *reason, int timeout_ms)
 {
-	int valid = (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
 	size_t n = reason ? strlen(reason) : 0;
 	while (n > WS_CLOSE_REASON_MAX || (n > 0 && n < strlen(reason) && is_continuation(reason[n]))) {
 		n--;
 	}
 	memcpy(conn->close_reason, n ? reason : "", n);
 	conn->close_reason[n] = 0;
-	conn->close_code = valid ? code : 1000;
+	conn->close_code = may_travel(code) ? code : 1000;
 	conn->close_timeout_ms = timeout_ms;
 	conn->stage = WS_STAGE_CLOSING;
 	conn->alarm_ns = as_now_ns() + timeout_ms * MS;
@@ -390,7 +398,7 @@ int conn_close_received(ws_conn *conn, const unsigned char *data, size_t n)
 	if (n >= 2 && n <= 125) {
 		clean(data + 2, n - 2, reason);
 	}
-	if (n >= 2 && !((code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999))) {
+	if (n >= 2 && !may_travel(code)) {
 		code = PROTOCOL_ERROR;
 	}
 	if (conn->close_sent) {

@@ -247,7 +247,8 @@ static long measure(const char *const *lines, int has_user, char *error, size_t 
 	return (long)total;
 }
 
-int ws_headers_join(const char *const *lines, const char *user, const char *password, char **out, char *error, size_t bytes)
+int ws_headers_join(const char *const *lines, const char *user, const char *password, char **out, char *error,
+					size_t bytes)
 {
 	char *basic = NULL;
 	long total = measure(lines, user && *user, error, bytes);

@@ -21,7 +21,8 @@ int ws_url_parse(const char *url, ws_url *out, char *error, size_t bytes);
 int ws_header_check(const char *line, char *error, size_t bytes);
 /* Makes one text of them (the last one is followed by NULL; NULL for none), each with its CR LF, and of what user and
  * password come to in HTTP's basic authentication. 0, AS_ENOMEM, or AS_EINVAL with such a reason. */
-int ws_headers_join(const char *const *lines, const char *user, const char *password, char **out, char *error, size_t bytes);
+int ws_headers_join(const char *const *lines, const char *user, const char *password, char **out, char *error,
+					size_t bytes);
 int ws_subprotocol_check(const char *names, char *error, size_t bytes);
 
 #endif

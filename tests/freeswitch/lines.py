@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 from ears import heard_in_order, noise
 from taps import Probe, Tap, wait_until
 
+from ivr_ai.sim.rtp import CODECS as CODECS_BY_NAME
 from ivr_ai.sim.sip import SipCall
 
 CODECS = ("PCMU", "PCMA", "L16/8000", "L16/16000")
@@ -81,3 +82,17 @@ def other_leg(probe: Probe, uuid: str) -> str:
 def far_end(probe: Probe, call: SipCall) -> str:
     """The call that the other leg of a sofia bridge leads to: its Call-ID is the uuid there."""
     return probe.esl.api(f"uuid_getvar {other_leg(probe, call.call_id)} sip_call_id")
+
+
+def change_codec(call: SipCall, name: str) -> None:
+    """Re-INVITEs with another codec, and sends and hears that from now on.
+
+    FreeSWITCH forgets to swap L16's bytes when a re-INVITE brings it: here it stays in the machine's order.
+    """
+    media, codec = call.media, CODECS_BY_NAME[name]
+    if codec.encoding.startswith("L16"):
+        codec = codec._replace(encode=bytes, decode=bytes)
+    media.codec, media.payload_type = codec, codec.payload_type
+    media._frame_bytes = codec.frame_bytes(round(media.ptime_s * 1000))
+    media._frame_samples = media._frame_bytes // codec.sample_bytes
+    call.unhold()

@@ -73,10 +73,10 @@ class Probe:
         """A new name."""
         return self._folder / f"{next(self._files)}.raw"
 
-    def start(self, call: SipCall | str, stream_id: str = "main") -> Tap:
+    def start(self, call: SipCall | str, stream_id: str = "main", track: str = "") -> Tap:
         """Starts a stream on a call, by uuid or as its caller has it."""
         uuid = call if isinstance(call, str) else call.call_id
-        answer = self.command(uuid, f"{stream_id} start embedded")
+        answer = self.command(uuid, f"{stream_id} start embedded {track}".strip())
         assert answer == "+OK", answer
         return Tap(self, uuid, stream_id)
 
