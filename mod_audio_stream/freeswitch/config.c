@@ -23,8 +23,8 @@ static void set_int(const int_param *param, const char *text)
 	long value = strtol(text, &end, 10);
 	if (zstr(text) || *end || value < param->least || value > param->most) {
 		switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_WARNING,
-						  CONFIG_FILE ".xml: %s is '%s' but must be a whole number from %d to %d; using %d\n", param->name,
-						  text, param->least, param->most, *param->value);
+						  CONFIG_FILE ".xml: %s is '%s' but must be a whole number from %d to %d; using %d\n",
+						  param->name, text, param->least, param->most, *param->value);
 		return;
 	}
 	*param->value = (int)value;
@@ -35,7 +35,8 @@ static void set_option(as_options *options, const char *name, const char *text)
 	char error[ERROR_BYTES] = "";
 	int result = as_options_set(options, name, text, error, sizeof(error));
 	if (result == AS_ENOENT) {
-		switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_WARNING, CONFIG_FILE ".xml: unknown parameter '%s' ignored\n", name);
+		switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_WARNING, CONFIG_FILE ".xml: unknown parameter '%s' ignored\n",
+						  name);
 	} else if (result) {
 		switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_WARNING, CONFIG_FILE ".xml: %s; ignored\n", error);
 	}
@@ -92,7 +93,8 @@ static void load_environment(as_options *options)
 
 switch_status_t config_load(module_config *config)
 {
-	*config = (module_config){.capture_buffer_ms = 30000, .inject_max_ms = 600000, .fade_ms = 10, .events = SWITCH_TRUE};
+	*config = (module_config){
+		.capture_buffer_ms = 30000, .inject_max_ms = 600000, .fade_ms = 10, .events = SWITCH_TRUE};
 	if (as_options_new(&config->options)) {
 		return SWITCH_STATUS_MEMERR;
 	}

@@ -1,8 +1,8 @@
 /*
  * events.c - CUSTOM events mod_audio_stream::*, and a stream's description in JSON.
  *
- * An event is fired by the worker, so that those of a stream come in the order in which they happened, whichever threads
- * they happened on, and nobody waits for FreeSWITCH's event queues.
+ * An event is fired by the worker, so that those of a stream come in the order in which they happened, on whichever
+ * threads that was, and nobody waits for FreeSWITCH's event queues.
  */
 #include "mod_audio_stream.h"
 

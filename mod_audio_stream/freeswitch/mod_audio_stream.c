@@ -4,9 +4,9 @@
  *     fs_cli, ESL, ${uuid_audio_stream(...)}  ─┐                            ┌─▶ tap.c ──────────▶ libaudiostream
  *     dialplan application uuid_audio_stream  ─┴▶ core/command.c ─▶ run() ──┴─▶ streams.c ─▶ tap.c, a streamer
  *
- * This file registers the module and turns commands into calls; tap.c does the audio, streams.c gives it to a streamer of
- * the library, events.c says what happened, worker.c is the thread that says it. The stream itself lies in libaudiostream,
- * which the Python extension shares: one registry in the process.
+ * This file registers the module and turns commands into calls; tap.c does the audio, streams.c gives it to a streamer
+ * of the library, events.c says what happened, worker.c is the thread that says it. The stream itself lies in
+ * libaudiostream, which the Python extension shares: one registry in the process.
  */
 #include "mod_audio_stream.h"
 
@@ -101,7 +101,7 @@ static switch_status_t start_embedded(switch_core_session_t *session, const as_c
 		.capture_ms = config.capture_buffer_ms,
 		.inject_max_ms = config.inject_max_ms,
 		.prebuffer_ms = config.prebuffer_ms,
-		.one_leg_stereo = SWITCH_FALSE,
+		.one_leg_stereo = (int)as_options_number(config.options, "STREAM_ALLOW_ONE_LEG_STEREO"),
 		.source = "embedded",
 	};
 	if (tap_start(session, &request, NULL, error, ERROR_BYTES) != SWITCH_STATUS_SUCCESS) {
@@ -292,10 +292,14 @@ static switch_status_t start_parts(switch_memory_pool_t *pool, const char *modna
 	if (taps_init(pool, &config) != SWITCH_STATUS_SUCCESS || streams_init(pool, &config) != SWITCH_STATUS_SUCCESS) {
 		return SWITCH_STATUS_MEMERR;
 	}
+	if (worker_start(pool) != SWITCH_STATUS_SUCCESS) {
+		return SWITCH_STATUS_MEMERR;
+	}
 	if (events_reserve(pool, modname, config.events) != SWITCH_STATUS_SUCCESS) {
+		worker_stop();
 		return SWITCH_STATUS_INUSE;
 	}
-	return worker_start(pool);
+	return SWITCH_STATUS_SUCCESS;
 }
 
 SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load)
@@ -303,6 +307,7 @@ SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load)
 	switch_api_interface_t *api_interface;
 	switch_application_interface_t *app_interface;
 	if (start_parts(pool, modname) != SWITCH_STATUS_SUCCESS) {
+		as_options_free(config.options);
 		return SWITCH_STATUS_TERM;
 	}
 	*module_interface = switch_loadable_module_create_module_interface(pool, modname);

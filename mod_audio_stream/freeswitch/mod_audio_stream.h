@@ -24,11 +24,11 @@ typedef struct module_config {
 	as_options *options; /* of streamers: what the file and, over it, the environment say */
 } module_config;
 
-/* config.c: reads audio_stream.conf.xml and the environment. A missing file or a bad value means the default and a line in
- * the log. SWITCH_STATUS_MEMERR. */
+/* config.c: reads audio_stream.conf.xml and the environment. A missing file or a bad value means the default and a line
+ * in the log. SWITCH_STATUS_MEMERR. */
 switch_status_t config_load(module_config *config);
-/* A streamer's options: those of the module, and over them the channel's variables. On failure error names the variable and
- * what it may be. */
+/* A streamer's options: those of the module, and over them the channel's variables. On failure error names the variable
+ * and what it may be. */
 switch_status_t config_options(const as_options *base, switch_channel_t *channel, as_options **out, char *error,
 							   size_t bytes);
 

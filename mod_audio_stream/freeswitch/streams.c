@@ -9,8 +9,8 @@
  * stream_started and stream_stopped are the tap's, as for embedded streams: once each, and at once when a call ends.
  *
  * Lifetime. A call_stream has two owners: the command that starts it, until that is done, and the streamer, until the
- * worker has done its last job. Commands that have found it in the list are owners for as long as they run. It refers to
- * its call by uuid only and may outlive it.
+ * worker has done its last job. Commands that have found it in the list are owners for as long as they run. It refers
+ * to its call by uuid only and may outlive it.
  */
 #include "mod_audio_stream.h"
 
@@ -68,7 +68,7 @@ static void unlist_stream(call_stream_t *gone)
 	switch_mutex_unlock(globals.mutex);
 }
 
-/* Makes the caller an owner. NULL when no open stream of this name has a streamer (yet): of two of a name, one is closed. */
+/* The open stream of this name, of which the caller becomes an owner; NULL when it has no streamer (yet). */
 static call_stream_t *find_stream(const char *uuid, const char *id)
 {
 	switch_mutex_lock(globals.mutex);
@@ -195,10 +195,9 @@ static void run_finished(job_t *job)
 	unsigned dropped = switch_atomic_read(&stream->dropped);
 	if (dropped) {
 		switch_log_printf(SWITCH_CHANNEL_UUID_LOG(stream->uuid), SWITCH_LOG_WARNING,
-						  "stream %s: %u events were dropped: they came faster than FreeSWITCH takes them\n", stream->id,
+						  "stream %s: %u events came faster than FreeSWITCH takes them, and were dropped\n", stream->id,
 						  dropped);
 	}
-	unlist_stream(stream);
 	if (!as_stream_closed(stream->stream)) {
 		switch_core_session_t *session = switch_core_session_locate(stream->uuid);
 		if (session) {
@@ -206,6 +205,7 @@ static void run_finished(job_t *job)
 			switch_core_session_rwunlock(session);
 		}
 	}
+	unlist_stream(stream); /* not before: what stream_stopped says of the connection is found in the list */
 	release(stream);
 }
 
@@ -297,9 +297,9 @@ static switch_status_t start_with(switch_core_session_t *session, const as_comma
 		.track = streams_track(command->tracks),
 		.rate_hz = command->rate_hz,
 		.inject = command->dialect != AS_DIALECT_JSON || command->bidirectional,
-		.capture_ms = as_options_number(options, "MOD_AUDIO_STREAM_BUFFER_SECS") * 1000,
+		.capture_ms = (int)as_options_number(options, "MOD_AUDIO_STREAM_BUFFER_SECS") * 1000,
 		.inject_max_ms = globals.config.inject_max_ms,
-		.one_leg_stereo = as_options_number(options, "STREAM_ALLOW_ONE_LEG_STEREO"),
+		.one_leg_stereo = (int)as_options_number(options, "STREAM_ALLOW_ONE_LEG_STEREO"),
 		.source = "websocket",
 	};
 	as_stream *tapped = NULL;
@@ -317,15 +317,12 @@ static switch_status_t start_with(switch_core_session_t *session, const as_comma
 switch_status_t streams_start(switch_core_session_t *session, const as_command *command, char *error, size_t bytes)
 {
 	as_options *options = NULL;
-	switch_status_t status = config_options(globals.config.options, switch_core_session_get_channel(session), &options, error, bytes);
-	if (status == SWITCH_STATUS_SUCCESS && !zstr(command->model) &&
-		as_options_set(options, "OPENAI_REALTIME_MODEL", command->model, error, bytes)) {
-		status = SWITCH_STATUS_FALSE;
-	}
+	switch_channel_t *channel = switch_core_session_get_channel(session);
+	switch_status_t status = config_options(globals.config.options, channel, &options, error, bytes);
 	if (status == SWITCH_STATUS_SUCCESS) {
 		status = start_with(session, command, options, error, bytes);
+		as_options_free(options);
 	}
-	as_options_free(options);
 	return status;
 }
 

@@ -70,9 +70,10 @@ static void test_url_check(void **state)
 		"ws://a", "WSS://a.example:65535/x?y=z", "ws://[::1]:80/", "ws://1.2.3.4?q", "wss://a_b-c/",
 	};
 	static const char *const bad[] = {
-		"",			  "http://a",	  "ws://",			 "ws:///x",		"ws://a:0/",	   "ws://a:65536", "ws://a:",
-		"ws://a:1x",  "ws://user@a/", "ws://u:p@a/",	 "ws://a/#f",	"ws://a/ b",	   "ws://[::1",	   "ws://[::g]/",
-		"ws://a b/",  "ws://a\\b/",   "ws://a/\r\nX: y", "ws://:80/",	"ws://[1.2.3.4]/", "wss:/a",	   "ws://a/\xc3\xa4",
+		"",				"http://a",		"ws://",		   "ws:///x",	  "ws://a:0/",	 "ws://a:65536",
+		"ws://a:",		"ws://a:1x",	"ws://user@a/",	   "ws://u:p@a/", "ws://a/#f",	 "ws://a/ b",
+		"ws://[::1",	"ws://[::g]/",	"ws://[1.2.3.4]/", "ws://a b/",	  "ws://a\\b/", "ws://a/\r\nX: y",
+		"ws://:80/",	"wss:/a",		"ws://a/\xc3\xa4",
 	};
 	char error[200], long_url[4000];
 	for (size_t i = 0; i < COUNT(good); i++) {

@@ -123,6 +123,9 @@ static int is_steady(const ws_loop *loop, int64_t now_ns)
 static void serve_socket(ws_loop *loop, ws_conn *conn, short ready)
 {
 	struct lws_pollfd ours = {.fd = conn->fd, .events = POLLIN | POLLOUT, .revents = ready};
+	if (ready & POLLERR) {
+		ours.revents |= POLLIN; /* it is by reading that lws finds out */
+	}
 	if (conn->watched) { /* or it has gone while others were served */
 		lws_service_fd(loop->context, &ours);
 	}

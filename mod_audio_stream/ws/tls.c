@@ -74,8 +74,9 @@ static void prepare(SSL *ssl, ws_handshake *handshake)
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
 	STACK_OF(X509) *chain = NULL;
 	int by_address = is_address(handshake->host), well = 1;
+	char *name = by_address ? NULL : (char *)handshake->host; /* RFC 6066: an address is none */
 	SSL_set_ex_data(ssl, handshake_index, handshake);
-	well &= SSL_set_tlsext_host_name(ssl, by_address ? NULL : (char *)handshake->host) == 1; /* RFC 6066: no address */
+	well &= SSL_set_tlsext_host_name(ssl, name) == 1;
 	well &= SSL_set1_verify_cert_store(ssl, SSL_CTX_get_cert_store(holder)) == 1;
 	if (SSL_CTX_get0_certificate(holder)) {
 		SSL_CTX_get0_chain_certs(holder, &chain);

@@ -20,7 +20,7 @@
 #define RSV1 0x40 /* of a frame's first byte: the message is compressed */
 #define PROTOCOL_ERROR 1002
 #define TOO_BIG 1009
-#define TOO_BIG_TIMEOUT_MS 2000
+#define TOO_BIG_TIMEOUT_MS 1000
 /* lws's own number for a CLOSE frame. Its public way, lws_close_reason(), keeps the server's answer to itself. */
 #define WRITE_CLOSE ((enum lws_write_protocol)4)
 
