@@ -149,8 +149,8 @@ class Call:
 
     def _run(self) -> CallSummary:
         watch.calls.add(self)
-        self._connect()
         try:
+            self._connect()
             self._converse()
             watch.calls.remove(self)
             if self._failure is not None and self._session.ready():
@@ -287,7 +287,8 @@ class Call:
             self._stream.close()
             stats = self._stream.stats()
             underruns = stats.inject_underruns
-            dropped_ms = stats.capture_dropped_samples * 1000 / self._stream.rate_hz
+            dropped = stats.capture_dropped_samples + stats.capture_discarded_samples
+            dropped_ms = dropped * 1000 / self._stream.rate_hz
         self._stop_transport()
         for done in self._workers:
             done.wait(JOIN_S)
@@ -357,6 +358,8 @@ class Call:
 
     def on_event(self, event: dict[str, Any]) -> None:
         """An event of the native transport."""
+        if self._over.is_set():
+            return  # it was on its way when the call ended
         try:
             self._on_event(event)
         except StreamClosed:
@@ -434,6 +437,8 @@ class Call:
         response, item = event["response_id"], event["item_id"]
         self._stream.adopt(item, event["mark"])
         with self._lock:
+            if not event["first"] and item not in self._conversation.unheard_items():
+                return  # it has been heard to its end, or cut short, since this was written
             generation = self._conversation.on_audio(response, item, now_s)
         if event["generation"] == 0:
             self._transport.route(response, generation)

@@ -29,6 +29,7 @@ from ivr_ai.audio.stream import Stream, check, encoding_number
 from ivr_ai.config import Settings
 from ivr_ai.realtime.dialects import Dialect, Event
 from ivr_ai.realtime.transport import (
+    ABNORMAL,
     ConnectError,
     TransportClosed,
     make_dialect,
@@ -88,13 +89,19 @@ class _Delivery:
             count = lib.as_events_recv(self.events, buffer, len(buffer), _WAIT_MS, tag)
             if count < 0:
                 return
-            if count > len(buffer):
-                buffer = ffi.new("char[]", count)
-            elif count:
-                with self._lock:
-                    transport = self._transports.get(tag[0])
-                if transport is not None:
-                    transport.deliver(ffi.unpack(buffer, count))
+            try:
+                if count > len(buffer):
+                    buffer = ffi.new("char[]", count)
+                elif count:
+                    self._deliver(tag[0], ffi.unpack(buffer, count))
+            except BaseException:  # whatever one call's listener does, the other calls hear on
+                log.exception("an event of %d bytes", count)
+
+    def _deliver(self, tag: int, text: bytes) -> None:
+        with self._lock:
+            transport = self._transports.get(tag)
+        if transport is not None:
+            transport.deliver(text)
 
     def stop(self) -> None:
         """Ends the service threads, then ours: before the interpreter, and with it OpenSSL, goes."""
@@ -162,23 +169,23 @@ class NativeTransport:
                 "hang_ms": hang_ms,
             },
         )
-        result = lib.as_realtime_attach(self._handle, stream.handle, audio)
+        result = lib.as_realtime_attach(self._open_handle(), stream.handle, audio)
         self._check(result, f"joining {heard} and {said} to a stream of {stream.wire}")
 
     def listen(self) -> None:
         """Sends what the caller says, beginning with what has been captured. Raises TransportClosed."""
-        self._check(lib.as_realtime_listen(self._handle), "listening")
+        self._check(lib.as_realtime_listen(self._open_handle()), "listening")
 
     def route(self, response_id: str, generation: int | None) -> None:
         """What becomes of a response's audio that is held back: queued under a generation, or dropped."""
-        lib.as_realtime_route(self._handle, response_id.encode(), generation or 0)
+        lib.as_realtime_route(self._open_handle(), response_id.encode(), generation or 0)
 
     # ---- events --------------------------------------------------------------------------------------------
 
     def send(self, event: Event) -> None:
         """Sends an event (GA names). Raises TransportClosed."""
         text = json.dumps(self._dialect.encode(event), separators=(",", ":")).encode()
-        self._check(lib.as_realtime_send(self._handle, text, len(text)), "sending")
+        self._check(lib.as_realtime_send(self._open_handle(), text, len(text)), "sending")
 
     def deliver(self, text: bytes) -> None:
         """Hands an event on. Only on the thread that delivers; what the listener raises is logged."""
@@ -206,6 +213,12 @@ class NativeTransport:
         except Exception:
             log.exception("%s of the native transport", kind)
 
+    def _open_handle(self):
+        """The connection. Raises TransportClosed when it was never made."""
+        if self._handle == ffi.NULL:
+            raise TransportClosed(ABNORMAL, "not connected")
+        return self._handle
+
     def _check(self, result: int, what: str) -> None:
         if result == lib.AS_ECLOSED:
             raise self._closed()
@@ -232,7 +245,8 @@ class NativeTransport:
     def info(self):
         """The C library's as_realtime_info: state, how it ended, counters."""
         info = ffi.new("as_realtime_info *")
-        lib.as_realtime_get_info(self._handle, info)
+        if self._handle != ffi.NULL:
+            lib.as_realtime_get_info(self._handle, info)
         return info
 
     @property
@@ -247,7 +261,7 @@ class NativeTransport:
 
     def close(self) -> None:
         """Says goodbye and waits at most the close timeout for the server's. Idempotent."""
-        if not self._closing:
+        if not self._closing and self._handle != ffi.NULL:
             self._closing = True
             ms = self._settings.close_timeout_ms if self._opened else 0
             lib.as_realtime_close(self._handle, 1000, ms)
@@ -257,7 +271,8 @@ class NativeTransport:
     def abort(self) -> None:
         """Ends both directions at once, whatever they are doing. Never waits."""
         self._closing = True
-        lib.as_realtime_close(self._handle, 1000, 0)
+        if self._handle != ffi.NULL:
+            lib.as_realtime_close(self._handle, 1000, 0)
 
     def release(self) -> None:
         """abort(), and nothing more is heard of it."""
@@ -310,8 +325,8 @@ def _explain(info, settings: Settings) -> str:
         case lib.AS_WHY_TIMEOUT:
             ms = settings.connect_timeout_ms
             return f"{place} did not answer within {ms} ms (IVR_AI_CONNECT_TIMEOUT_MS)"
-        case lib.AS_WHY_OPTIONS if settings.ca_file:
-            return f"there is no certificate in {settings.ca_file} (WSS_PEM): {why}"
+        case lib.AS_WHY_OPTIONS if settings.ca_file and settings.ca_file in why:
+            return f"{why} (WSS_PEM)"
         case lib.AS_WHY_CONNECT:
             return f"{place} refused the connection ({why}): is the server of OPENAI_REALTIME_URL running?"
     return f"{place}: {why or 'the connection was closed'}: check OPENAI_REALTIME_URL"

@@ -96,8 +96,13 @@ static void test_a_source_is_bounded_and_harms_no_other(void **state)
 	assert_int_equal(event_queue_put(&queue, &a.source, "456", 3, 0), AS_EFULL);
 	put(&queue, &b, "456", 0);
 	put(&queue, &a, "45", 0);
-	assert_int_equal(a.held, 2);
+	put(&queue, &a, "ours", EVENT_OURS);
+	assert_int_equal(a.held, 3);
 	expect(&queue, "123", 1);
+	assert_int_equal(event_queue_put(&queue, &a.source, "678", 3, 0), AS_EFULL); /* ours count too */
+	expect(&queue, "456", 2);
+	expect(&queue, "45", 1);
+	expect(&queue, "ours", 1);
 	put(&queue, &a, "678", 0);
 	event_queue_destroy(&queue);
 	assert_int_equal(a.held, 0);
@@ -142,7 +147,7 @@ static void *put_many(void *arg)
 	for (int i = 0; i < 20000; i++) {
 		char text[16];
 		int n = snprintf(text, sizeof(text), "%d", i);
-		while (event_queue_put(one->queue, &one->owner.source, text, (size_t)n, i % 3 == 0) == AS_EFULL) {
+		while (event_queue_put(one->queue, &one->owner.source, text, (size_t)n, i % 3 == 0 ? EVENT_DECISIVE : 0) == AS_EFULL) {
 			sleep_ms(1);
 		}
 	}

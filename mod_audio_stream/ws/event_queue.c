@@ -10,7 +10,7 @@
 struct queued_event {
 	queued_event *next;
 	event_source *source;
-	int decisive;
+	int flags;
 	size_t bytes;
 	char text[];
 };
@@ -51,25 +51,25 @@ void event_queue_destroy(event_queue *queue)
 static int append(event_queue *queue, queued_event *event)
 {
 	event_source *source = event->source;
-	if (event->bytes > source->max_bytes - source->bytes) {
+	if (!(event->flags & EVENT_OURS) && source->bytes + event->bytes > source->max_bytes) {
 		return AS_EFULL;
 	}
 	source->retain(source->owner);
 	source->bytes += event->bytes;
-	source->undecided += event->decisive;
+	source->undecided += event->flags & EVENT_DECISIVE;
 	*queue->last = event;
 	queue->last = &event->next;
 	pthread_cond_signal(&queue->more);
 	return 0;
 }
 
-int event_queue_put(event_queue *queue, event_source *source, const char *text, size_t bytes, int decisive)
+int event_queue_put(event_queue *queue, event_source *source, const char *text, size_t bytes, int flags)
 {
 	queued_event *event = malloc(sizeof(*event) + bytes);
 	if (!event) {
 		return AS_ENOMEM;
 	}
-	*event = (queued_event){.source = source, .decisive = decisive, .bytes = bytes};
+	*event = (queued_event){.source = source, .flags = flags, .bytes = bytes};
 	memcpy(event->text, text, bytes);
 	pthread_mutex_lock(&queue->lock);
 	int error = append(queue, event);
@@ -108,7 +108,7 @@ static queued_event *settle(event_queue *queue)
 	queued_event *dealt = queue->dealing;
 	queue->dealing = NULL;
 	if (dealt) {
-		dealt->source->undecided -= dealt->decisive;
+		dealt->source->undecided -= dealt->flags & EVENT_DECISIVE;
 	}
 	return dealt;
 }

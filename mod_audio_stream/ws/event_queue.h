@@ -16,7 +16,7 @@ typedef struct queued_event queued_event;
 /* Whose events these are. It must outlive them: see release. */
 typedef struct event_source {
 	uint64_t tag;                  /* given to the application with each event */
-	size_t max_bytes;              /* of it that may wait */
+	size_t max_bytes;              /* of the server's that may wait */
 	void (*retain)(void *owner);   /* the queue holds the owner for each event, until it has been dealt with */
 	void (*release)(void *owner);  /* on the application's thread; not under the queue's lock */
 	void *owner;
@@ -36,8 +36,11 @@ typedef struct event_queue {
 void event_queue_init(event_queue *queue);
 /* Nobody uses it any more; what is in it is released. */
 void event_queue_destroy(event_queue *queue);
-/* Service threads. decisive: see above. AS_EFULL, AS_ENOMEM. */
-int event_queue_put(event_queue *queue, event_source *source, const char *text, size_t bytes, int decisive);
+#define EVENT_DECISIVE 1 /* see above */
+#define EVENT_OURS 2     /* not the server's: there is always room for it */
+
+/* Service threads. AS_EFULL, AS_ENOMEM. */
+int event_queue_put(event_queue *queue, event_source *source, const char *text, size_t bytes, int flags);
 int event_queue_undecided(event_queue *queue, const event_source *source);
 /* Any thread. From now on nobody waits, and once it is empty the application is told. Idempotent. */
 void event_queue_end(event_queue *queue);

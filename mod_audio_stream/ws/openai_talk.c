@@ -24,13 +24,21 @@ struct openai_talk {
 
 /* ---- Beginning and end ------------------------------------------------------------------------------------------- */
 
+int openai_rate_check(int rate_hz, int g711, char *error, size_t bytes)
+{
+	if (!rate_hz || rate_hz == PCM_HZ || (rate_hz == G711_HZ && g711)) {
+		return 0;
+	}
+	snprintf(error, bytes, "rate=%d: OpenAI takes PCM at %d Hz, and G.711 at %d Hz on calls that speak it", rate_hz, PCM_HZ,
+			 G711_HZ);
+	return AS_EINVAL;
+}
+
 /* What to speak on the line: the call's own G.711, where it has one and nothing else was asked for, or PCM. */
 static int choose_format(openai_talk *talk, int encoding, as_realtime_audio *audio, char *error, size_t bytes)
 {
 	int rate = talk->request.rate_hz, g711 = encoding == AS_PCMU || encoding == AS_PCMA;
-	if (rate && rate != PCM_HZ && !(rate == G711_HZ && g711)) {
-		snprintf(error, bytes, "rate=%d: OpenAI takes PCM at %d Hz, and G.711 at %d Hz on calls that speak it", rate, PCM_HZ,
-				 G711_HZ);
+	if (openai_rate_check(rate, g711, error, bytes)) {
 		return AS_EINVAL;
 	}
 	int pcm = !g711 || rate == PCM_HZ;
@@ -72,6 +80,15 @@ int openai_talk_new(as_stream *stream, const openai_request *request, const open
 	if (!talk) {
 		return AS_ENOMEM;
 	}
+	json_t *voice = json_string(request->voice), *words = json_string(request->instructions ? request->instructions : "");
+	int utf8 = voice && words;
+	json_decref(voice);
+	json_decref(words);
+	if (!utf8) {
+		snprintf(error, bytes, "the voice or the instructions are not UTF-8");
+		free(talk);
+		return AS_EINVAL;
+	}
 	talk->request = *request;
 	talk->outlets = *outlets;
 	rt_audio_init(&talk->audio);
@@ -96,6 +113,7 @@ void openai_talk_restart(openai_talk *talk)
 {
 	talk->started = 0;
 	talk->audio.listening = 0;
+	rt_audio_forget(&talk->audio);
 }
 
 /* ---- To the server ----------------------------------------------------------------------------------------------- */

@@ -40,10 +40,14 @@ struct as_realtime {
 	/* Set before the actor starts. */
 	ws_options options;
 	char *strings; /* what options and headers point into */
+	size_t strings_bytes;
 	const char *headers[HEADERS_MAX + 1];
 	int uplink_max_ms;
-	/* Service thread. */
+	/* The lock; held while audio is converted, so never by who must be quick. It comes before the queue's and the
+	 * stream's. Counters, and what pump() uses, are the service thread's without it. */
+	pthread_mutex_t audio_lock;
 	rt_audio audio;
+	/* Service thread. */
 	int hearing; /* the server says that the caller speaks */
 	int closing;
 	event_queue *queue;  /* the application's */
@@ -90,7 +94,7 @@ static void put_json(as_realtime *rt, json_t *object)
 {
 	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 	if (text) {
-		event_queue_put(rt->queue, &rt->source, text, strlen(text), 0);
+		event_queue_put(rt->queue, &rt->source, text, strlen(text), EVENT_OURS);
 		free(text);
 	}
 	json_decref(object);
@@ -159,20 +163,39 @@ static int undecided(as_realtime *rt)
 	return rt->hearing || event_queue_undecided(rt->queue, &rt->source);
 }
 
-static void announce(as_realtime *rt, const rt_item *item)
+static void announce(as_realtime *rt, const rt_item *item, int first)
 {
-	put_json(rt, json_pack("{s:s,s:s,s:s,s:I,s:I}", "type", "transport.audio", "response_id", item->response->id, "item_id",
-						   item->id, "mark", (json_int_t)item->mark, "generation", (json_int_t)item->response->generation));
+	put_json(rt, json_pack("{s:s,s:s,s:s,s:I,s:I,s:b}", "type", "transport.audio", "response_id", item->response->id,
+						   "item_id", item->id, "mark", (json_int_t)item->mark, "generation",
+						   (json_int_t)item->response->generation, "first", first));
+}
+
+static void complain(as_realtime *rt, const char *about, const char *message)
+{
+	put_json(rt, json_pack("{s:s,s:s,s:s}", "type", "transport.complaint", "about", about, "message", message));
+}
+
+/* Counted; the first one is worth a word. */
+static void on_nonsense(as_realtime *rt)
+{
+	pthread_mutex_lock(&rt->lock);
+	int first = rt->info.bad_messages++ == 0;
+	pthread_mutex_unlock(&rt->lock);
+	if (first) {
+		complain(rt, "malformed", "the server sent what is not an event; from now on such messages are only counted");
+	}
 }
 
 static void on_delta(as_realtime *rt, const rt_message *message)
 {
+	pthread_mutex_lock(&rt->audio_lock);
 	rt_outcome outcome = rt_audio_delta(&rt->audio, message, undecided(rt), as_now_ns());
 	if (outcome.announce) {
-		announce(rt, outcome.announce);
-	} else if (outcome.complaint) {
-		put_json(rt, json_pack("{s:s,s:s,s:s}", "type", "transport.complaint", "about", outcome.about, "message",
-							   outcome.complaint));
+		announce(rt, outcome.announce, outcome.first);
+	}
+	pthread_mutex_unlock(&rt->audio_lock);
+	if (outcome.complaint) {
+		complain(rt, outcome.about, outcome.complaint);
 	}
 }
 
@@ -203,14 +226,14 @@ static void on_message(void *arg, int binary, char *data, size_t n)
 	rt_message message;
 	int error = binary ? AS_EINVAL : rt_parse(data, n, &message);
 	if (error) {
-		pthread_mutex_lock(&rt->lock);
-		rt->info.bad_messages++;
-		pthread_mutex_unlock(&rt->lock);
+		on_nonsense(rt);
 	} else if (message.kind == RT_AUDIO_DELTA) {
 		on_delta(rt, &message);
 	} else {
+		pthread_mutex_lock(&rt->audio_lock);
 		note(rt, &message);
-		if (event_queue_put(rt->queue, &rt->source, data, n, message.kind == RT_SPEECH_STARTED)) {
+		pthread_mutex_unlock(&rt->audio_lock);
+		if (event_queue_put(rt->queue, &rt->source, data, n, message.kind == RT_SPEECH_STARTED ? EVENT_DECISIVE : 0)) {
 			ws_disconnect(rt->actor, CODE_AWAY, "events are not taken", 0);
 		}
 	}
@@ -219,7 +242,11 @@ static void on_message(void *arg, int binary, char *data, size_t n)
 static void free_realtime(as_realtime *rt)
 {
 	rt_audio_free(&rt->audio);
+	pthread_mutex_destroy(&rt->audio_lock);
 	pthread_mutex_destroy(&rt->lock);
+	if (rt->strings) {
+		explicit_bzero(rt->strings, rt->strings_bytes); /* the key is among them */
+	}
 	free(rt->strings);
 	free(rt);
 }
@@ -288,7 +315,8 @@ static int split_headers(as_realtime *rt, char *lines)
 
 static int configure(as_realtime *rt, const as_realtime_config *config)
 {
-	rt->strings = malloc(room(config->url) + room(config->headers) + room(config->ca_file) + 1);
+	rt->strings_bytes = room(config->url) + room(config->headers) + room(config->ca_file) + 1;
+	rt->strings = malloc(rt->strings_bytes);
 	if (!rt->strings) {
 		return AS_ENOMEM;
 	}
@@ -310,6 +338,7 @@ static as_realtime *new_realtime(void)
 	as_realtime *rt = calloc(1, sizeof(*rt));
 	if (rt) {
 		pthread_mutex_init(&rt->lock, NULL);
+		pthread_mutex_init(&rt->audio_lock, NULL);
 		atomic_init(&rt->users, 1);
 		atomic_init(&rt->refs, 2);
 		rt_audio_init(&rt->audio);
@@ -382,7 +411,9 @@ static void do_attach(void *arg, void *message)
 {
 	as_realtime *rt = arg;
 	attach_request *request = message;
+	pthread_mutex_lock(&rt->audio_lock);
 	rt_audio_attach(&rt->audio, request->stream, &request->format, rt->uplink_max_ms);
+	pthread_mutex_unlock(&rt->audio_lock);
 	drop_attach(request);
 }
 
@@ -483,35 +514,13 @@ int as_realtime_send(as_realtime *rt, const char *text, size_t bytes)
 	return error;
 }
 
-typedef struct route_message {
-	uint32_t generation;
-	char response_id[RT_ID_MAX];
-} route_message;
-
-static void do_route(void *arg, void *message)
-{
-	as_realtime *rt = arg;
-	route_message *route = message;
-	rt_audio_route(&rt->audio, route->response_id, route->generation);
-	free(route);
-}
-
+/* At once: what the application does next may be about this audio. */
 int as_realtime_route(as_realtime *rt, const char *response_id, uint32_t generation)
 {
-	if (strlen(response_id) >= RT_ID_MAX) {
-		return AS_EINVAL;
-	}
-	route_message *route = malloc(sizeof(*route));
-	if (!route) {
-		return AS_ENOMEM;
-	}
-	route->generation = generation;
-	strcpy(route->response_id, response_id);
-	int error = ws_post(rt->actor, do_route, route, free);
-	if (error) {
-		free(route);
-	}
-	return error;
+	pthread_mutex_lock(&rt->audio_lock);
+	rt_audio_route(&rt->audio, response_id, generation);
+	pthread_mutex_unlock(&rt->audio_lock);
+	return 0;
 }
 
 typedef struct close_message {

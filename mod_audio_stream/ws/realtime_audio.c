@@ -220,8 +220,9 @@ rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, 
 	if (result == AS_ESTALE || result == AS_ECLOSED || now_ns - item->announced_ns < ANNOUNCE_NS) {
 		return (rt_outcome){0};
 	}
+	int first = item->announced_ns == 0;
 	item->announced_ns = now_ns;
-	return (rt_outcome){.announce = item};
+	return (rt_outcome){.announce = item, .first = first};
 }
 
 void rt_audio_done(rt_audio *audio, const char *item_id)
@@ -245,6 +246,15 @@ const rt_item *rt_audio_item(const rt_audio *audio, uint64_t mark)
 		}
 	}
 	return NULL;
+}
+
+void rt_audio_forget(rt_audio *audio)
+{
+	for (int i = 0; i < RT_RESPONSES; i++) {
+		release(audio, &audio->responses[i], 0);
+	}
+	memset(audio->items, 0, sizeof(audio->items));
+	memset(audio->responses, 0, sizeof(audio->responses));
 }
 
 void rt_audio_route(rt_audio *audio, const char *response_id, uint32_t generation)

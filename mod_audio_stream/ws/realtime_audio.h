@@ -53,6 +53,7 @@ typedef struct rt_audio {
 /* What rt_audio_delta() has to say. */
 typedef struct rt_outcome {
 	const rt_item *announce;   /* this item's audio is worth an announcement: the first, or a second has passed */
+	int first;                 /* it has not been announced before */
 	const char *complaint;     /* what was wrong with the audio; NULL */
 	const char *about;         /* a word for the kind of complaint */
 } rt_outcome;
@@ -73,6 +74,8 @@ rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, 
 void rt_audio_done(rt_audio *audio, const char *item_id);
 /* The item behind a mark, or NULL for one that is not of this conversation, or long past. */
 const rt_item *rt_audio_item(const rt_audio *audio, uint64_t mark);
+/* A new conversation: no item of the last one is known any more. */
+void rt_audio_forget(rt_audio *audio);
 /* What becomes of a response's audio: this generation, or 0 to drop it. */
 void rt_audio_route(rt_audio *audio, const char *response_id, uint32_t generation);
 

@@ -11,6 +11,7 @@
 
 #define SMALL 2048 /* what is left of a message with audio fits easily */
 
+#define NO_RESPONSE "None" /* what the conversation calls a response that has no id */
 #define LONG_STRING 1024 /* longer than any type or id */
 #define OWN_EVENTS "transport." /* what the application hears from us: no server may say it */
 
@@ -62,7 +63,11 @@ static int read_fields(json_t *event, rt_message *out)
 	}
 	out->kind = kind_of(type);
 	json_t *response = json_object_get(event, "response");
-	copy_id(out->response_id, response ? json_object_get(response, "id") : json_object_get(event, "response_id"));
+	json_t *response_id = response ? json_object_get(response, "id") : json_object_get(event, "response_id");
+	copy_id(out->response_id, response_id);
+	if (!response_id && out->kind == RT_AUDIO_DELTA) {
+		strcpy(out->response_id, NO_RESPONSE);
+	}
 	copy_id(out->item_id, json_object_get(event, "item_id"));
 	return 0;
 }
@@ -102,6 +107,17 @@ static size_t shorten(char *json, size_t n)
 	return (size_t)(out - json) + (size_t)(end - in);
 }
 
+/* Python takes a lone surrogate in a string, the library does not, and nothing here needs any: blanks in their place. */
+static void blank_surrogates(char *json, size_t n)
+{
+	char *end = json + n;
+	for (char *at = json; (at = memchr(at, '\\', (size_t)(end - at))) && end - at >= 6; at += 2) {
+		if (at[1] == 'u' && (at[2] == 'd' || at[2] == 'D') && strchr("89abcdefABCDEF", at[3])) {
+			memcpy(at + 2, "0020", 4);
+		}
+	}
+}
+
 int rt_parse(char *text, size_t n, rt_message *out)
 {
 	char small[SMALL], *rest = n < sizeof(small) ? small : malloc(n + 1);
@@ -114,7 +130,8 @@ int rt_parse(char *text, size_t n, rt_message *out)
 	if (length > SMALL) {
 		length = shorten(rest, length);
 	}
-	json_t *event = json_loadb(rest, length, 0, NULL);
+	blank_surrogates(rest, length);
+	json_t *event = json_loadb(rest, length, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
 	int error = event ? read_fields(event, out) : AS_EINVAL;
 	json_decref(event);
 	if (rest != small) {

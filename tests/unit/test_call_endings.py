@@ -289,6 +289,12 @@ class TestFailing:
         assert "`ivr-ai doctor` checks" in record.result.reason
         assert record.session.hangupCause() == "NORMAL_TEMPORARY_FAILURE"
 
+    def test_a_url_that_cannot_be(self, place, sorry):
+        """Not even begun to connect: the same apology as for any failure."""
+        record = place("ws://user:password@127.0.0.1:1/", host=LINE, apology_file=sorry).finish()
+        assert SORRY in record.recording.ai
+        assert record.session.hangupCause() == "NORMAL_TEMPORARY_FAILURE"
+
     def test_an_error_of_our_own(self, place, sim, sorry, monkeypatch):
         """What nobody has thought of ends the call like any failure, and never the process."""
         monkeypatch.setattr(Conversation, "on_audio", lambda *arguments: 1 / 0)

@@ -184,6 +184,12 @@ class TestEvents:
         line.peer.say(event)
         assert line.listening.recv() == event
 
+    @pytest.mark.parametrize("text", ["\\u0000", "\\ud83d", "\\ude00 \\ud83d\\ude00"])
+    def test_whatever_python_takes_for_json(self, meet, text):
+        line = meet()
+        line.peer.send(frame(TEXT, b'{"type":"t","text":"' + text.encode() + b'"}'))
+        assert line.recv("t")["text"] == json.loads(f'"{text}"')
+
     def test_are_sent_as_json(self, meet):
         line = meet()
         event = {"type": "response.create", "response": {"instructions": "Grüß Gott ☎"}}
@@ -196,6 +202,7 @@ class TestEvents:
         [
             (TEXT, b'{"type":"response.output_audio.delta","delta":"AAAA'),
             (TEXT, b'{"type":"response.output_audio.delta","delta":"AAAA","response_id":"r"}'),
+            (TEXT, b'{"type":"response.output_audio.delta","delta":"AAAA","response_id":7,"item_id":"i"}'),
             (TEXT, b'{"type":"response.output_audio.delta","item_id":"i","response_id":"r","delta":7}'),
             (TEXT, b""),
             (TEXT, b"\xff\xfe\xfd"),
@@ -214,6 +221,7 @@ class TestEvents:
         line = meet()
         line.peer.send(frame(opcode, payload) * 2)
         line.say("sense")
+        assert line.recv("transport.complaint")["about"] == "malformed"
         line.recv("sense")
         assert line.transport.bad_messages == 2
 
@@ -381,6 +389,21 @@ class TestFlush:
         assert line.play(FRAME * 2) == noise(FRAME * 2)
         assert line.silent()
         assert line.stream.stats().inject_underruns == 0
+
+    def test_and_the_word_counts_at_once(self, meet):
+        """The item may end, or be flushed, the moment after: nothing of it is still on its way then."""
+        for _ in range(20):
+            line = meet()
+            line.say("input_audio_buffer.speech_started")
+            line.delta(noise(FRAME * 5))
+            line.recv("input_audio_buffer.speech_started")
+            event = line.recv("transport.audio")
+            line.stream.adopt(event["item_id"], event["mark"])
+            line.transport.route("resp_1", line.stream.generation)
+            line.stream.end("item_1")
+            assert line.stream.mark("item_1").written_ms == 100
+            assert line.stream.flush().played_ms == {"item_1": 0.0}
+            line.listening.leave()
 
     def test_or_is_dropped(self, meet):
         line = meet()
@@ -647,6 +670,20 @@ class TestConnecting:
         assert says in reason
         assert "WSS_PEM" in reason
         peer.close()
+
+    @pytest.mark.parametrize("url", ["ws://user:password@127.0.0.1:1/", f"ws://127.0.0.1:1/{'x' * 3000}"])
+    def test_a_url_that_is_refused(self, url):
+        listening = Listening()
+        transport = NativeTransport(settings(url), listening)
+        with pytest.raises(ConnectError, match="OPENAI_REALTIME_URL"):
+            transport.open()
+        for use in (transport.listen, lambda: transport.send({"type": "t"}), lambda: transport.route("r", 1)):
+            with pytest.raises(TransportClosed):
+                use()
+        assert transport.info().state == 0
+        transport.abort()
+        transport.close()
+        transport.release()
 
     def test_giving_up(self):
         with socket.create_server(("127.0.0.1", 0)) as listening:
