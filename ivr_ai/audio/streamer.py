@@ -66,7 +66,9 @@ class Streamer:
         options: Mapping[str, object] | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
-        """options: by any of their names, for instance {"STREAM_RECONNECT_MAX": 3}.
+        """options: by any of their names, for instance {"STREAM_RECONNECT_MAX": 3}. timeout_s: to connect;
+        0: the option's. bidirectional: whether the server may play; if not, its audio is refused in either
+        dialect (with "openai" it always may).
 
         Raises ValueError for what cannot be, StreamBusy while somebody else reads the stream.
         """
@@ -127,10 +129,13 @@ class Streamer:
         _running.discard(self._self)
 
     def send_text(self, text: str) -> None:
-        """Sends a text message as it is, once connected. Raises StreamClosed, StreamFull."""
+        """Sends a text message as it is, once connected.
+
+        Raises StreamClosed, when it ends or has finished, and StreamFull.
+        """
         result = lib.as_streamer_send_text(self._handle, text.encode())
         if result == lib.AS_ECLOSED:
-            raise StreamClosed("the streamer has finished")
+            raise StreamClosed("the streamer has finished, or is about to")
         if result == lib.AS_EFULL:
             raise StreamFull("too many messages wait for the server")
         check(result, "send_text")

@@ -55,7 +55,7 @@ typedef struct as_streamer_start {
 	const char *track;    /* as it was said: inbound, outbound, both, mono, mixed, stereo; told to the server */
 	int rate_hz;          /* of what is sent; 0 = the call's */
 	int timeout_s;        /* AS_DIALECT_JSON: to connect; 0 = the option's */
-	int bidirectional;    /* the server may play; AS_DIALECT_BINARY always may */
+	int bidirectional;    /* the server may play; else its audio is refused. AS_DIALECT_OPENAI always may */
 	const char *metadata; /* AS_DIALECT_BINARY: the first text message; AS_DIALECT_JSON: in "start" */
 	const char *voice, *instructions, *api_key, *model; /* AS_DIALECT_OPENAI; NULL = the option's */
 } as_streamer_start;
@@ -65,6 +65,9 @@ typedef void (*as_streamer_event)(void *arg, const char *name, const char *body)
 /* The streamer's last word: it has finished, nothing of it will be heard again, and the stream may be closed. */
 typedef void (*as_streamer_finished)(void *arg, const char *reason);
 
+/* Everything as_streamer_new() would refuse this for that can be known without a stream: AS_EINVAL with the reason in error,
+ * AS_ENOMEM. Does nothing else. options may be NULL: all at their defaults. */
+int as_streamer_check(const as_streamer_start *start, const as_options *options, char *error, size_t bytes);
 /* Starts talking about a stream, which the streamer keeps a reference to and does not close. Returns before it is
  * connected. AS_EINVAL with the reason in error, AS_ENOMEM. The caller gets one reference. */
 int as_streamer_new(as_stream *stream, const as_streamer_start *start, const as_options *options,
@@ -72,7 +75,8 @@ int as_streamer_new(as_stream *stream, const as_streamer_start *start, const as_
 					as_streamer **out);
 as_streamer *as_streamer_ref(as_streamer *streamer);
 void as_streamer_unref(as_streamer *streamer);
-/* Sends a text message as it is. AS_ECLOSED when it has finished; kept until the connection is open. AS_EFULL. */
+/* Sends a text message as it is; kept until the connection is open. AS_EINVAL when it is not UTF-8, AS_ECLOSED when nothing
+ * is sent any more, AS_EFULL. */
 int as_streamer_send_text(as_streamer *streamer, const char *text);
 /* Ends it: tells the server, closes, finishes. graceful: what has been captured is sent, and what is queued for the caller
  * is played, first. text: the reason (AS_DIALECT_BINARY also sends it as a last text message). Idempotent. */
@@ -146,7 +150,7 @@ void as_events_end(as_events *events);
  * and
  *   {"type":"transport.open"}        the first of a connection
  *   {"type":"transport.closed"}      the last of it, also when it never opened: see as_realtime_get_info()
- *   {"type":"transport.audio","response_id","item_id","mark","generation"}
+ *   {"type":"transport.audio","response_id","item_id","mark","generation","first"}
  *       an item's audio is being queued: at its first delta, then at most once a second. generation is what it is queued
  *       under; 0 while it is held back for as_realtime_route(), because the caller was speaking when the response began
  *   {"type":"transport.complaint","about","message"}   what was wrong with the server's audio */

@@ -32,6 +32,8 @@ typedef struct openai_outlets {
 	void (*finish)(void *arg, const char *reason);                 /* there is nothing more to be had from this server */
 } openai_outlets;
 
+/* Can this rate be, on a call that speaks G.711 or not? AS_EINVAL with the reason. */
+int openai_rate_check(int rate_hz, int g711, char *error, size_t bytes);
 /* Sets the stream's capture up. AS_EINVAL with the reason in error, AS_ENOMEM. Takes a reference to the stream. */
 int openai_talk_new(as_stream *stream, const openai_request *request, const openai_outlets *outlets, char *error,
 					size_t bytes, openai_talk **out);

@@ -20,6 +20,7 @@
 #define END_TIMEOUT_MS 1900    /* for everything once the call is over */
 #define STEADY_NS 30000000000  /* open for so long: the attempts before are forgotten */
 #define SLOW_NS 100000000
+#define PLAY_OUT_SPARE_MS 5000 /* beyond what is queued: for a prebuffer, decoding, a host that is late */
 #define NS_PER_MS 1000000
 #define CLOSE_NORMAL 1000
 #define CLOSE_REASON_MAX 120 /* bytes; RFC 6455 has room for 123 */
@@ -97,13 +98,23 @@ static void set_reason(as_streamer *s, const char *reason)
 	}
 }
 
+/* A graceful shutdown has its own limit. */
+void streamer_allow_queued(as_streamer *s)
+{
+	as_stats stats;
+	as_stream_stats(s->stream, &stats);
+	if (!s->graceful) {
+		int64_t queued_ms = (int64_t)(stats.inject_queued_samples * 1000 / (uint64_t)s->info.rate_hz);
+		int64_t prebuffer_ms = s->downlink.prebuffer_ms > 0 ? s->downlink.prebuffer_ms : 0;
+		s->give_up_ns = as_now_ns() + (queued_ms + prebuffer_ms + PLAY_OUT_SPARE_MS) * NS_PER_MS;
+	}
+}
+
 /* The connection is gone for good; what is queued is still to be heard. */
 static void play_out(as_streamer *s)
 {
 	s->uplink.over = 1;
-	if (!s->give_up_ns) {
-		s->give_up_ns = as_now_ns() + (int64_t)s->options->graceful_timeout_ms * NS_PER_MS;
-	}
+	streamer_allow_queued(s);
 	if (talking(s) && !as_stream_closed(s->stream)) {
 		enter(s, STREAMER_PLAYING_OUT);
 	} else {
@@ -123,10 +134,13 @@ static void close_reason(const char *reason, char *out)
 	out[n] = '\0';
 }
 
+static void send_texts(as_streamer *s);
+
 static void say_goodbye(as_streamer *s)
 {
 	char reason[CLOSE_REASON_MAX + 1];
-	enter(s, STREAMER_ENDING);
+	enter(s, STREAMER_ENDING); /* from now on no text is taken, and those that have been are sent */
+	send_texts(s);
 	if (as_stream_closed(s->stream)) {
 		s->dialect->pump(s); /* what was captured before the call was over */
 		streamer_uplink_rest(s);
@@ -135,7 +149,7 @@ static void say_goodbye(as_streamer *s)
 	}
 	s->uplink.over = 1;
 	if (s->dialect->on_stop) {
-		s->dialect->on_stop(s, s->stop_text);
+		s->dialect->on_stop(s, s->farewell);
 	}
 	close_reason(s->reason, reason);
 	s->give_up_ns = as_now_ns() + (int64_t)END_TIMEOUT_MS * NS_PER_MS;
@@ -256,8 +270,6 @@ static void on_start(void *arg)
 	connect(arg);
 }
 
-static void send_texts(as_streamer *s);
-
 static void on_open(void *arg)
 {
 	as_streamer *s = arg;
@@ -329,18 +341,21 @@ static void begin_graceful(as_streamer *s)
 /* What the application has asked for. */
 static void take_requests(as_streamer *s)
 {
-	char reason[STREAMER_REASON_MAX];
 	pthread_mutex_lock(&s->lock);
 	int stop = s->stop;
-	snprintf(reason, sizeof(reason), "%s", s->stop_text && *s->stop_text ? s->stop_text : "stop");
+	if (stop != s->stop_taken && !s->farewell) {
+		s->farewell = s->stop_text;
+		s->stop_text = NULL;
+	}
 	pthread_mutex_unlock(&s->lock);
 	if (stop == s->stop_taken) {
 		return;
 	}
 	s->stop_taken = stop;
+	const char *reason = s->farewell ? s->farewell : "stop";
 	if (stop == STREAMER_STOP_NOW) {
 		streamer_end(s, reason);
-	} else if (s->state < STREAMER_PLAYING_OUT) {
+	} else if (s->state <= STREAMER_PLAYING_OUT) {
 		set_reason(s, reason);
 		begin_graceful(s);
 	}
@@ -351,6 +366,14 @@ static int is_done(as_streamer *s)
 	return s->uplink.over && !talking(s) && ws_unsent(s->actor) == 0;
 }
 
+static void too_late(as_streamer *s)
+{
+	streamer_event(s, "stream_timeout",
+				   json_pack("{s:s,s:s,s:i}", "what", "graceful-shutdown", "error",
+							 "not everything could be sent and played in time", "timeoutMs",
+							 s->options->graceful_timeout_ms));
+}
+
 /* What is going on for a limited time only. */
 static void check_ends(as_streamer *s, int64_t now_ns)
 {
@@ -359,13 +382,13 @@ static void check_ends(as_streamer *s, int64_t now_ns)
 		s->give_up_ns = 0;
 		ws_disconnect(s->actor, CLOSE_NORMAL, "", 0);
 	} else if (s->state == STREAMER_PLAYING_OUT && (late || !talking(s))) {
+		if (late && s->graceful) {
+			too_late(s);
+		}
 		finish(s);
 	} else if (s->graceful && s->state <= STREAMER_OPEN && (late || (s->state == STREAMER_OPEN && is_done(s)))) {
 		if (late) {
-			streamer_event(s, "stream_timeout",
-						   json_pack("{s:s,s:s,s:i}", "what", "graceful-shutdown", "error",
-									 "not everything could be sent and played in time", "timeoutMs",
-									 s->options->graceful_timeout_ms));
+			too_late(s);
 		}
 		streamer_end(s, s->reason);
 	}
@@ -425,6 +448,9 @@ static void slow_tick(as_streamer *s, int64_t now_ns)
 	check_paused(s, &stats);
 	if (s->uplink.pcm) {
 		streamer_uplink_bound(s, &stats, now_ns);
+	}
+	if (s->state == STREAMER_PLAYING_OUT && stats.inject_paused) {
+		streamer_allow_queued(s); /* counted from when it goes on */
 	}
 	log_stats(s, &stats, now_ns);
 	beat(s, now_ns);

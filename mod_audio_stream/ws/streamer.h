@@ -40,8 +40,12 @@ typedef struct streamer_dialect {
 	const char *name;                                  /* in descriptions */
 	const char *opened, *failed, *timed_out, *closed;  /* the connection's events */
 	const char *queued;                                /* fired when audio has been queued; NULL: none */
-	/* as_streamer_new(), the caller's thread: checks what was asked for, calls streamer_target_init() and, when it wants
-	 * s->uplink to read the capture, streamer_uplink_init(), and makes s->own. AS_EINVAL with the reason, AS_ENOMEM. */
+	int spurts;                                        /* raw messages of one utterance are one play */
+	/* as_streamer_new() and as_streamer_check(), the caller's thread: checks what was asked for and calls
+	 * streamer_target_init(). There may be no s->stream, and s->info be empty. AS_EINVAL with the reason, AS_ENOMEM. */
+	int (*reach)(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes);
+	/* as_streamer_new(), after that: calls streamer_uplink_init() when it wants s->uplink to read the capture, and
+	 * makes s->own. */
 	int (*init)(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes);
 	void (*free)(as_streamer *s); /* also after an init() that failed half-way */
 	/* The rest: the service thread; NULL for those not wanted. */
@@ -75,7 +79,9 @@ typedef struct streamer_uplink {
 	uint64_t lost_before;            /* samples lost before this excursion */
 } streamer_uplink;
 
-/* The caller's thread: formats, sizes, memory, and the stream's capture. AS_EINVAL with the reason, AS_ENOMEM. */
+/* The caller's thread: can this rate (0: not known) and these options be? AS_EINVAL with the reason. */
+int streamer_uplink_check(const as_streamer *s, char *error, size_t bytes);
+/* The caller's thread: sizes, memory, and the stream's capture. AS_EINVAL with the reason, AS_ENOMEM. */
 int streamer_uplink_init(as_streamer *s, char *error, size_t bytes);
 void streamer_uplink_free(as_streamer *s);
 /* Sends what is there, as far as the server reads. */
@@ -103,6 +109,10 @@ typedef struct streamer_audio {
 typedef struct streamer_play {
 	struct streamer_play *next;
 	uint64_t number;          /* "playId" */
+	uint64_t untold_bytes;    /* queued since the dialect's `queued` event was fired last, */
+	int64_t untold_us;        /* all of one rate */
+	int rate_hz;
+	int64_t told_ns;          /* when that was; 0: never */
 	uint64_t mark, last_mark; /* none: mark > last_mark */
 	uint64_t heard, written;  /* samples: of the marks before `mark`; of all */
 	uint64_t hearing;         /* samples of `mark` heard so far */
@@ -119,7 +129,7 @@ typedef struct streamer_decode streamer_decode;
 
 typedef struct streamer_downlink {
 	streamer_play *first, *last; /* not yet over, oldest first */
-	streamer_play *spurt;        /* the last of them, when it is binary audio that may go on */
+	streamer_play *spurt;        /* the last of them, when more audio may be added to it */
 	size_t count;
 	uint64_t numbers;            /* plays so far */
 	int64_t look_ns;             /* nothing can happen to the first play before */
@@ -161,8 +171,8 @@ void streamer_downlink_init(as_streamer *s);
 void streamer_downlink_free(as_streamer *s);
 /* Audio of one message, which is one play; checkpoint may be NULL. Takes over audio->path. */
 void streamer_play_message(as_streamer *s, const streamer_audio *audio, const char *checkpoint);
-/* Binary audio: goes on with the play before it, if that is binary audio and was just now. */
-void streamer_play_binary(as_streamer *s, void *data, size_t bytes);
+/* Raw audio that goes on with the play before it, if that is such audio, too, and of the same utterance. */
+void streamer_play_more(as_streamer *s, const streamer_audio *audio);
 /* A name to be announced when all that came before it has been heard. */
 void streamer_checkpoint(as_streamer *s, const char *name);
 /* Throws away what is queued for the caller. why: "server", "stop", "hangup" ...; quiet: no event when nothing was. */
@@ -172,6 +182,8 @@ void streamer_downlink_tick(as_streamer *s, int64_t now_ns);
 int streamer_talking(const as_streamer *s);
 /* The decoder is done: raw audio, or why there is none, of the play that waits first. abandoned: nobody waits. */
 void streamer_decoded(as_streamer *s, int abandoned, const streamer_audio *audio, const char *error);
+/* Fires the dialect's `queued` event, if any, for what of a play has been queued and not yet been told. */
+void streamer_tell_queued(as_streamer *s, streamer_play *play);
 /* Ends the marks not yet ended: from now on running dry is no underrun to the stream. */
 void streamer_let_run_dry(as_streamer *s);
 
@@ -259,7 +271,7 @@ struct as_streamer {
 	size_t text_bytes;
 	int finished;    /* no more texts are taken */
 	int stop;        /* asked to end: STREAMER_STOP_* */
-	char *stop_text;
+	char *stop_text; /* until the service thread takes it over */
 
 	/* Service thread. */
 	streamer_state state;
@@ -271,6 +283,7 @@ struct as_streamer {
 	int64_t next_ns;           /* WAITING: when to connect */
 	int64_t give_up_ns;        /* when what is going on is cut short; 0: never */
 	int stop_taken;            /* what of `stop` has been acted on */
+	char *farewell;            /* as_streamer_stop()'s text, once that has been acted on; NULL: none */
 	int graceful;              /* ends when all is said and heard */
 	char reason[STREAMER_REASON_MAX]; /* why it ends; "" while it does not */
 	uint64_t reopened, failed; /* times it was opened again; attempts that failed */
@@ -295,6 +308,8 @@ extern const ws_callbacks streamer_callbacks;
 void streamer_free_texts(as_streamer *s);
 /* Sends a message, counted. AS_ECLOSED, AS_EFULL, AS_ENOMEM. */
 int streamer_send(as_streamer *s, int binary, const void *data, size_t n);
+/* Gives what is queued now the time to be heard. */
+void streamer_allow_queued(as_streamer *s);
 /* Begins to end. reason: for the server and the application. */
 void streamer_end(as_streamer *s, const char *reason);
 /* What a description says. Any thread. */
@@ -317,5 +332,6 @@ void streamer_log(as_streamer *s, const char *level, const char *format, ...) __
 void streamer_log_json(as_streamer *s, const char *direction, const char *text, size_t n);
 /* A JSON string of any bytes: what is not UTF-8 is replaced. */
 json_t *streamer_string(const char *text);
+int streamer_is_utf8(const char *text);
 
 #endif

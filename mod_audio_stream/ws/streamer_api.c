@@ -36,6 +36,7 @@ static void streamer_free(as_streamer *s)
 	streamer_target_free(&s->target);
 	streamer_free_texts(s);
 	free(s->stop_text);
+	free(s->farewell);
 	free(s->track);
 	free(s->metadata);
 	as_options_free(s->options);
@@ -70,12 +71,26 @@ static int choose_dialect(as_streamer *s, int asked)
 	return s->dialect ? 0 : AS_EINVAL;
 }
 
-/* The parts of a new streamer, in an order in which streamer_free() can take apart any beginning of it. */
-static int build(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
+static int check_texts(const as_streamer_start *start, char *error, size_t bytes)
+{
+	const char *const texts[] = {start->metadata, start->track, start->voice, start->instructions, start->model};
+	static const char *const names[] = {"metadata", "track", "voice", "instructions", "model"};
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		if (texts[i] && !streamer_is_utf8(texts[i])) {
+			snprintf(error, bytes, "the %s is not UTF-8 text, which is all that a server takes", names[i]);
+			return AS_EINVAL;
+		}
+	}
+	return 0;
+}
+
+/* What needs no stream, in an order in which streamer_free() can take apart any beginning of it. */
+static int prepare(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
 {
 	int result = options ? as_options_copy(options, &s->options) : as_options_new(&s->options);
 	s->track = copy(start->track ? start->track : "", &result);
 	s->metadata = copy(start->metadata, &result);
+	result = result ? result : check_texts(start, error, bytes);
 	if (result) {
 		return result;
 	}
@@ -83,16 +98,23 @@ static int build(as_streamer *s, const as_streamer_start *start, const as_option
 		snprintf(error, bytes, "dialect %d is none that is known", start->dialect);
 		return AS_EINVAL;
 	}
-	s->bidirectional = start->bidirectional || s->dialect == &streamer_binary;
+	s->bidirectional = start->bidirectional;
 	s->uplink.rate_hz = start->rate_hz ? start->rate_hz : s->info.rate_hz;
 	s->uplink.encoding = s->dialect == &streamer_json && !strcmp(s->options->codec, "ULAW") ? AS_PCMU : AS_S16;
-	result = s->dialect->init(s, start, error, bytes);
+	return s->dialect->reach(s, start, error, bytes);
+}
+
+static int build(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
+{
+	int result = prepare(s, start, options, error, bytes);
+	result = result ? result : s->dialect->init(s, start, error, bytes);
 	if (!result) {
 		streamer_downlink_init(s);
 	}
 	return result;
 }
 
+/* stream: may be NULL, for what is only prepared. */
 static as_streamer *allocate(as_stream *stream)
 {
 	as_streamer *s = calloc(1, sizeof(*s));
@@ -100,11 +122,35 @@ static as_streamer *allocate(as_stream *stream)
 		atomic_init(&s->refs, 2);
 		pthread_mutex_init(&s->lock, NULL);
 		s->texts_end = &s->texts;
-		s->stream = as_stream_ref(stream);
 		s->random = (uint32_t)as_now_ns() ^ (uint32_t)(uintptr_t)s;
+	}
+	if (s && stream) {
+		s->stream = as_stream_ref(stream);
 		as_stream_info(stream, &s->info);
 	}
 	return s;
+}
+
+/* Lets go of what has come to nothing. s may be NULL. */
+static void give_up(as_streamer *s, int result, char *error, size_t bytes)
+{
+	if (result && bytes && !*error) {
+		snprintf(error, bytes, "%s", as_strerror(result));
+	}
+	if (s) {
+		streamer_free(s);
+	}
+}
+
+int as_streamer_check(const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
+{
+	as_streamer *s = allocate(NULL);
+	if (bytes) {
+		*error = '\0';
+	}
+	int result = s ? prepare(s, start, options, error, bytes) : AS_ENOMEM;
+	give_up(s, result, error, bytes);
+	return result;
 }
 
 int as_streamer_new(as_stream *stream, const as_streamer_start *start, const as_options *options,
@@ -127,12 +173,7 @@ int as_streamer_new(as_stream *stream, const as_streamer_start *start, const as_
 		ws_actor_unref(s->actor); /* it holds itself until it has finished, or the service threads are stopped */
 		return 0;
 	}
-	if (bytes && !*error) {
-		snprintf(error, bytes, "%s", as_strerror(result));
-	}
-	if (s) {
-		streamer_free(s);
-	}
+	give_up(s, result, error, bytes);
 	return result;
 }
 
@@ -144,8 +185,20 @@ as_streamer *as_streamer_ref(as_streamer *s)
 	return s;
 }
 
+/* Under the lock: may another text wait to be sent? */
+static int admit_text(const as_streamer *s, size_t bytes)
+{
+	if (s->finished || s->view.state >= STREAMER_PLAYING_OUT) {
+		return AS_ECLOSED;
+	}
+	return s->text_bytes + bytes > TEXTS_MAX_BYTES ? AS_EFULL : 0;
+}
+
 int as_streamer_send_text(as_streamer *s, const char *text)
 {
+	if (!streamer_is_utf8(text)) {
+		return AS_EINVAL;
+	}
 	size_t bytes = strlen(text);
 	streamer_text *message = malloc(sizeof(*message) + bytes + 1);
 	if (!message) {
@@ -155,7 +208,7 @@ int as_streamer_send_text(as_streamer *s, const char *text)
 	message->bytes = bytes;
 	memcpy(message->text, text, bytes + 1);
 	pthread_mutex_lock(&s->lock);
-	int error = s->finished ? AS_ECLOSED : s->text_bytes + bytes > TEXTS_MAX_BYTES ? AS_EFULL : 0;
+	int error = admit_text(s, bytes);
 	if (!error) {
 		*s->texts_end = message;
 		s->texts_end = &message->next;
@@ -171,12 +224,14 @@ int as_streamer_send_text(as_streamer *s, const char *text)
 void as_streamer_stop(as_streamer *s, const char *text, int graceful)
 {
 	int stop = graceful ? STREAMER_STOP_GRACEFUL : STREAMER_STOP_NOW;
+	json_t *clean = text && *text ? streamer_string(text) : NULL; /* as UTF-8, whatever it was */
 	pthread_mutex_lock(&s->lock);
-	if (text && *text && !s->stop_text) {
-		s->stop_text = strdup(text);
+	if (clean && !s->stop_text) {
+		s->stop_text = strdup(json_string_value(clean));
 	}
 	s->stop = stop > s->stop ? stop : s->stop;
 	pthread_mutex_unlock(&s->lock);
+	json_decref(clean);
 }
 
 size_t as_streamer_describe(as_streamer *s, char *json, size_t bytes)

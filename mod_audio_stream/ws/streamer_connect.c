@@ -154,7 +154,7 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 						 char *error, size_t bytes)
 {
 	streamer_target *target = &s->target;
-	subprotocol = *s->options->subprotocol ? s->options->subprotocol : subprotocol;
+	subprotocol = s->options->subprotocol_set ? s->options->subprotocol : subprotocol;
 	if (!url || !*url) {
 		snprintf(error, bytes, "no URL: say ws://host[:port]/path or wss://...");
 		return AS_EINVAL;

@@ -3,34 +3,41 @@
  *
  * A streamer decodes one at a time, so that audio stays in order, and its service thread never waits: the thread posts
  * the result as the last thing it does. It holds a reference to the actor for that, and is joined by whoever gets the
- * message.
+ * message; when that is the thread itself, because there is no service thread any more, it is left to end alone.
  */
 #define _GNU_SOURCE
 #include "streamer.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "audio_file.h"
 
 #define ERROR_MAX 256
+#define POST_AGAIN_US 10000 /* without memory */
 #define DECODED_MAX_SAMPLES (600 * (size_t)AS_RATE_MAX_HZ) /* longer than the inject queue is no use */
 
 struct streamer_decode {
 	ws_actor *actor;
-	pthread_t thread;
+	pthread_t thread; /* service thread */
 	int abandoned; /* service thread */
 	const char *directory; /* the streamer's options' */
 	/* What there is to decode, then the result; the decoding thread's until it posts. */
+	pthread_t self;
 	streamer_audio audio;
 	int failed;
 	char error[ERROR_MAX];
 };
 
-/* Service thread. The decoding thread has nothing left to do. */
+/* Service thread, or the decoding thread when there is none. The decoding thread has nothing else left to do. */
 static void decode_free(streamer_decode *decode)
 {
 	ws_actor *actor = decode->actor;
-	pthread_join(decode->thread, NULL);
+	if (pthread_equal(decode->self, pthread_self())) {
+		pthread_detach(decode->self);
+	} else {
+		pthread_join(decode->thread, NULL);
+	}
 	free(decode->audio.data);
 	free(decode->audio.path);
 	free(decode);
@@ -83,10 +90,13 @@ static int unpack(streamer_decode *decode)
 static void *decode_thread(void *arg)
 {
 	streamer_decode *decode = arg;
+	decode->self = pthread_self();
 	wire_format format = decode->audio.format;
 	int raw = format == WIRE_RAW_L16 || format == WIRE_RAW_ULAW || format == WIRE_RAW_ALAW;
 	decode->failed = (decode->audio.path && read_file(decode)) || (!raw && unpack(decode));
-	ws_post(decode->actor, report, decode, dropped);
+	while (ws_post(decode->actor, report, decode, dropped)) {
+		usleep(POST_AGAIN_US); /* what came after this audio waits for it */
+	}
 	return NULL;
 }
 

@@ -24,6 +24,24 @@ static void send_text(as_streamer *s, char *text, size_t n)
 	free(text);
 }
 
+/* What the server may not do to a stream in one direction. */
+static int refused(as_streamer *s, wire_kind kind)
+{
+	if (s->bidirectional || kind == WIRE_OTHER || kind == WIRE_TRANSCRIPTION) {
+		return 0;
+	}
+	if (!s->refused_media) {
+		s->refused_media = 1;
+		streamer_invalid(s, "media from the server is refused: the stream was not started as bidirectional");
+	}
+	return 1;
+}
+
+static int is_raw(wire_format format)
+{
+	return format == WIRE_RAW_L16 || format == WIRE_RAW_ULAW || format == WIRE_RAW_ALAW;
+}
+
 static void play(as_streamer *s, wire_message *message)
 {
 	streamer_audio audio = {
@@ -32,7 +50,9 @@ static void play(as_streamer *s, wire_message *message)
 	if (message->clear) {
 		streamer_clear(s, "server", 0);
 	}
-	if (audio.bytes) {
+	if (audio.bytes && s->dialect->spurts && is_raw(audio.format) && !*message->checkpoint) {
+		streamer_play_more(s, &audio);
+	} else if (audio.bytes) {
 		streamer_play_message(s, &audio, message->checkpoint);
 	} else if (*message->checkpoint) {
 		streamer_checkpoint(s, message->checkpoint);
@@ -98,10 +118,16 @@ static void log_received(as_streamer *s, const wire_message *message)
 
 /* ---- Binary frames and streamAudio ------------------------------------------------------------------------------- */
 
-static int binary_init(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
+static int binary_reach(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
 {
 	int result = streamer_target_init(s, start->url, NULL, NULL, start->timeout_s, error, bytes);
-	return result ? result : streamer_uplink_init(s, error, bytes);
+	return result ? result : streamer_uplink_check(s, error, bytes);
+}
+
+static int binary_init(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
+{
+	(void)start;
+	return streamer_uplink_init(s, error, bytes);
 }
 
 static void binary_on_open(as_streamer *s)
@@ -123,8 +149,9 @@ static void binary_on_message(as_streamer *s, int binary, char *data, size_t n)
 	char error[ERROR_MAX];
 	wire_message message;
 	if (binary) {
-		if (n) {
-			streamer_play_binary(s, data, n);
+		const streamer_audio audio = {WIRE_RAW_L16, s->uplink.rate_hz, 1, (uint8_t *)data, n, NULL};
+		if (n && !refused(s, WIRE_PLAY)) {
+			streamer_play_more(s, &audio);
 		}
 		return;
 	}
@@ -135,7 +162,7 @@ static void binary_on_message(as_streamer *s, int binary, char *data, size_t n)
 	log_received(s, &message);
 	if (message.kind == WIRE_OTHER) {
 		streamer_event_text(s, "json", message.text);
-	} else {
+	} else if (!refused(s, message.kind)) {
 		obey(s, &message);
 	}
 	wire_message_free(&message);
@@ -160,6 +187,8 @@ const streamer_dialect streamer_binary = {
 	.timed_out = "error",
 	.closed = "disconnect",
 	.queued = "play",
+	.spurts = 1,
+	.reach = binary_reach,
 	.init = binary_init,
 	.on_open = binary_on_open,
 	.on_message = binary_on_message,
@@ -187,12 +216,16 @@ static void json_free(as_streamer *s)
 	}
 }
 
-static int json_init(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
+static int json_reach(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
 {
 	int result = streamer_target_init(s, start->url, JSON_SUBPROTOCOL, NULL, start->timeout_s, error, bytes);
-	if (!result) {
-		result = streamer_uplink_init(s, error, bytes);
-	}
+	return result ? result : streamer_uplink_check(s, error, bytes);
+}
+
+static int json_init(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
+{
+	(void)start;
+	int result = streamer_uplink_init(s, error, bytes);
 	if (result) {
 		return result;
 	}
@@ -234,19 +267,6 @@ static void json_on_open(as_streamer *s)
 	};
 	char *text = wire_json_start(++own->sequence, &start, &n);
 	send_text(s, text, n);
-}
-
-/* What the server may not do to a stream in one direction. */
-static int refused(as_streamer *s, wire_kind kind)
-{
-	if (s->bidirectional || kind == WIRE_OTHER || kind == WIRE_TRANSCRIPTION) {
-		return 0;
-	}
-	if (!s->refused_media) {
-		s->refused_media = 1;
-		streamer_invalid(s, "media from the server is refused: the stream was not started as bidirectional");
-	}
-	return 1;
 }
 
 static void json_obey(as_streamer *s, wire_message *message)
@@ -317,6 +337,7 @@ const streamer_dialect streamer_json = {
 	.failed = "connection_failed",
 	.timed_out = "connection_timeout",
 	.closed = "connection_closed",
+	.reach = json_reach,
 	.init = json_init,
 	.free = json_free,
 	.on_open = json_on_open,

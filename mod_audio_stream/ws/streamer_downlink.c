@@ -22,6 +22,7 @@
 
 #define UTTERANCE_GAP_MS 200
 #define PLAYS_MAX 20000
+#define TELL_EVERY_NS 1000000000 /* of one play, that more of it has been queued */
 #define WAITING_MAX_BYTES (16 << 20)
 #define CHUNK 1024
 #define TAIL_QUEUED_MS 30 /* less than this left to play: the resampler's tail is needed now */
@@ -72,6 +73,7 @@ int streamer_talking(const as_streamer *s)
 static void close_spurt(as_streamer *s)
 {
 	if (s->downlink.spurt) {
+		streamer_tell_queued(s, s->downlink.spurt);
 		s->downlink.spurt->closed = 1;
 		s->downlink.spurt = NULL;
 	}
@@ -302,13 +304,30 @@ static void write_failed(as_streamer *s, int64_t audio_us)
 	}
 }
 
-static void announce_queued(as_streamer *s, const streamer_play *play, const streamer_audio *audio, int64_t audio_us)
+void streamer_tell_queued(as_streamer *s, streamer_play *play)
 {
-	if (s->dialect->queued) {
+	if (s->dialect->queued && play->untold_bytes) {
 		streamer_event(s, s->dialect->queued,
 					   json_pack("{s:I,s:I,s:I,s:i}", "playId", (json_int_t)play->number, "bytes",
-								 (json_int_t)audio->bytes, "ms", (json_int_t)(audio_us / 1000), "rate",
-								 audio->rate_hz));
+								 (json_int_t)play->untold_bytes, "ms", (json_int_t)(play->untold_us / 1000), "rate",
+								 play->rate_hz));
+		play->untold_bytes = 0;
+		play->untold_us %= 1000;
+		play->told_ns = as_now_ns();
+	}
+}
+
+/* Tells at once of the first audio of a play, then of what comes within a second together. */
+static void note_queued(as_streamer *s, streamer_play *play, const streamer_audio *audio, int64_t audio_us)
+{
+	if (play->rate_hz != audio->rate_hz) {
+		streamer_tell_queued(s, play);
+		play->rate_hz = audio->rate_hz;
+	}
+	play->untold_bytes += audio->bytes;
+	play->untold_us += audio_us;
+	if (!play->told_ns || as_now_ns() - play->told_ns >= TELL_EVERY_NS) {
+		streamer_tell_queued(s, play);
 	}
 }
 
@@ -318,7 +337,6 @@ static void write_audio(as_streamer *s, streamer_play *play, const streamer_audi
 	streamer_downlink *down = &s->downlink;
 	as_stats stats;
 	int64_t now_ns = as_now_ns(), audio_us = length_us(audio);
-	int first = play->written == 0;
 	as_stream_stats(s->stream, &stats);
 	if (!admitted(s, &stats, audio_us)) {
 		return;
@@ -341,9 +359,7 @@ static void write_audio(as_streamer *s, streamer_play *play, const streamer_audi
 	if (!down->prebuffer_ms || down->sounding) {
 		streamer_let_run_dry(s);
 	}
-	if (first) {
-		announce_queued(s, play, audio, audio_us);
-	}
+	note_queued(s, play, audio, audio_us);
 }
 
 /* ---- Turns ------------------------------------------------------------------------------------------------------- */
@@ -399,6 +415,9 @@ void streamer_decoded(as_streamer *s, int abandoned, const streamer_audio *audio
 		turn_taken(s, play);
 	}
 	next_turn(s);
+	if (s->state == STREAMER_PLAYING_OUT) {
+		streamer_allow_queued(s);
+	}
 }
 
 /* Appends a copy of raw or packed audio to what a play has waiting. */
@@ -469,10 +488,20 @@ void streamer_play_message(as_streamer *s, const streamer_audio *audio, const ch
 	}
 }
 
-void streamer_play_binary(as_streamer *s, void *data, size_t bytes)
+/* What waits of a play is of one format. */
+static int can_join(const streamer_play *play, const streamer_audio *audio)
+{
+	const streamer_audio *kept = &play->audio;
+	return !play->waiting || (kept->format == audio->format && kept->rate_hz == audio->rate_hz &&
+							  kept->channels == audio->channels);
+}
+
+void streamer_play_more(as_streamer *s, const streamer_audio *audio)
 {
 	streamer_downlink *down = &s->downlink;
-	streamer_audio audio = {WIRE_RAW_L16, s->uplink.rate_hz, 1, data, bytes, NULL};
+	if (down->spurt && !can_join(down->spurt, audio)) {
+		close_spurt(s);
+	}
 	if (down->spurt) {
 		streamer_plays_settle(s, as_now_ns());
 	} else {
@@ -480,7 +509,7 @@ void streamer_play_binary(as_streamer *s, void *data, size_t bytes)
 	}
 	if (down->spurt) {
 		down->talking = 1; /* until it is over, even if none of it is accepted */
-		take(s, down->spurt, &audio);
+		take(s, down->spurt, audio);
 	}
 }
 

@@ -34,6 +34,13 @@ json_t *streamer_string(const char *text)
 	return string;
 }
 
+int streamer_is_utf8(const char *text)
+{
+	json_t *string = json_string(text);
+	json_decref(string);
+	return string != NULL;
+}
+
 void streamer_event_text(as_streamer *s, const char *name, const char *body)
 {
 	if (s->on_event) {

@@ -22,7 +22,7 @@ static const char *first_of(const char *asked, const char *option)
 	return asked && *asked ? asked : option;
 }
 
-/* ---- Where to, and as whom: the caller's thread -------------------------------------------------------------------- */
+/* ---- Where to, and as whom: the caller's thread ----------------------------------------------------------------- */
 
 static int has_parameter(const char *query, const char *name)
 {
@@ -79,11 +79,33 @@ static char *authorization(const char *url, const char *key)
 	if (!*key) {
 		return strdup("");
 	}
-	return asprintf(&line, host_ends_in(url, ".azure.com") ? "api-key: %s" : "Authorization: Bearer %s", key) < 0 ? NULL : line;
+	const char *format = host_ends_in(url, ".azure.com") ? "api-key: %s" : "Authorization: Bearer %s";
+	return asprintf(&line, format, key) < 0 ? NULL : line;
 }
 
-static int reach(as_streamer *s, const as_streamer_start *start, const char *model, char *error, size_t bytes)
+/* What has been asked for in words that hold for every call. */
+static int check_request(const as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
 {
+	if (s->info.channels == 2 || !strcmp(s->track, "stereo")) {
+		snprintf(error, bytes, "track=stereo: a model hears one channel; use both");
+		return AS_EINVAL;
+	}
+	if (!streamer_is_utf8(s->options->openai_instructions) || !streamer_is_utf8(s->options->openai_voice) ||
+		!streamer_is_utf8(s->options->openai_model)) {
+		snprintf(error, bytes, "OPENAI_SYSTEM_INSTRUCTIONS, OPENAI_REALTIME_VOICE and OPENAI_REALTIME_MODEL must be "
+				 "UTF-8 text");
+		return AS_EINVAL;
+	}
+	return openai_rate_check(start->rate_hz, 1, error, bytes);
+}
+
+static int openai_reach(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
+{
+	int wrong = check_request(s, start, error, bytes);
+	if (wrong) {
+		return wrong;
+	}
+	const char *model = first_of(start->model, s->options->openai_model);
 	const char *base = first_of(start->url, s->options->openai_url);
 	const char *key = first_of(start->api_key, s->options->openai_api_key);
 	if (!*key && host_ends_in(base, ".openai.com")) {
@@ -98,7 +120,7 @@ static int reach(as_streamer *s, const as_streamer_start *start, const char *mod
 	return result;
 }
 
-/* ---- Beginning and end: the caller's thread ------------------------------------------------------------------------ */
+/* ---- Beginning and end: the caller's thread --------------------------------------------------------------------- */
 
 static void say(void *arg, const char *text, size_t n)
 {
@@ -140,13 +162,12 @@ static int openai_init(as_streamer *s, const as_streamer_start *start, char *err
 	const openai_request request = {own->model, own->voice, own->instructions, options->openai_vad_threshold,
 									options->openai_vad_silence_ms, options->openai_vad_prefix_ms, start->rate_hz};
 	const openai_outlets outlets = {s, say, tell, over};
-	int result = reach(s, start, own->model, error, bytes);
 	s->bidirectional = 1;
 	s->uplink.over = 1; /* the talk reads the capture itself */
-	return result ? result : openai_talk_new(s->stream, &request, &outlets, error, bytes, &own->talk);
+	return openai_talk_new(s->stream, &request, &outlets, error, bytes, &own->talk);
 }
 
-/* ---- Service thread ------------------------------------------------------------------------------------------------ */
+/* ---- Service thread --------------------------------------------------------------------------------------------- */
 
 static openai_talk *talk_of(const as_streamer *s)
 {
@@ -186,6 +207,7 @@ const streamer_dialect streamer_openai = {
 	.failed = "connection_failed",
 	.timed_out = "connection_timeout",
 	.closed = "connection_closed",
+	.reach = openai_reach,
 	.init = openai_init,
 	.free = openai_free,
 	.on_open = on_open,

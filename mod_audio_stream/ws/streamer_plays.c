@@ -102,8 +102,9 @@ static void announce_checkpoint(as_streamer *s, const streamer_play *play, int r
 	}
 }
 
-static void announce_end(as_streamer *s, const streamer_play *play)
+static void announce_end(as_streamer *s, streamer_play *play)
 {
+	streamer_tell_queued(s, play);
 	json_t *body = play->written ? describe(s, play, play->heard) : NULL;
 	if (body && play->cut) {
 		json_object_set_new(body, "plays", json_integer(1));
@@ -241,6 +242,7 @@ void streamer_plays_cut(as_streamer *s, const as_mark *marks, int count, const c
 	int at = 0, plays = 0;
 	for (streamer_play *play = s->downlink.first; play; play = play->next) {
 		account_cut(s, play, marks, count, &at);
+		streamer_tell_queued(s, play);
 		if (play->cut && play->audible) {
 			first = first ? first : play;
 			cleared += play->written - play->heard;

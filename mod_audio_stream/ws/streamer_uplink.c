@@ -41,16 +41,30 @@ static void size_messages(as_streamer *s)
 	if (limit_ms <= 0) {
 		limit_ms = s->options->buffer_secs * 1000 - RING_SPARE_MS;
 	}
+	if (limit_ms < uplink->chunk_ms + SPARE_MS) {
+		limit_ms = uplink->chunk_ms + SPARE_MS; /* less, and no chunk would ever be complete */
+	}
 	uplink->limit = (uint64_t)s->info.rate_hz * (uint64_t)limit_ms / 1000;
+}
+
+int streamer_uplink_check(const as_streamer *s, char *error, size_t bytes)
+{
+	int rate_hz = s->uplink.rate_hz, chunk_ms = s->options->buffer_size_ms, ring_ms = s->options->buffer_secs * 1000;
+	if (rate_hz && (rate_hz < AS_RATE_MIN_HZ || rate_hz > AS_RATE_MAX_HZ)) {
+		snprintf(error, bytes, "a rate of %d Hz: use %d to %d", rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ);
+		return AS_EINVAL;
+	}
+	if (2 * chunk_ms > ring_ms) {
+		snprintf(error, bytes, "STREAM_BUFFER_SIZE is %d ms, but MOD_AUDIO_STREAM_BUFFER_SECS must have room for it twice: "
+				 "use %d s there", chunk_ms, (2 * chunk_ms + 999) / 1000);
+		return AS_EINVAL;
+	}
+	return 0;
 }
 
 int streamer_uplink_init(as_streamer *s, char *error, size_t bytes)
 {
 	streamer_uplink *uplink = &s->uplink;
-	if (uplink->rate_hz < AS_RATE_MIN_HZ || uplink->rate_hz > AS_RATE_MAX_HZ) {
-		snprintf(error, bytes, "a rate of %d Hz: use %d to %d", uplink->rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ);
-		return AS_EINVAL;
-	}
 	uplink->channels = s->info.channels;
 	size_messages(s);
 	uplink->pcm = malloc(uplink->room);

@@ -42,6 +42,8 @@ CASES: dict[str, tuple[str, object, str, str]] = {
     "close_timeout_ms": ("0", 0, "10001", "a whole number of milliseconds, from 0 to 10000"),
     "ping_interval_s": ("30.5", 30.5, '"30s"', "a number of seconds from 0 to 3600; write the number alone"),
     "ping_timeout_s": ("2", 2.0, "0", "a number of seconds from 0.1 to 600"),
+    "transport": ("python", "python", '"c"', "one of native, python"),
+    "uplink_max_ms": ("100", 100, "30001", "a whole number of milliseconds, from 100 to 30000"),
     "max_message_bytes": (
         "65536",
         65536,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 import time
 from array import array
 
 import numpy as np
 import pytest
+from ivr_ai._audio_stream import ffi, lib
 from line import Line, noise, tone
 from wire_server import Visit, WireServer
 
 from ivr_ai.audio import g711
 from ivr_ai.audio.stream import StreamBusy, StreamClosed, StreamFull
-from ivr_ai.audio.streamer import Streamer
+from ivr_ai.audio.streamer import Streamer, _make_options
 
 RATES_HZ = [8000, 16000, 24000, 32000, 44100, 48000]
 
@@ -144,6 +146,16 @@ class TestJson:
             visit = talk(dialect="json", server=server).visit
             assert visit.headers["Sec-WebSocket-Protocol"] == "audio.freeswitch.org"
 
+    @pytest.mark.parametrize("dialect", ["binary", "json"])
+    def test_another_subprotocol(self, talk, dialect):
+        with WireServer(subprotocols=["mine.example"]) as server:
+            options = {"MOD_AUDIO_STREAM_SUBPROTOCOL_NAME": "mine.example"}
+            visit = talk(dialect=dialect, server=server, options=options).visit
+            assert visit.headers["Sec-WebSocket-Protocol"] == "mine.example"
+
+    def test_the_binary_dialect_has_none(self, talk):
+        assert "Sec-WebSocket-Protocol" not in talk().visit.headers
+
     def test_the_dialect_can_be_set(self, talk):
         one = talk(dialect="binary", options={"STREAM_DIALECT": "json"})
         assert one.visit.wait(lambda visit: visit.events("start"))
@@ -171,6 +183,44 @@ class TestText:
             with pytest.raises(StreamFull):
                 for _ in range(100):
                     one.streamer.send_text("x" * 65536)
+
+    @pytest.mark.parametrize("graceful", [False, True])
+    @pytest.mark.parametrize("dialect", ["binary", "json"])
+    def test_it_is_sent_before_the_end(self, talk, dialect, graceful):
+        one = talk(dialect=dialect)
+        assert one.visit
+        for n in range(20):
+            one.streamer.send_text(f'{{"n":{n}}}')
+        one.streamer.stop("done", graceful=graceful)
+        assert one.over() == "done"
+        one.visit.wait_closed()
+        first = 0 if dialect == "binary" else 1
+        assert one.visit.texts()[first:-1] == [f'{{"n":{n}}}' for n in range(20)]
+        assert "done" in one.visit.texts()[-1]
+
+    def test_it_is_sent_when_the_call_ends(self, talk):
+        one = talk()
+        assert one.visit
+        one.streamer.send_text("last words")
+        one.line.close()
+        assert one.over() == "hangup"
+        one.visit.wait_closed()
+        assert one.visit.texts() == ["last words"]
+
+    def test_only_utf8(self, talk):
+        one = talk()
+        assert one.visit
+        assert lib.as_streamer_send_text(one.streamer._handle, b"caf\xe9") == lib.AS_EINVAL
+        one.streamer.send_text("café")
+        one.visit.wait(lambda visit: visit.texts() == ["café"])
+
+    def test_a_farewell_becomes_utf8(self, talk):
+        one = talk()
+        visit = one.visit
+        lib.as_streamer_stop(one.streamer._handle, b"caf\xe9", 0)
+        assert one.over() == "caf\ufffd"
+        assert visit.wait_closed() == (1000, "caf\ufffd")
+        assert visit.texts() == ["caf\ufffd"]
 
     def test_not_after_the_end(self, talk):
         one = talk()
@@ -268,6 +318,10 @@ class TestWhatCannotBe:
             ({"url": ""}, "URL"),
             ({"rate_hz": 4000}, "4000 Hz: use 8000 to 48000"),
             ({"dialect": "morse"}, "dialect 'morse' is unknown"),
+            (
+                {"options": {"STREAM_BUFFER_SIZE": 1000, "MOD_AUDIO_STREAM_BUFFER_SECS": 1}},
+                "STREAM_BUFFER_SIZE is 1000 ms.*use 2 s",
+            ),
             ({"options": {"STREAM_FRAME_MS": 7000}}, "STREAM_FRAME_MS"),
             ({"options": {"NO_SUCH": 1}}, "NO_SUCH"),
             ({"options": {"STREAM_EXTRA_HEADERS": "nothing"}}, "STREAM_EXTRA_HEADERS"),
@@ -285,6 +339,66 @@ class TestWhatCannotBe:
             with pytest.raises((StreamBusy, ValueError)):
                 Streamer(line.stream, "ws://127.0.0.1:1/")
             reader.join()
+
+
+class TestCheck:
+    """What can be refused before there is a stream."""
+
+    @staticmethod
+    def check(options: dict[str, str] | None = None, **start) -> tuple[int, str]:
+        kept = {name: ffi.new("char[]", value) for name, value in start.items() if isinstance(value, bytes)}
+        asked = ffi.new("as_streamer_start *", {"dialect": lib.AS_DIALECT_BINARY, **start, **kept})
+        error = ffi.new("char[]", 256)
+        chosen = _make_options(options) if options else ffi.NULL
+        result = lib.as_streamer_check(asked, chosen, error, 256)
+        return result, ffi.string(error).decode()
+
+    @pytest.mark.parametrize(
+        "start",
+        [
+            {"url": b"ws://127.0.0.1:1/"},
+            {"url": b"wss://[::1]:1/x?y", "rate_hz": 16000, "dialect": 2, "metadata": "é".encode()},
+            {"url": b"ws://127.0.0.1:1/", "dialect": 3, "rate_hz": 8000},
+        ],
+    )
+    def test_what_can_be(self, start):
+        assert self.check(**start) == (0, "")
+
+    @pytest.mark.parametrize(
+        ("start", "options", "why"),
+        [
+            ({}, None, "no URL"),
+            ({"url": b"http://127.0.0.1/"}, None, "ws"),
+            ({"url": b"ws://h/", "dialect": 9}, None, "dialect 9"),
+            ({"url": b"ws://h/", "rate_hz": 4000}, None, "4000 Hz"),
+            ({"url": b"ws://h/", "metadata": b"caf\xe9"}, None, "metadata is not UTF-8"),
+            ({"url": b"ws://h/", "dialect": 2, "metadata": b"\xff"}, None, "metadata is not UTF-8"),
+            ({"dialect": 3}, None, "OPENAI_API_KEY"),
+            ({"url": b"ws://h/", "dialect": 3, "rate_hz": 16000}, None, "rate=16000"),
+            ({"url": b"ws://h/", "dialect": 3, "track": b"stereo"}, None, "use both"),
+            ({"url": b"ws://h/", "dialect": 3, "instructions": b"\xc3("}, None, "instructions"),
+            (
+                {"url": b"ws://h/"},
+                {"STREAM_BUFFER_SIZE": "600", "MOD_AUDIO_STREAM_BUFFER_SECS": "1"},
+                "STREAM_BUFFER_SIZE is 600 ms",
+            ),
+        ],
+    )
+    def test_what_cannot(self, start, options, why):
+        result, error = self.check(options, **start)
+        assert result == lib.AS_EINVAL
+        assert why in error
+
+    def test_it_starts_nothing(self):
+        lib.as_ws_stop()
+
+        def held() -> tuple[int, int]:
+            return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+        before = held()
+        for _ in range(100):
+            self.check(url=b"ws://127.0.0.1:1/", metadata=b"x")
+        assert held() == before
 
 
 class TestDescription:

@@ -18,7 +18,7 @@ import pytest
 from line import Line, noise, stripped
 from wire_server import WireServer
 
-from ivr_ai.audio.stream import HostStream, open_streams
+from ivr_ai.audio.stream import HostStream, StreamClosed, open_streams
 from ivr_ai.audio.streamer import Streamer
 
 SOON = {"STREAM_RECONNECT_MAX": 3, "STREAM_RECONNECT_DELAY_MS": 50}
@@ -181,6 +181,24 @@ class TestTimeouts:
             again.close()
 
 
+class TestGoodbye:
+    def test_no_text_is_taken_while_waiting_for_the_server(self, talk):
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen(1)
+            one = talk(url=f"ws://127.0.0.1:{listening.getsockname()[1]}/")
+            mute, _ = listening.accept()
+            with mute:
+                mute.sendall(upgrade(mute.recv(4096)))
+                one.events.wait("stream_started")
+                one.streamer.send_text("in time")
+                one.streamer.stop()
+                one.events.until(lambda: one.streamer.describe()["state"] == "stopping")
+                with pytest.raises(StreamClosed):
+                    one.streamer.send_text("late")
+                one.over(3)
+
+
 class TestBackPressure:
     def test_a_server_that_does_not_read(self, talk):
         """Bounded, counted, and nobody waits for it."""
@@ -202,6 +220,22 @@ class TestBackPressure:
             assert gaps_s[len(gaps_s) * 99 // 100] < 0.02
             one.line.close()
             one.over(2.5)
+
+    @pytest.mark.parametrize("options", [{"STREAM_BUFFER_SIZE": 500}, {"STREAM_FRAME_MS": 60}])
+    def test_a_limit_below_one_message_is_as_long_as_one(self, talk, options):
+        says = noise(1700)
+        one = talk(says=says, options={**options, "STREAM_MAX_QUEUE_MS": 20})
+        one.visit.wait(lambda visit: len(visit.audio()) >= 16 * 1500)
+        assert says.startswith(one.visit.audio())
+        assert one.events.of("stream_buffer_overrun") == []
+
+    def test_a_ring_of_two_messages(self, talk):
+        says = noise(2200)
+        options = {"STREAM_BUFFER_SIZE": 500, "MOD_AUDIO_STREAM_BUFFER_SECS": 1}
+        one = talk(says=says, options=options, config={"capture_ms": 1000})
+        one.visit.wait(lambda visit: len(visit.audio()) >= 16 * 2000)
+        assert says.startswith(one.visit.audio())
+        assert one.streamer.describe()["droppedMs"] == 0
 
     def test_while_it_is_away(self, talk):
         options = {**SOON, "STREAM_RECONNECT_DELAY_MS": 1500, "STREAM_MAX_QUEUE_MS": 400}

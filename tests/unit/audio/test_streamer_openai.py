@@ -116,6 +116,18 @@ def test_without_a_key_openai_is_not_even_asked():
         Streamer(line.stream, "", dialect="openai")
 
 
+@pytest.mark.parametrize("track", ["stereo", "both"])
+def test_a_model_hears_one_channel(track):
+    with Line("call-stereo", channels=2) as line, pytest.raises(ValueError, match="one channel; use both"):
+        Streamer(line.stream, "ws://127.0.0.1:9/", dialect="openai", track=track)
+
+
+def test_it_has_no_subprotocol_of_its_own(start):
+    talk = start()
+    talk.events.wait("openai_session_started")
+    assert "sec-websocket-protocol" not in talk.server.sessions[0].headers
+
+
 def test_a_rate_that_openai_does_not_take():
     with Line("call-rate") as line, pytest.raises(ValueError, match="24000"):
         Streamer(line.stream, "ws://127.0.0.1:9/", dialect="openai", rate_hz=16000)

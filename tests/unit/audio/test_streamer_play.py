@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import random
 import time
 import wave
@@ -11,10 +12,12 @@ from array import array
 
 import numpy as np
 import pytest
-from line import FRAME_MS, noise, stripped, tone
+from line import FRAME_MS, Events, noise, stripped, tone
 from wire_server import WireServer
 
 from ivr_ai.audio import g711
+from ivr_ai.audio.stream import HostStream, StreamClosed
+from ivr_ai.audio.streamer import Streamer
 
 FADE_MS = 10
 SAMPLES_PER_MS = 8
@@ -112,7 +115,7 @@ class TestRates:
         for n, at in enumerate(range(0, len(said), size)):
             time.sleep(max(0.0, start_s + n * 0.02 - time.monotonic()))
             one.visit.stream_audio(said[at : at + size], rate_hz)
-        one.events.wait("media_play_complete", 50)
+        one.events.wait("media_play_complete")
         heard = np.frombuffer(stripped(bytes(one.line.heard)), "<i2").astype(float)
         assert len(heard) == pytest.approx(8000, abs=160)
         middle = heard[400:7600]
@@ -122,9 +125,9 @@ class TestRates:
         assert np.abs(left).max() < 80  # 8000 is the tone's level
 
     def test_every_piece_keeps_its_length(self, talk):
-        one = talk(speed=10)
+        one = talk(dialect="json", speed=10)
         for _ in range(10):
-            one.visit.stream_audio(tone(100, 24000), 24000)
+            one.visit.play(tone(100, 24000), 24000)
         one.events.wait("media_play_complete", 10)
         played = [event["playedMs"] for event in one.events.of("media_play_complete")]
         assert sum(played) == pytest.approx(1000, abs=10)
@@ -154,8 +157,8 @@ class TestEvents:
         assert named == [("first", True), ("second", True)]
 
     def test_they_are_prompt(self, talk):
-        one = talk()
-        one.visit.stream_audio(noise(100))
+        one = talk(dialect="json")
+        one.visit.play(noise(100))
         one.events.wait("media_play_complete")
         for name in ("media_play_start", "media_play_complete"):
             at = [event.name for event in one.events.all].index(name)
@@ -191,7 +194,48 @@ class TestEvents:
             one.events.until(lambda: True)
             time.sleep(0.7)
         assert [event["playedMs"] for event in one.events.of("media_play_complete")] == [200, 200]
-        assert len(one.events.of("play")) == 2
+        assert [event["ms"] for event in one.events.of("play")] == [20, 180, 20, 180]
+
+    @pytest.mark.parametrize("how", ["streamAudio", "binary", "both"])
+    def test_an_utterance_is_one_play_and_told_once_a_second(self, talk, how):
+        one = talk(options={"STREAM_INJECT_MIN_BUFFER_MS": 100})
+        frame, count = noise(20), 130
+        start_s = time.monotonic()
+        for n in range(count):
+            time.sleep(max(0.0, start_s + n * 0.02 - time.monotonic()))
+            as_json = how == "streamAudio" or (how == "both" and n % 2)
+            one.visit.stream_audio(frame) if as_json else one.visit.send(frame)
+        assert one.events.wait("media_play_complete")["playedMs"] == count * 20
+        assert len(one.events.of("media_play_start")) == len(one.events.of("media_play_complete")) == 1
+        told = one.events.of("play")
+        assert (sum(event["bytes"] for event in told), sum(event["ms"] for event in told)) == (
+            count * len(frame),
+            count * 20,
+        )
+        assert {event["playId"] for event in told} == {1}
+        assert len(told) in (3, 4)
+        gaps_ms = [b["at"] - a["at"] for a, b in itertools.pairwise(told)]
+        assert all(gap >= 999 for gap in gaps_ms[:-1])
+        names = one.events.names()
+        assert len(names) - names[::-1].index("play") <= names.index("media_play_complete")
+
+    def test_rates_are_told_apart(self, talk):
+        one = talk(options={"STREAM_INJECT_MIN_BUFFER_MS": 100})
+        for rate_hz in (8000, 8000, 24000, 24000):
+            one.visit.stream_audio(tone(100, rate_hz), rate_hz)
+        one.events.wait("media_play_complete")
+        told = [(event["bytes"], event["ms"], event["rate"]) for event in one.events.of("play")]
+        assert sorted(told) == sorted([(1600, 100, 8000), (1600, 100, 8000), (9600, 200, 24000)])
+
+    def test_what_was_thrown_away_was_told_too(self, talk):
+        one = talk()
+        for _ in range(10):
+            one.visit.stream_audio(noise(100))
+        one.visit.stream_audio(b"", clear=True)
+        cleared = one.events.wait("media_cleared")
+        assert cleared["plays"] == 1
+        assert cleared["playedMs"] + cleared["clearedMs"] == pytest.approx(1000, abs=1)
+        assert sum(event["ms"] for event in one.events.of("play")) == 1000
 
     def test_a_short_prompt_starts_at_once(self, talk):
         one = talk(options={"STREAM_INJECT_MIN_BUFFER_MS": 0})
@@ -254,11 +298,11 @@ class TestClear:
         assert stripped(bytes(one.line.heard)).endswith(noise(200, 5))
 
     def test_of_many(self, talk):
-        one = talk(options=PLAIN)
+        one = talk(dialect="json", options=PLAIN)
         for _ in range(200):
-            one.visit.stream_audio(noise(20))
+            one.visit.play(noise(20))
         one.events.wait("media_play_complete", 5)
-        one.visit.stream_audio(b"", clear=True)
+        one.visit.send({"event": "media.clear"})
         event = one.events.wait("media_cleared")
         done = len(one.events.of("media_play_complete"))
         assert event["plays"] + done == 200
@@ -287,7 +331,7 @@ class TestUnderruns:
         one.visit.stream_audio(noise(100))
         event = one.events.wait("stream_buffer_underrun")
         assert event["gapMs"] == pytest.approx(silent_ms(one.line), abs=21)
-        one.events.wait("media_play_complete", 2)
+        assert one.events.wait("media_play_complete")["playedMs"] == 200
         assert one.streamer.describe()["underruns"] == 1
 
     def test_a_pause_between_sentences_is_none(self, talk):
@@ -325,7 +369,8 @@ class TestBounds:
             one.visit.stream_audio(noise(300))
         event = one.events.wait("stream_buffer_overrun")
         assert (event["direction"], event["limitMs"], event["refusedMs"]) == ("inject", 1000, 0)
-        one.events.wait("play", 10)
+        one.events.wait("media_play_complete")
+        assert sum(event["ms"] for event in one.events.of("play")) == 3000
         assert len(one.events.of("stream_buffer_overrun")) == 1
 
     def test_strict_refuses_it(self, talk):
@@ -356,6 +401,21 @@ class TestBounds:
         assert len(one.events.of("stream_invalid_input")) == 1
         assert "bidirectional" in one.events.of("stream_invalid_input")[0]["error"]
         assert not any(one.line.heard)
+
+    def test_one_way_in_the_binary_dialect(self, talk):
+        one = talk(dialect="json", bidirectional=False, options={"STREAM_DIALECT": "binary"})
+        for _ in range(3):
+            one.visit.stream_audio(noise(100))
+            one.visit.send(noise(100))
+            one.visit.stream_audio(b"", clear=True)
+        one.visit.send({"type": "last"})
+        assert one.events.wait("json") == {"type": "last"}
+        assert len(one.events.of("stream_invalid_input")) == 1
+        assert "bidirectional" in one.events.of("stream_invalid_input")[0]["error"]
+        assert one.line.stream.stats().inject_queued_samples == 0
+        assert one.streamer.describe()["queuedMs"] == 0
+        assert not any(one.line.heard)
+        assert not {"play", "media_play_start", "media_cleared"} & set(one.events.names())
 
     def test_garbage_does_no_harm(self, talk):
         one = talk(dialect="json", says=noise(2000))
@@ -411,6 +471,45 @@ class TestEndOfTalk:
         names = one.events.names()
         assert names.index("disconnect") < names.index("media_play_complete") < names.index("stream_stopped")
 
+    def test_it_is_heard_however_long_it_is(self, talk):
+        """A graceful shutdown's limit is no limit to what a server has left behind."""
+        one = talk(dialect="json", options={"STREAM_GRACEFUL_TIMEOUT_MS": 200})
+        said = noise(1500)
+        one.visit.play(said)
+        one.events.wait("media_play_start")
+        one.visit.connection.close()
+        one.events.wait("connection_closed")
+        with pytest.raises(StreamClosed):
+            one.streamer.send_text("to nobody")
+        assert one.over() == "closed by the server: 1000"
+        assert stripped(bytes(one.line.heard)) == said
+        assert one.events.of("stream_timeout") == []
+
+    def test_graceful_limits_it_when_asked_for(self, talk):
+        one = talk(dialect="json", options={"STREAM_GRACEFUL_TIMEOUT_MS": 200})
+        one.visit.play(noise(5000))
+        one.events.wait("media_play_start")
+        one.visit.connection.close()
+        one.events.wait("connection_closed")
+        one.streamer.stop("enough", graceful=True)
+        assert one.over(1.5) == "closed by the server: 1000"
+        assert one.events.of("stream_timeout")[0]["what"] == "graceful-shutdown"
+        assert one.events.of("media_cleared")
+
+    def test_a_host_that_has_stopped_ends_it(self):
+        """What is queued and 5 s: nobody waits for ever."""
+        with WireServer() as server:
+            stream = HostStream.create("stopped-host")
+            events = Events()
+            streamer = Streamer(stream, server.url, on_event=events)
+            server.visit().stream_audio(noise(100))
+            events.wait("play")
+            server.visit().connection.close()
+            start_s = time.monotonic()
+            assert streamer.wait(8)
+            assert 4.5 < time.monotonic() - start_s < 6.5
+            stream.close()
+
     def test_graceful_plays_what_is_queued(self, talk):
         one = talk(dialect="json")
         one.visit.play(noise(600))
@@ -446,6 +545,19 @@ class TestFiles:
                 one.visit.stream_audio(part)
         one.events.wait("media_play_complete", 6)
         assert stripped(bytes(one.line.heard)) == b"".join(parts)
+
+    def test_utterances_behind_a_file_keep_their_formats(self, talk):
+        one = talk(speed=4, options=PLAIN)
+        first, second, third = noise(1500, 1), noise(300, 2), noise(300, 3)
+        codes = bytes(random.Random(1).choices([n for n in range(256) if n not in (0x7F, 0xFF)], k=2400))
+        one.visit.stream_audio(wav(first, 8000), audioDataType="wav")
+        one.visit.send(second[:2001])
+        one.visit.stream_audio(second[2001:])
+        one.visit.stream_audio(codes, audioDataType="pcmu")
+        one.visit.stream_audio(third)
+        last = first + second + g711.pcmu_decode(codes) + third
+        one.events.until(lambda: len(stripped(bytes(one.line.heard))) >= len(last))
+        assert stripped(bytes(one.line.heard)) == last
 
     def test_clear_drops_what_is_being_decoded(self, talk):
         one = talk(speed=4, options=PLAIN)
