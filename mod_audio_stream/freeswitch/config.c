@@ -30,6 +30,20 @@ static void set_int(const int_param *param, const char *text)
 	*param->value = (int)value;
 }
 
+static void set_flag(const char *name, switch_bool_t *value, const char *text)
+{
+	static const char *const words[2][4] = {{"false", "no", "off", "0"}, {"true", "yes", "on", "1"}};
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0][0]); i++) {
+		if (!strcasecmp(text, words[i / 4][i % 4])) {
+			*value = i / 4 ? SWITCH_TRUE : SWITCH_FALSE;
+			return;
+		}
+	}
+	switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_WARNING,
+					  CONFIG_FILE ".xml: %s is '%s' but must be true or false; using %s\n", name, text,
+					  *value ? "true" : "false");
+}
+
 static void set_option(as_options *options, const char *name, const char *text)
 {
 	char error[ERROR_BYTES] = "";
@@ -59,7 +73,7 @@ static void set_param(module_config *config, const char *name, const char *text)
 		}
 	}
 	if (!strcasecmp(name, "events")) {
-		config->events = switch_true(text);
+		set_flag("events", &config->events, text);
 	} else {
 		set_option(config->options, name, text);
 	}
@@ -101,6 +115,12 @@ switch_status_t config_load(module_config *config)
 	load_file(config);
 	load_environment(config->options);
 	return SWITCH_STATUS_SUCCESS;
+}
+
+void config_free(module_config *config)
+{
+	as_options_free(config->options);
+	config->options = NULL;
 }
 
 switch_status_t config_options(const as_options *base, switch_channel_t *channel, as_options **out, char *error,

@@ -10,6 +10,7 @@
 
 static struct {
 	switch_bool_t enabled; /* written at load, read only after */
+	switch_bool_t reserved; /* the names are ours: still, when an unload had to leave us in memory */
 	char *owner;           /* the module's name */
 } events;
 
@@ -23,6 +24,13 @@ static const char *const names[] = {
 	"message_received", "stream_buffer_overrun", "stream_buffer_underrun", "stream_heartbeat", "stream_timeout",
 	"stream_invalid_input", "stream_paused", "stream_resumed",
 	"openai_session_started", "openai_response_generated", "openai_error", "openai_session_expired",
+};
+
+/* What a server may have fired many times a second: a channel's data would be most of what FreeSWITCH passes on. */
+static const char *const terse[] = {
+	"json", "play", "media_play_start", "media_play_complete", "media_cleared", "media_checkpoint",
+	"transcription_received", "message_received", "stream_invalid_input", "stream_buffer_overrun",
+	"stream_buffer_underrun",
 };
 
 #define NAMES (sizeof(names) / sizeof(names[0]))
@@ -45,6 +53,9 @@ switch_status_t events_reserve(switch_memory_pool_t *pool, const char *modname, 
 {
 	char text[SUBCLASS_BYTES];
 	events.enabled = enable;
+	if (events.reserved) {
+		return SWITCH_STATUS_SUCCESS;
+	}
 	events.owner = switch_core_strdup(pool, modname);
 	for (size_t i = 0; i < NAMES; i++) {
 		if (switch_event_reserve_subclass_detailed(modname, subclass(names[i], text)) != SWITCH_STATUS_SUCCESS) {
@@ -54,12 +65,14 @@ switch_status_t events_reserve(switch_memory_pool_t *pool, const char *modname, 
 			return SWITCH_STATUS_FALSE;
 		}
 	}
+	events.reserved = SWITCH_TRUE;
 	return SWITCH_STATUS_SUCCESS;
 }
 
 void events_free(void)
 {
 	free_first(NAMES);
+	events.reserved = SWITCH_FALSE;
 }
 
 /* cJSON numbers are doubles: exact up to 2^53 samples, 6000 years at 48 kHz. */
@@ -70,15 +83,65 @@ static void number(cJSON *object, const char *name, uint64_t value)
 
 /* ---- Firing ------------------------------------------------------------------------------------------------------ */
 
+/* The name of a header that shows an API key, such as the arguments of our application; NULL without one. */
+static const char *header_with_key(const switch_event_t *event)
+{
+	for (const switch_event_header_t *header = event->headers; header; header = header->next) {
+		if (header->value && switch_stristr("api_key=", header->value)) {
+			return header->name;
+		}
+	}
+	return NULL;
+}
+
 /* Channel variables are part of a channel's data; these are nobody's business. */
 static void hide_secrets(switch_event_t *event)
 {
-	switch_event_del_header(event, "variable_OPENAI_API_KEY");
-	switch_event_del_header(event, "variable_MOD_AUDIO_STREAM_HTTP_AUTH_PASSWORD");
-	switch_event_del_header(event, "variable_STREAM_EXTRA_HEADERS");
+	static const char *const secrets[] = {
+		"variable_OPENAI_API_KEY", "variable_OPENAI_REALTIME_URL", "variable_MOD_AUDIO_STREAM_HTTP_AUTH_PASSWORD",
+		"variable_STREAM_EXTRA_HEADERS"};
+	for (size_t i = 0; i < sizeof(secrets) / sizeof(secrets[0]); i++) {
+		switch_event_del_header(event, secrets[i]);
+	}
+	for (const char *name; (name = header_with_key(event));) {
+		char *own = strdup(name); /* the header's goes with it */
+		switch_assert(own);
+		switch_event_del_header(event, own);
+		free(own);
+	}
 }
 
-/* An event with the channel's data, while there is a channel. NULL when events are switched off. */
+static void add_header(switch_event_t *event, const char *name, const char *value)
+{
+	if (!zstr(value)) {
+		switch_event_add_header_string(event, SWITCH_STACK_BOTTOM, name, value);
+	}
+}
+
+/* Whose event it is, and no more. */
+static void add_identity(switch_event_t *event, switch_core_session_t *session)
+{
+	switch_channel_t *channel = switch_core_session_get_channel(session);
+	const switch_caller_profile_t *profile = switch_channel_get_caller_profile(channel);
+	add_header(event, "Unique-ID", switch_core_session_get_uuid(session));
+	add_header(event, "Channel-Name", switch_channel_get_name(channel));
+	if (profile) {
+		add_header(event, "Caller-Caller-ID-Number", profile->caller_id_number);
+		add_header(event, "Caller-Destination-Number", profile->destination_number);
+	}
+}
+
+static switch_bool_t is_terse(const char *name)
+{
+	for (size_t i = 0; i < sizeof(terse) / sizeof(terse[0]); i++) {
+		if (!strcmp(name, terse[i])) {
+			return SWITCH_TRUE;
+		}
+	}
+	return SWITCH_FALSE;
+}
+
+/* An event with the channel's data, or identity, while there is a channel. NULL when events are switched off. */
 static switch_event_t *new_event(const char *name, const char *uuid, switch_core_session_t *session, const char *body)
 {
 	switch_event_t *event = NULL;
@@ -87,7 +150,9 @@ static switch_event_t *new_event(const char *name, const char *uuid, switch_core
 		switch_event_create_subclass(&event, SWITCH_EVENT_CUSTOM, subclass(name, text)) != SWITCH_STATUS_SUCCESS) {
 		return NULL;
 	}
-	if (session) {
+	if (session && is_terse(name)) {
+		add_identity(event, session);
+	} else if (session) {
 		switch_channel_event_set_data(switch_core_session_get_channel(session), event);
 		hide_secrets(event);
 	} else {

@@ -26,6 +26,16 @@ static switch_status_t no_stream(const as_command *command, char *error)
 	return SWITCH_STATUS_FALSE;
 }
 
+/* The stream that a command names; as_stream_unref() it. NULL, and an error, without one. */
+static as_stream *find_named(const as_command *command, char *error)
+{
+	as_stream *stream = NULL;
+	if (as_stream_find(command->uuid, command->stream_id, 0, &stream)) {
+		no_stream(command, error);
+	}
+	return stream;
+}
+
 /* ---- status ------------------------------------------------------------------------------------------------------ */
 
 /* A call's streams as they are now; *count of them. NULL without any. free() it. */
@@ -77,9 +87,9 @@ static switch_status_t run_status(const as_command *command, switch_stream_handl
 
 static switch_status_t run_pause(const as_command *command, char *error)
 {
-	as_stream *stream = NULL;
-	if (as_stream_find(command->uuid, command->stream_id, 0, &stream)) {
-		return no_stream(command, error);
+	as_stream *stream = find_named(command, error);
+	if (!stream) {
+		return SWITCH_STATUS_FALSE;
 	}
 	if (command->verb == AS_VERB_PAUSE) {
 		as_stream_pause(stream, command->directions);
@@ -104,21 +114,20 @@ static switch_status_t start_embedded(switch_core_session_t *session, const as_c
 		.one_leg_stereo = (int)as_options_number(config.options, "STREAM_ALLOW_ONE_LEG_STEREO"),
 		.source = "embedded",
 	};
-	if (tap_start(session, &request, NULL, error, ERROR_BYTES) != SWITCH_STATUS_SUCCESS) {
+	as_stream *stream = NULL;
+	if (tap_start(session, &request, &stream, error, ERROR_BYTES) != SWITCH_STATUS_SUCCESS) {
 		return SWITCH_STATUS_FALSE;
 	}
-	tap_announce(session, command->stream_id);
-	return SWITCH_STATUS_SUCCESS;
+	switch_status_t status = tap_announce(session, stream);
+	if (status != SWITCH_STATUS_SUCCESS) {
+		switch_snprintf(error, ERROR_BYTES, TAP_STOPPED_MEANWHILE, command->stream_id);
+	}
+	as_stream_unref(stream);
+	return status;
 }
 
 static switch_status_t start(switch_core_session_t *session, const as_command *command, char *error)
 {
-	if (config.max_streams_per_call && as_stream_list(command->uuid, NULL, 0) >= config.max_streams_per_call) {
-		switch_snprintf(error, ERROR_BYTES,
-						"max-streams-per-call in audio_stream.conf.xml is reached; stream '%s' not started",
-						command->stream_id);
-		return SWITCH_STATUS_FALSE;
-	}
 	return command->dialect ? streams_start(session, command, error, ERROR_BYTES)
 							: start_embedded(session, command, error);
 }
@@ -139,43 +148,73 @@ static switch_status_t run_start(switch_core_session_t *session, const as_comman
 
 static switch_status_t run_stop(switch_core_session_t *session, const as_command *command, char *error)
 {
-	streams_stop(command->uuid, command->stream_id, command->text, SWITCH_FALSE);
-	return tap_stop(session, command->stream_id, command->text) == SWITCH_STATUS_SUCCESS ? SWITCH_STATUS_SUCCESS
-																						 : no_stream(command, error);
+	as_stream *stream = find_named(command, error);
+	if (!stream) {
+		return SWITCH_STATUS_FALSE;
+	}
+	streams_stop(stream, command->text, SWITCH_FALSE);
+	switch_status_t status = tap_stop(session, stream, command->text);
+	as_stream_unref(stream);
+	return status == SWITCH_STATUS_SUCCESS ? status : no_stream(command, error);
 }
 
 /* For those verbs that only a stream with a server understands. */
-static switch_status_t no_server(const as_command *command, char *error)
+static switch_status_t no_server(const as_command *command, const as_stream *stream, char *error)
 {
-	as_stream *stream = NULL;
-	if (as_stream_find(command->uuid, command->stream_id, 0, &stream)) {
+	if (as_stream_closed(stream)) {
 		return no_stream(command, error);
 	}
-	as_stream_unref(stream);
-	switch_snprintf(error, ERROR_BYTES, "stream '%s' on call %s is embedded: it has no server", command->stream_id,
-					command->uuid);
+	switch_snprintf(error, ERROR_BYTES, "stream '%s' on call %s %s", command->stream_id, command->uuid,
+					tap_embedded(stream) ? "is embedded: it has no server" : "has no connection yet, or any more");
 	return SWITCH_STATUS_FALSE;
 }
 
 static switch_status_t run_graceful(const as_command *command, char *error)
 {
-	return streams_stop(command->uuid, command->stream_id, command->text, SWITCH_TRUE) == SWITCH_STATUS_SUCCESS
-			   ? SWITCH_STATUS_SUCCESS
-			   : no_server(command, error);
+	as_stream *stream = find_named(command, error);
+	if (!stream) {
+		return SWITCH_STATUS_FALSE;
+	}
+	switch_status_t status = streams_stop(stream, command->text, SWITCH_TRUE);
+	if (status != SWITCH_STATUS_SUCCESS) {
+		no_server(command, stream, error);
+	}
+	as_stream_unref(stream);
+	return status;
+}
+
+/* Why a text was not sent. */
+static const char *text_refused(int result)
+{
+	switch (result) {
+	case AS_EFULL:
+		return "1 MB of text already waits for the server";
+	case AS_EINVAL:
+		return "not valid UTF-8";
+	case AS_ECLOSED:
+		return "the stream is at its end";
+	default:
+		return as_strerror(result);
+	}
 }
 
 static switch_status_t run_send_text(const as_command *command, char *error)
 {
 	int result = 0;
-	if (streams_send_text(command->uuid, command->stream_id, command->text, &result) != SWITCH_STATUS_SUCCESS) {
-		return no_server(command, error);
-	}
-	if (result) {
-		switch_snprintf(error, ERROR_BYTES, "text for stream '%s' was not sent: %s", command->stream_id,
-						as_strerror(result));
+	as_stream *stream = find_named(command, error);
+	if (!stream) {
 		return SWITCH_STATUS_FALSE;
 	}
-	return SWITCH_STATUS_SUCCESS;
+	switch_status_t status = streams_send_text(stream, command->text, &result);
+	if (status != SWITCH_STATUS_SUCCESS) {
+		no_server(command, stream, error);
+	} else if (result) {
+		switch_snprintf(error, ERROR_BYTES, "text for stream '%s' was not sent: %s", command->stream_id,
+						text_refused(result));
+		status = SWITCH_STATUS_FALSE;
+	}
+	as_stream_unref(stream);
+	return status;
 }
 
 static switch_status_t run_on(switch_core_session_t *session, const as_command *command, switch_stream_handle_t *out,
@@ -230,6 +269,16 @@ SWITCH_STANDARD_API(audio_stream_api)
 	return SWITCH_STATUS_SUCCESS;
 }
 
+/* For ${audio_stream_result}: what a command that went well has written, without the line's end. */
+static const char *outcome(const as_command *command, char *written)
+{
+	if (command->verb != AS_VERB_STATUS || !written) {
+		return "+OK";
+	}
+	written[strcspn(written, "\n")] = '\0';
+	return written;
+}
+
 /* The dialplan reads the outcome in ${audio_stream_result}: +OK, -ERR reason, or the status. */
 SWITCH_STANDARD_APP(audio_stream_app)
 {
@@ -244,8 +293,7 @@ SWITCH_STANDARD_APP(audio_stream_app)
 		switch_log_printf(SWITCH_CHANNEL_SESSION_LOG(session), SWITCH_LOG_ERROR, COMMAND ": %s\n", error);
 		switch_channel_set_variable_printf(channel, "audio_stream_result", "-ERR %s", error);
 	} else {
-		switch_channel_set_variable(channel, "audio_stream_result",
-									command.verb == AS_VERB_STATUS ? (const char *)out.data : "+OK");
+		switch_channel_set_variable(channel, "audio_stream_result", outcome(&command, out.data));
 	}
 	as_command_free(&command);
 	switch_safe_free(out.data);
@@ -307,7 +355,7 @@ SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load)
 	switch_api_interface_t *api_interface;
 	switch_application_interface_t *app_interface;
 	if (start_parts(pool, modname) != SWITCH_STATUS_SUCCESS) {
-		as_options_free(config.options);
+		config_free(&config);
 		return SWITCH_STATUS_TERM;
 	}
 	*module_interface = switch_loadable_module_create_module_interface(pool, modname);
@@ -329,5 +377,6 @@ SWITCH_MODULE_SHUTDOWN_FUNCTION(mod_audio_stream_shutdown)
 		switch_console_del_complete_func(LIST_STREAMS);
 		switch_console_set_complete("del " COMMAND);
 	}
+	config_free(&config); /* no command runs any more, and streams that would not stop have options of their own */
 	return status;
 }

@@ -10,6 +10,7 @@
 #include "audio_stream_ws.h"
 #include "command.h"
 
+#define TAP_STOPPED_MEANWHILE "stream '%s' was stopped meanwhile, or its call ended" /* in reply to a start */
 #define TAP_FUNCTION "audio_stream" /* our media bugs' name in `uuid_buglist` */
 
 /* Settings of audio_stream.conf.xml. Written at load, read only after. */
@@ -21,12 +22,13 @@ typedef struct module_config {
 	int max_streams;          /* 0 = no limit */
 	int max_streams_per_call; /* 0 = no limit */
 	switch_bool_t events;
-	as_options *options; /* of streamers: what the file and, over it, the environment say */
+	as_options *options; /* mod_audio_stream.c's; of streamers: what the file and, over it, the environment say */
 } module_config;
 
 /* config.c: reads audio_stream.conf.xml and the environment. A missing file or a bad value means the default and a line
  * in the log. SWITCH_STATUS_MEMERR. */
 switch_status_t config_load(module_config *config);
+void config_free(module_config *config);
 /* A streamer's options: those of the module, and over them the channel's variables. On failure error names the variable
  * and what it may be. */
 switch_status_t config_options(const as_options *base, switch_channel_t *channel, as_options **out, char *error,
@@ -51,7 +53,8 @@ void worker_stop(void);
 #define EVENT_ERROR "stream_error"
 switch_status_t events_reserve(switch_memory_pool_t *pool, const char *modname, switch_bool_t enable);
 void events_free(void);
-/* Has the worker fire it, with the channel's data of this moment, unless events are switched off. Takes over body. */
+/* Has the worker fire it, with the channel's data of this moment, unless events are switched off. Takes over body. Of
+ * what may come often, only whose it is is told: see terse[]. */
 void events_fire(const char *name, switch_core_session_t *session, cJSON *body);
 /* Fires: the worker thread. The call may be gone. */
 void events_fire_now(const char *name, const char *uuid, const char *body);
@@ -80,14 +83,17 @@ typedef struct tap_request {
 	const char *source; /* in events; NULL: embedded */
 } tap_request;
 
-/* Opens a stream on the call, which gets a reference unless out is NULL; error gets the reason on failure. Nobody is told of
- * it before tap_announce(). Any thread but the media thread. */
+/* Opens a stream on the call, to which the caller gets a reference; error gets the reason on failure, and then nothing has
+ * changed but for early media where FreeSWITCH would not attach. Nobody is told of it before tap_announce(). Any thread
+ * but the media thread. */
 switch_status_t tap_start(switch_core_session_t *session, const tap_request *request, as_stream **out, char *error,
 						  size_t bytes);
-/* Fires stream_started, and so stream_stopped when it ends. */
-void tap_announce(switch_core_session_t *session, const char *stream_id);
-/* Stops one stream. SWITCH_STATUS_NOTFOUND when there is none of this name. */
-switch_status_t tap_stop(switch_core_session_t *session, const char *stream_id, const char *reason);
+/* Fires stream_started, and so stream_stopped when it ends. SWITCH_STATUS_NOTFOUND: it has ended already. */
+switch_status_t tap_announce(switch_core_session_t *session, const as_stream *stream);
+/* Whether the stream is for an application in this process. */
+switch_bool_t tap_embedded(const as_stream *stream);
+/* Stops one stream of the call. SWITCH_STATUS_NOTFOUND when it has ended already. */
+switch_status_t tap_stop(switch_core_session_t *session, const as_stream *stream, const char *reason);
 /* Takes our bugs and hooks off every call, and waits until no callback is running: the module may go. */
 switch_status_t taps_shutdown(void);
 
@@ -97,10 +103,10 @@ switch_status_t streams_init(switch_memory_pool_t *pool, const module_config *co
 switch_status_t streams_start(switch_core_session_t *session, const as_command *command, char *error, size_t bytes);
 /* What a command's track is to a tap. */
 tap_track streams_track(as_command_track track);
-/* Ends a streamer. Unless graceful, the caller stops the tap next. SWITCH_STATUS_NOTFOUND: none of this name. */
-switch_status_t streams_stop(const char *uuid, const char *id, const char *text, switch_bool_t graceful);
+/* Ends a stream's streamer. Unless graceful, the caller stops the tap next. SWITCH_STATUS_NOTFOUND: it has none. */
+switch_status_t streams_stop(const as_stream *tapped, const char *text, switch_bool_t graceful);
 /* result: what as_streamer_send_text() said. SWITCH_STATUS_NOTFOUND. */
-switch_status_t streams_send_text(const char *uuid, const char *id, const char *text, int *result);
+switch_status_t streams_send_text(const as_stream *tapped, const char *text, int *result);
 /* Adds what a streamer says of itself to its stream's description. */
 void streams_describe(const as_stream *tapped, cJSON *body);
 /* Ends all streamers; the taps are for the caller to stop. */

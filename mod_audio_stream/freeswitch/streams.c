@@ -26,6 +26,7 @@ typedef struct call_stream {
 	char reason[REASON_BYTES]; /* why it finished: written by the service thread before it leaves the last job */
 	as_stream *stream;         /* set before it is listed */
 	pthread_mutex_t starting;  /* held until stream_started is out; only the worker waits for it */
+	switch_bool_t announced;   /* it is out: written under starting */
 	volatile switch_atomic_t dropped; /* events */
 	/* Under globals.mutex. */
 	as_streamer *streamer; /* NULL until as_streamer_new() has returned */
@@ -68,23 +69,7 @@ static void unlist_stream(call_stream_t *gone)
 	switch_mutex_unlock(globals.mutex);
 }
 
-/* The open stream of this name, of which the caller becomes an owner; NULL when it has no streamer (yet). */
-static call_stream_t *find_stream(const char *uuid, const char *id)
-{
-	switch_mutex_lock(globals.mutex);
-	call_stream_t *found = globals.list;
-	while (found && (!found->streamer || as_stream_closed(found->stream) || strcmp(found->uuid, uuid) ||
-					 strcmp(found->id, id))) {
-		found = found->next;
-	}
-	if (found) {
-		found->owners++;
-	}
-	switch_mutex_unlock(globals.mutex);
-	return found;
-}
-
-/* The same for a stream that may be closed. */
+/* The caller becomes an owner; NULL when the stream has no streamer (yet, or any more). */
 static call_stream_t *find_tapped(const as_stream *tapped)
 {
 	switch_mutex_lock(globals.mutex);
@@ -181,7 +166,7 @@ static void run_stream_event(job_t *arg)
 	wait_started(job->owner);
 	if (!strcmp(job->name, "log")) {
 		log_line(job->owner, job->body);
-	} else {
+	} else if (job->owner->announced) { /* else nobody has heard of the stream */
 		events_fire_now(job->name, job->owner->uuid, job->body);
 	}
 	free(job);
@@ -201,7 +186,7 @@ static void run_finished(job_t *job)
 	if (!as_stream_closed(stream->stream)) {
 		switch_core_session_t *session = switch_core_session_locate(stream->uuid);
 		if (session) {
-			tap_stop(session, stream->id, stream->reason);
+			tap_stop(session, stream->stream, stream->reason);
 			switch_core_session_rwunlock(session);
 		}
 	}
@@ -230,11 +215,9 @@ static switch_status_t refuse(char *error, size_t bytes, const char *what)
 	return SWITCH_STATUS_FALSE;
 }
 
-/* Talks about what has been tapped. On failure nobody has heard of the stream, and only the tap is left to undo. */
-static switch_status_t talk(switch_core_session_t *session, const as_command *command, const as_options *options,
-							as_stream *tapped, char *error, size_t bytes)
+static as_streamer_start start_of(const as_command *command)
 {
-	const as_streamer_start start = {
+	return (as_streamer_start){
 		.dialect = command->dialect,
 		.url = command->url,
 		.track = command->track,
@@ -247,6 +230,13 @@ static switch_status_t talk(switch_core_session_t *session, const as_command *co
 		.api_key = command->api_key,
 		.model = command->model,
 	};
+}
+
+/* Talks about what has been tapped. On failure nobody has heard of the stream, and only the tap is left to undo. */
+static switch_status_t talk(switch_core_session_t *session, const as_command *command, const as_options *options,
+							as_stream *tapped, char *error, size_t bytes)
+{
+	const as_streamer_start start = start_of(command);
 	as_streamer *streamer = NULL;
 	call_stream_t *stream = new_stream(command, tapped);
 	if (!stream) {
@@ -259,8 +249,9 @@ static switch_status_t talk(switch_core_session_t *session, const as_command *co
 		switch_mutex_lock(globals.mutex);
 		stream->streamer = streamer;
 		switch_mutex_unlock(globals.mutex);
-		tap_announce(session, command->stream_id);
+		stream->announced = tap_announce(session, tapped) == SWITCH_STATUS_SUCCESS ? SWITCH_TRUE : SWITCH_FALSE;
 	}
+	switch_bool_t announced = stream->announced;
 	pthread_mutex_unlock(&stream->starting);
 	if (result) {
 		unlist_stream(stream);
@@ -268,9 +259,11 @@ static switch_status_t talk(switch_core_session_t *session, const as_command *co
 		if (zstr(error)) {
 			refuse(error, bytes, as_strerror(result));
 		}
+	} else if (!announced) { /* the streamer finds its stream closed, and finishes */
+		switch_snprintf(error, bytes, TAP_STOPPED_MEANWHILE, command->stream_id);
 	}
 	release(stream);
-	return result ? SWITCH_STATUS_FALSE : SWITCH_STATUS_SUCCESS;
+	return announced ? SWITCH_STATUS_SUCCESS : SWITCH_STATUS_FALSE;
 }
 
 tap_track streams_track(as_command_track track)
@@ -308,7 +301,7 @@ static switch_status_t start_with(switch_core_session_t *session, const as_comma
 	}
 	switch_status_t status = talk(session, command, options, tapped, error, bytes);
 	if (status != SWITCH_STATUS_SUCCESS) {
-		tap_stop(session, command->stream_id, "not started");
+		tap_stop(session, tapped, "not started");
 	}
 	as_stream_unref(tapped);
 	return status;
@@ -318,17 +311,23 @@ switch_status_t streams_start(switch_core_session_t *session, const as_command *
 {
 	as_options *options = NULL;
 	switch_channel_t *channel = switch_core_session_get_channel(session);
-	switch_status_t status = config_options(globals.config.options, channel, &options, error, bytes);
-	if (status == SWITCH_STATUS_SUCCESS) {
-		status = start_with(session, command, options, error, bytes);
-		as_options_free(options);
+	const as_streamer_start start = start_of(command);
+	if (config_options(globals.config.options, channel, &options, error, bytes) != SWITCH_STATUS_SUCCESS) {
+		return SWITCH_STATUS_FALSE;
 	}
+	/* Before the tap, which may bring early media up: that cannot be undone. */
+	int result = as_streamer_check(&start, options, error, bytes);
+	switch_status_t status = result ? SWITCH_STATUS_FALSE : start_with(session, command, options, error, bytes);
+	if (result && zstr(error)) {
+		refuse(error, bytes, as_strerror(result));
+	}
+	as_options_free(options);
 	return status;
 }
 
-switch_status_t streams_stop(const char *uuid, const char *id, const char *text, switch_bool_t graceful)
+switch_status_t streams_stop(const as_stream *tapped, const char *text, switch_bool_t graceful)
 {
-	call_stream_t *stream = find_stream(uuid, id);
+	call_stream_t *stream = find_tapped(tapped);
 	if (!stream) {
 		return SWITCH_STATUS_NOTFOUND;
 	}
@@ -337,9 +336,9 @@ switch_status_t streams_stop(const char *uuid, const char *id, const char *text,
 	return SWITCH_STATUS_SUCCESS;
 }
 
-switch_status_t streams_send_text(const char *uuid, const char *id, const char *text, int *result)
+switch_status_t streams_send_text(const as_stream *tapped, const char *text, int *result)
 {
-	call_stream_t *stream = find_stream(uuid, id);
+	call_stream_t *stream = find_tapped(tapped);
 	if (!stream) {
 		return SWITCH_STATUS_NOTFOUND;
 	}
@@ -401,5 +400,4 @@ void streams_shutdown(void)
 		unlist_stream(stream);
 		release(stream);
 	}
-	as_options_free(globals.config.options);
 }

@@ -18,10 +18,17 @@
 #define SHUTDOWN_TRIES 100          /* times 50 ms */
 #define CALL_PRIVATE "audio_stream" /* channel private: the call's leg */
 
+/* A start on its way: it counts until its tap does, or it has failed. On the stack of tap_start(). */
+typedef struct place {
+	const switch_core_session_t *session;
+	struct place *next;
+} place_t;
+
 static struct {
-	switch_mutex_t *mutex; /* the list, and the making of legs; no media thread takes it but at a tap's end */
+	switch_mutex_t *mutex; /* the lists, and the making of legs; no media thread takes it but at a tap's end */
 	audio_tap_t *taps;
 	int tap_count;
+	place_t *places;
 	volatile switch_atomic_t busy; /* hooks and closes running */
 	switch_bool_t unloading;
 	module_config config;
@@ -29,9 +36,23 @@ static struct {
 
 /* ---- The end ----------------------------------------------------------------------------------------------------- */
 
-static void list_tap(audio_tap_t *tap)
+static void give_back(place_t *place)
 {
 	switch_mutex_lock(globals.mutex);
+	for (place_t **link = &globals.places; *link; link = &(*link)->next) {
+		if (*link == place) {
+			*link = place->next;
+			break;
+		}
+	}
+	switch_mutex_unlock(globals.mutex);
+}
+
+/* In its place. */
+static void list_tap(audio_tap_t *tap, place_t *place)
+{
+	switch_mutex_lock(globals.mutex);
+	give_back(place);
 	tap->next = globals.taps;
 	globals.taps = tap;
 	globals.tap_count++;
@@ -75,9 +96,13 @@ static void announce_end(const audio_tap_t *tap)
 /* The tap's end, once, on the thread of its last owner. */
 static void end(audio_tap_t *tap)
 {
+	/* The id is free once the stream is closed. Whoever takes it has to find its tap, under the mutex, before it tells of
+	 * it: stream_stopped comes first. */
+	switch_mutex_lock(globals.mutex);
 	unlist_tap(tap); /* first: find_tap() looks into the streams of those in the list */
 	as_stream_close(tap->stream);
 	announce_end(tap);
+	switch_mutex_unlock(globals.mutex);
 	switch_audio_resampler_t **resamplers[] = {&tap->said, &tap->heard, &tap->inject};
 	for (size_t i = 0; i < sizeof(resamplers) / sizeof(resamplers[0]); i++) {
 		if (*resamplers[i]) {
@@ -217,7 +242,7 @@ static switch_bool_t both_ways(tap_track track)
 }
 
 /* A tap that takes over the stream, in the list; it is the caller's until leave(). NULL without memory. */
-static audio_tap_t *new_tap(call_leg_t *leg, as_stream *stream, const tap_request *request)
+static audio_tap_t *new_tap(call_leg_t *leg, as_stream *stream, const tap_request *request, place_t *place)
 {
 	as_info info;
 	audio_tap_t *tap = switch_core_session_alloc(leg->session, sizeof(*tap));
@@ -234,7 +259,7 @@ static audio_tap_t *new_tap(call_leg_t *leg, as_stream *stream, const tap_reques
 	tap->track = request->track;
 	tap->calls = request->inject || request->track == TAP_OUTBOUND ? SWITCH_TRUE : SWITCH_FALSE;
 	atomic_init(&tap->owners, 1);
-	list_tap(tap);
+	list_tap(tap, place);
 	switch_atomic_inc(&leg->taps);
 	if (tap->calls) {
 		switch_atomic_inc(&leg->callers);
@@ -289,16 +314,55 @@ static switch_status_t refuse(char *error, size_t bytes, const char *format, con
 	return SWITCH_STATUS_FALSE;
 }
 
-/* Whether the call can have such a stream. */
+/* Streams of a call, or of all for NULL, and those on their way; under the mutex. */
+static int count_streams(const switch_core_session_t *session)
+{
+	int count = 0;
+	for (const audio_tap_t *tap = globals.taps; tap; tap = tap->next) {
+		count += !session || tap->leg->session == session;
+	}
+	for (const place_t *place = globals.places; place; place = place->next) {
+		count += !session || place->session == session;
+	}
+	return count;
+}
+
+/* Takes a place, unless there are as many streams as there may be. */
+static switch_status_t take_place(place_t *place, const char *stream_id, char *error, size_t bytes)
+{
+	const int per_call = globals.config.max_streams_per_call, in_all = globals.config.max_streams;
+	switch_mutex_lock(globals.mutex);
+	const char *reached = per_call && count_streams(place->session) >= per_call ? "max-streams-per-call"
+						  : in_all && count_streams(NULL) >= in_all				? "max-streams"
+																				: NULL;
+	if (!reached) {
+		place->next = globals.places;
+		globals.places = place;
+	}
+	switch_mutex_unlock(globals.mutex);
+	if (reached) {
+		switch_snprintf(error, bytes, "%s in audio_stream.conf.xml is reached; stream '%s' not started", reached,
+						stream_id);
+	}
+	return reached ? SWITCH_STATUS_FALSE : SWITCH_STATUS_SUCCESS;
+}
+
+static switch_bool_t id_taken(const char *uuid, const char *stream_id)
+{
+	as_stream *taken = NULL;
+	if (as_stream_find(uuid, stream_id, 0, &taken)) {
+		return SWITCH_FALSE;
+	}
+	as_stream_unref(taken);
+	return SWITCH_TRUE;
+}
+
+/* Whether the call can have such a stream. Early media is last: a start that is refused leaves the call as it was. */
 static switch_status_t check(switch_core_session_t *session, const tap_request *request, char *error, size_t bytes)
 {
 	const char *uuid = switch_core_session_get_uuid(session);
-	if (globals.config.max_streams && globals.tap_count >= globals.config.max_streams) {
-		return refuse(error, bytes, "max-streams in audio_stream.conf.xml is reached; stream '%s' not started",
-					  request->stream_id);
-	}
-	if (!media_up(session)) {
-		return refuse(error, bytes, "call %s has no audio to stream (it is not up, or its media bypasses FreeSWITCH)", uuid);
+	if (id_taken(uuid, request->stream_id)) {
+		return refuse(error, bytes, "%s", as_strerror(AS_EEXIST));
 	}
 	if (request->track == TAP_STEREO && !request->one_leg_stereo &&
 		!switch_channel_test_flag(switch_core_session_get_channel(session), CF_BRIDGED)) {
@@ -308,11 +372,15 @@ static switch_status_t check(switch_core_session_t *session, const tap_request *
 						request->track_name ? request->track_name : "stereo", uuid);
 		return SWITCH_STATUS_FALSE;
 	}
+	if (!media_up(session)) {
+		return refuse(error, bytes, "call %s has no audio to stream (it is not up, or its media bypasses FreeSWITCH)",
+					  uuid);
+	}
 	return SWITCH_STATUS_SUCCESS;
 }
 
-switch_status_t tap_start(switch_core_session_t *session, const tap_request *request, as_stream **out, char *error,
-						  size_t bytes)
+static switch_status_t start_in(place_t *place, switch_core_session_t *session, const tap_request *request,
+								as_stream **out, char *error, size_t bytes)
 {
 	as_stream *stream = NULL;
 	if (check(session, request, error, bytes) != SWITCH_STATUS_SUCCESS) {
@@ -323,7 +391,7 @@ switch_status_t tap_start(switch_core_session_t *session, const tap_request *req
 	if (result) {
 		return refuse(error, bytes, "%s", as_strerror(result));
 	}
-	audio_tap_t *tap = new_tap(leg, stream, request);
+	audio_tap_t *tap = new_tap(leg, stream, request, place);
 	if (!tap) {
 		as_stream_close(stream);
 		as_stream_unref(stream);
@@ -332,10 +400,22 @@ switch_status_t tap_start(switch_core_session_t *session, const tap_request *req
 	switch_status_t status = attach(tap, request);
 	if (status != SWITCH_STATUS_SUCCESS) {
 		refuse(error, bytes, "FreeSWITCH would not attach a media bug for stream '%s'", request->stream_id);
-	} else if (out) {
+	} else {
 		*out = as_stream_ref(stream);
 	}
 	leave(tap);
+	return status;
+}
+
+switch_status_t tap_start(switch_core_session_t *session, const tap_request *request, as_stream **out, char *error,
+						  size_t bytes)
+{
+	place_t place = {.session = session};
+	switch_status_t status = take_place(&place, request->stream_id, error, bytes);
+	if (status == SWITCH_STATUS_SUCCESS) {
+		status = start_in(&place, session, request, out, error, bytes);
+		give_back(&place);
+	}
 	return status;
 }
 
@@ -350,36 +430,44 @@ static switch_bool_t join(audio_tap_t *tap)
 	return owners > 0 ? SWITCH_TRUE : SWITCH_FALSE;
 }
 
-/* A tap of this call by name, for the caller to leave() again. */
-static audio_tap_t *find_tap(switch_core_session_t *session, const char *stream_id)
+/* A stream's tap, for the caller to leave() again. The call may have another stream of the same id by now. */
+static audio_tap_t *find_tap(const as_stream *stream)
 {
 	switch_mutex_lock(globals.mutex);
 	audio_tap_t *found = globals.taps;
-	while (found) {
-		as_info info;
-		as_stream_info(found->stream, &info);
-		if (found->leg->session == session && !strcmp(info.id, stream_id) && join(found)) {
-			break;
-		}
+	while (found && (found->stream != stream || !join(found))) {
 		found = found->next;
 	}
 	switch_mutex_unlock(globals.mutex);
 	return found;
 }
 
-void tap_announce(switch_core_session_t *session, const char *stream_id)
+switch_status_t tap_announce(switch_core_session_t *session, const as_stream *stream)
 {
-	audio_tap_t *tap = find_tap(session, stream_id);
-	if (tap) {
-		tap->announced = SWITCH_TRUE;
-		events_fire(EVENT_STARTED, session, describe(tap));
-		leave(tap);
+	audio_tap_t *tap = find_tap(stream);
+	if (!tap) {
+		return SWITCH_STATUS_NOTFOUND;
 	}
+	tap->announced = SWITCH_TRUE;
+	events_fire(EVENT_STARTED, session, describe(tap));
+	leave(tap);
+	return SWITCH_STATUS_SUCCESS;
 }
 
-switch_status_t tap_stop(switch_core_session_t *session, const char *stream_id, const char *reason)
+switch_bool_t tap_embedded(const as_stream *stream)
 {
-	audio_tap_t *tap = find_tap(session, stream_id);
+	audio_tap_t *tap = find_tap(stream);
+	if (!tap) {
+		return SWITCH_FALSE;
+	}
+	switch_bool_t embedded = !tap->source || !strcmp(tap->source, "embedded");
+	leave(tap);
+	return embedded;
+}
+
+switch_status_t tap_stop(switch_core_session_t *session, const as_stream *stream, const char *reason)
+{
+	audio_tap_t *tap = find_tap(stream);
 	if (!tap) {
 		return SWITCH_STATUS_NOTFOUND;
 	}

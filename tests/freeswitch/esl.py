@@ -60,7 +60,7 @@ class Esl:
 
     def _command(self, line: str, timeout_s: float) -> str:
         with self._lock:
-            self._socket.sendall(f"{line}\n\n".encode())
+            self._socket.sendall(f"{line}\n\n".encode(errors="surrogateescape"))
             headers, body = self._message(timeout_s)
         if headers.get("Reply-Text", "").startswith("-ERR"):
             raise EslError(f"{line.split()[0]}: {headers['Reply-Text']}")

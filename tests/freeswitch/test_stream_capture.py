@@ -13,7 +13,7 @@ from ears import audible_span, chirp, level_db, noise, similarity
 from lines import CODECS, TRIES, Line, at_once, far_end
 from taps import Probe, wait_until
 
-from ivr_ai.sim.sip import SipCaller
+from ivr_ai.sim.sip import SipCall, SipCaller
 
 NewCaller = Callable[..., SipCaller]
 OpenLine = Callable[..., Line]
@@ -81,10 +81,13 @@ def test_other_rates(open_line: OpenLine) -> None:
         assert end_ms - start_ms == pytest.approx(500, abs=5)
 
 
-def test_an_opus_leg(probe: Probe, new_caller: NewCaller, tmp_path: Path) -> None:
-    """What Opus makes of the caller's voice is not ours: to the bit what FreeSWITCH's own recording has."""
-    call = new_caller("L16/16000").call("bridge-opus-park").wait_answered()
-    uuid, file = far_end(probe, call), tmp_path / "call.wav"
+def captured_as_recorded(probe: Probe, call: SipCall, file: Path) -> bool:
+    """Whether the caller's voice is in what is captured as FreeSWITCH records it, to the bit.
+
+    Not where packets come late, which they do all the time in an unlucky call: the recording then has holes,
+    which a stream closes.
+    """
+    uuid = far_end(probe, call)
     probe.esl.api(f"uuid_setvar {uuid} RECORD_READ_ONLY true")
     tap = probe.start(uuid)
     tap.capture("s16", 48000)
@@ -99,8 +102,14 @@ def test_an_opus_leg(probe: Probe, new_caller: NewCaller, tmp_path: Path) -> Non
         recorded = wav.readframes(wav.getnframes())
     start_ms, end_ms = audible_span(recorded, 48000)
     voice = recorded[int(start_ms) * 96 : int(end_ms) * 96]
-    assert 500 < end_ms - start_ms < 700
-    assert voice in tap.captured()
+    return 500 < end_ms - start_ms < 700 and voice in tap.captured()
+
+
+def test_an_opus_leg(probe: Probe, new_caller: NewCaller, tmp_path: Path) -> None:
+    """What Opus makes of the caller's voice is not ours: to the bit what FreeSWITCH's own recording has."""
+    caller = new_caller("L16/16000")
+    calls = (caller.call("bridge-opus-park").wait_answered() for _ in range(2 * TRIES))
+    assert any(captured_as_recorded(probe, call, tmp_path / f"{n}.wav") for n, call in enumerate(calls))
 
 
 def test_every_stream_of_a_call_captures_the_same(probe: Probe, open_line: OpenLine) -> None:

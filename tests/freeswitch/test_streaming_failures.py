@@ -85,8 +85,9 @@ def test_without_reconnects_the_stream_ends_with_its_server(
     peer = start(probe, call, server, FORMS["json"])
     peer.wait_audio(3200)
     peer.kill()
-    stopped = events.wait(STOPPED, call.call_id)
-    assert stopped["body"]["streamId"] == "main"
+    stopped = events.wait(STOPPED, call.call_id)["body"]
+    assert (stopped["streamId"], stopped["connection"]["dialect"]) == ("main", "json")
+    assert stopped["reason"].startswith("connection lost")
     wait_until(lambda: no_streams(probe, call))
 
 
