@@ -25,7 +25,6 @@ log = logging.getLogger("ivr_ai.failure")
 APOLOGY = "apology"  # the item under which it is queued
 POLL_MS = 100
 TONES_HZ = 8000
-RATES_HZ = (8000, 48000)  # that streams take
 CAUSE = "NORMAL_TEMPORARY_FAILURE"
 
 
@@ -36,18 +35,9 @@ def tones() -> bytes:
     return array.array("h", [*tone, *pause]).tobytes() * 2
 
 
-def _playable(pcm: bytes, rate_hz: int) -> tuple[bytes, int]:
-    """At a rate that streams take: any from 8 to 48 kHz."""
-    if RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
-        return pcm, rate_hz
-    from ivr_ai.audio.resample import resample
-
-    return resample(pcm, rate_hz, RATES_HZ[1]), RATES_HZ[1]
-
-
 def _from_file(path: str) -> tuple[bytes, int]:
     try:
-        return _playable(*read_wav(path))
+        return read_wav(path)
     except (OSError, ValueError, RuntimeError) as error:
         log.error("IVR_AI_APOLOGY_FILE %s cannot be played: %s", path, error)
         return b"", 0

@@ -229,7 +229,7 @@ static void test_ticks_come_while_there_are_actors(void **state)
 	pthread_mutex_lock(&c->lock);
 	int ticks = c->ticks;
 	pthread_mutex_unlock(&c->lock);
-	assert_in_range(ticks, 40, 101);
+	assert_in_range(ticks, 200 / WS_TICK_MS, 505 / WS_TICK_MS); /* none is made up for on a machine that stalls */
 	client_done(c);
 	sleep_ms(50);
 	long before = voluntary_switches();
