@@ -46,7 +46,7 @@ class Failure:
 
 
 FATAL = {
-    "nobody listens": Failure("refused the connection: is the server of OPENAI_REALTIME_URL", "nobody"),
+    "nobody listens": Failure("is the server of OPENAI_REALTIME_URL running?", "nobody"),
     "HTTP 503": Failure("answered HTTP 503", Faults(refuse_status=503), "transfer"),
     "bad key": Failure("invalid_api_key", Faults(bad_key=True), "return"),
     "slow to connect": Failure(
@@ -64,7 +64,7 @@ FATAL = {
     "reset": Failure("lost the server", Faults(drop_after_s=1.0), "return"),
     "reset inside a reply": Failure("lost the server", Faults(drop_mid_response=True), "transfer"),
     "hung": Failure(
-        "answers no ping",
+        "did not answer a ping",
         Faults(stall_after_s=0.5),
         "return",
         {"IVR_AI_PING_INTERVAL_S": 1, "IVR_AI_PING_TIMEOUT_S": 0.5},
@@ -86,9 +86,9 @@ FATAL = {
 }
 
 NONSENSE = {  # and what of it the log has to say, if anything
-    "bad JSON": (Faults(bad_json=True), ""),
+    "bad JSON": (Faults(bad_json=True), "the server sent what is not an event"),
     "bad base64": (Faults(bad_base64=True), "the server sent audio that is not base64"),
-    "binary frames": (Faults(binary_frame=True), ""),
+    "binary frames": (Faults(binary_frame=True), "the server sent what is not an event"),
     "10 MB": (Faults(huge_message_bytes=10_000_000), ""),
     "errors": (Faults(error_code="something_odd"), ""),
     "a response that never was": (Faults(done_without_created=True), ""),
