@@ -223,13 +223,13 @@ def test_stereo_has_the_caller_left_and_the_other_leg_right(bridge: Bridge, side
 
 
 def test_stereo_stays_aligned(bridge: Bridge) -> None:
-    """Over more than a minute, and as long as the time that has passed."""
-    for number in range(7):
+    """Over half a minute, and as long as the time that has passed."""
+    for number in range(3):
         assert bridge.aligned(number) == []
         time.sleep(max(0.0, bridge.started_s + 10 * (number + 1) - time.monotonic()))
     passed_s = time.monotonic() - bridge.started_s
     captured_s = len(bridge.sides()[0]) / 16000
-    assert passed_s > 60
+    assert passed_s > 20
     assert captured_s == pytest.approx(
         passed_s, abs=0.25
     )  # what waits: a chunk of 100 ms, and what is held back
