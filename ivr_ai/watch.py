@@ -62,7 +62,7 @@ class Watch:
                 return  # removed since the list was made
         try:
             watched.tick()
-        except Exception:  # one call's fault is no other's
+        except BaseException:  # one call's fault is no other's, whatever it raises
             log.exception("tick of %r", watched)
 
 

@@ -29,9 +29,9 @@ Source: OpenAI Realtime API reference (events, VAD, interruptions).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from ivr_ai.audio.stream import Flush as Flushed
@@ -113,11 +113,31 @@ class Totals:
     tokens: int = 0
 
 
+SPEECH_STOPPED = "input_audio_buffer.speech_stopped"
+
+
 class Conversation:
     """One conversation.
 
     Not thread-safe: the call serialises. Times, passed in, are time.monotonic() seconds.
     """
+
+    _HANDLERS = MappingProxyType(
+        {
+            "session.created": "_on_session_created",
+            "session.updated": "_on_session_updated",
+            "input_audio_buffer.speech_started": "_on_speech_started",
+            "response.created": "_on_response_created",
+            "response.output_audio.done": "_on_audio_done",
+            "response.output_audio_transcript.done": "_on_transcript",
+            "response.function_call_arguments.done": "_on_function_call",
+            "response.done": "_on_response_done",
+            "conversation.item.input_audio_transcription.completed": "_on_caller_transcript",
+            "error": "_on_error",
+        }
+    )
+    EVENTS = frozenset({*_HANDLERS, SPEECH_STOPPED})
+    """Server events, in GA names, that mean something here; audio apart."""
 
     def __init__(self, settings: Settings, session: dict[str, Any]) -> None:
         """session: what build_session() made of the settings."""
@@ -141,30 +161,18 @@ class Conversation:
         self._failed_tries = 0
         self._waiting_since_s: float | None = None
         self._speech_end_s: float | None = None  # of the turn whose reply has not been heard
-        self._handlers: dict[str, Callable[[Event, float], list[Action]]] = {
-            "session.created": self._on_session_created,
-            "session.updated": self._on_session_updated,
-            "input_audio_buffer.speech_started": self._on_speech_started,
-            "response.created": self._on_response_created,
-            "response.output_audio.done": self._on_audio_done,
-            "response.output_audio_transcript.done": self._on_transcript,
-            "response.function_call_arguments.done": self._on_function_call,
-            "response.done": self._on_response_done,
-            "conversation.item.input_audio_transcription.completed": self._on_caller_transcript,
-            "error": self._on_error,
-        }
 
     # ---- in: the server ------------------------------------------------------------------------------------
 
     def on_event(self, event: Event, now_s: float, last_speech_s: float | None = None) -> list[Action]:
         """Any server event but audio. last_speech_s: when the caller was last heard on the line, if known."""
         kind = event.get("type")
-        if kind == "input_audio_buffer.speech_stopped":
+        if kind == SPEECH_STOPPED:
             if last_speech_s is None:
                 last_speech_s = now_s - self._settings.vad_silence_ms / 1000
             return self.on_caller_stopped(now_s, last_speech_s)
-        handler = self._handlers.get(kind) if isinstance(kind, str) else None
-        return handler(event, now_s) if handler else []
+        handler = self._HANDLERS.get(kind) if isinstance(kind, str) else None
+        return getattr(self, handler)(event, now_s) if handler else []
 
     def on_audio(self, response_id: str, item_id: str, now_s: float) -> int | None:
         """Audio of an item has come.

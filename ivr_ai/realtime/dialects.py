@@ -9,7 +9,7 @@ Source: OpenAI Realtime API reference, GA and beta; openai-python 1.99 (beta typ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -42,6 +42,10 @@ class GaDialect:
         """A server's event in GA names."""
         return event
 
+    def server_types(self, types: Iterable[str]) -> set[str]:
+        """What the server may call events of these types."""
+        return set(types)
+
 
 class BetaDialect:
     """The interface before GA. Settings it never had are left out; `temperature` is one it still takes."""
@@ -66,6 +70,10 @@ class BetaDialect:
         kind = event.get("type")
         name = _BETA_EVENTS.get(kind) if isinstance(kind, str) else None
         return {**event, "type": name} if name else event
+
+    def server_types(self, types: Iterable[str]) -> set[str]:
+        wanted = set(types)
+        return wanted | {beta for beta, ga in _BETA_EVENTS.items() if ga in wanted}
 
     def _session(self, ga: Event) -> Event:
         """The flat session object of the beta interface."""

@@ -19,7 +19,7 @@ import itertools
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -121,9 +121,16 @@ class NativeTransport:
     carries_audio = True
     pings_itself = True
 
-    def __init__(self, settings: Settings, listener: Listener) -> None:
-        """Who hears what comes of it; nothing happens before open()."""
+    def __init__(
+        self, settings: Settings, listener: Listener, *, events: Iterable[str] | None = None
+    ) -> None:
+        """Who hears what comes of it; nothing happens before open().
+
+        events: the types of server events (GA names) that the listener wants, all when None. The others
+        never wake Python; neither do events of more than 1 MiB, which are counted as bad_messages.
+        """
         self._settings = settings
+        self._events = events
         self._listener: Listener | None = listener
         self._dialect = make_dialect(settings)
         self._opened = False
@@ -134,7 +141,8 @@ class NativeTransport:
 
     def open(self) -> None:
         """Starts to connect; the listener hears how it goes. Once. Raises ConnectError: nowhere to."""
-        _delivery.begin(self, lambda tag: _open(self._settings, self._dialect, tag))
+        wanted = "" if self._events is None else "\n".join(self._dialect.server_types(self._events)) + "\n"
+        _delivery.begin(self, lambda tag: _open(self._settings, self._dialect, wanted, tag))
 
     def begun(self, tag: int, handle: Any) -> None:
         """What open() has made."""
@@ -281,16 +289,18 @@ class NativeTransport:
         self.abort()
 
 
-def _open(settings: Settings, dialect: Dialect, tag: int):
+def _open(settings: Settings, dialect: Dialect, events: str, tag: int):
     """A connection that has begun to be made. Raises ConnectError."""
     headers = "\n".join(f"{name}: {value}" for name, value in request_headers(settings, dialect).items())
-    texts = [ffi.new("char[]", text.encode()) for text in (request_url(settings), headers, settings.ca_file)]
+    words = (request_url(settings), headers, settings.ca_file, events)
+    texts = [ffi.new("char[]", text.encode()) for text in words]
     config = ffi.new(
         "as_realtime_config *",
         {
             "url": texts[0],
             "headers": texts[1],
             "ca_file": texts[2],
+            "events": texts[3],
             "connect_timeout_ms": settings.connect_timeout_ms,
             "ping_interval_ms": int(settings.ping_interval_s * 1000),
             "ping_timeout_ms": int(settings.ping_timeout_s * 1000),

@@ -90,6 +90,7 @@ void as_marks_extend(as_marks *marks, uint64_t id, uint64_t start, uint64_t end)
 		return;
 	}
 	mark->written += end - start;
+	mark->flags &= ~AS_MARK_FINISHED; /* it had ended: not yet, it turns out */
 	as_segment *last = marks->segment_count ? &marks->segments[marks->segment_count - 1] : NULL;
 	if (last && last->mark == id && last->end == start) {
 		last->end = end;

@@ -331,6 +331,16 @@ static void push_s16(as_stream *stream, const uint8_t *data, size_t bytes)
 	}
 }
 
+/* Under the writer's lock. Nothing more of the mark is expected: its tail comes out, and running dry is no underrun. */
+static int complete(as_stream *stream, uint64_t mark)
+{
+	int error = stream->writer_open && stream->writer_mark == mark ? finish_tail(stream) : 0;
+	if (!error && !stream->writer_open) {
+		as_inject_complete(&stream->inject);
+	}
+	return error;
+}
+
 /* Under the writer's lock. */
 static int write_all(as_stream *stream, uint64_t mark, int encoding, int rate_hz, const void *data, size_t bytes)
 {
@@ -359,7 +369,7 @@ static int write_all(as_stream *stream, uint64_t mark, int encoding, int rate_hz
 	}
 	as_marks_extend(&stream->marks, mark, start, stream->inject.queued_end);
 	as_inject_publish(&stream->inject, (uint32_t)as_convert_held(stream->writer_convert));
-	return 0;
+	return as_marks_find(&stream->marks, mark)->flags & AS_MARK_ENDED ? complete(stream, mark) : 0; /* late audio */
 }
 
 long as_inject_write(as_stream *stream, uint64_t mark, uint32_t generation, int encoding, int rate_hz, const void *data,
@@ -397,8 +407,8 @@ int as_inject_end(as_stream *stream, uint64_t mark)
 		error = AS_ECLOSED;
 	} else if (!as_marks_open(&stream->marks, mark)) {
 		error = AS_ENOMEM;
-	} else if (stream->writer_open && stream->writer_mark == mark) {
-		error = finish_tail(stream);
+	} else {
+		error = complete(stream, mark);
 	}
 	if (!error) {
 		as_mark *entry = as_marks_find(&stream->marks, mark);
@@ -406,9 +416,6 @@ int as_inject_end(as_stream *stream, uint64_t mark)
 		if (entry->played == entry->written && !(entry->flags & (AS_MARK_FINISHED | AS_MARK_FLUSHED))) {
 			entry->flags |= AS_MARK_FINISHED;
 			entry->finished_ns = entry->written ? entry->finished_ns : as_now_ns();
-		}
-		if (!stream->writer_open) {
-			as_inject_complete(&stream->inject);
 		}
 	}
 	pthread_mutex_unlock(&stream->writer);

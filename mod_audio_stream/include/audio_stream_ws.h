@@ -105,11 +105,13 @@ typedef struct as_events as_events;
 #define AS_WHY_TIMEOUT 9 /* never opened: not in time */
 #define AS_WHY_OPTIONS 10 /* never opened: an unreadable file, a bad header */
 
-/* How to reach the server. Strings may be NULL; headers: "Name: value" lines, each followed by "\n". 0 = the default. */
+/* How to reach the server. Strings may be NULL; headers: "Name: value" lines, each followed by "\n". events: the types
+ * that the application wants to have, each followed by "\n", in the server's own words; NULL = all. 0 = the default. */
 typedef struct as_realtime_config {
 	const char *url;
 	const char *headers;
 	const char *ca_file;
+	const char *events;
 	int connect_timeout_ms;   /* 5000 */
 	int ping_interval_ms;     /* 0 = never */
 	int ping_timeout_ms;      /* 5000 */
@@ -134,7 +136,7 @@ typedef struct as_realtime_info {
 	uint64_t dropped_samples;  /* uplink audio thrown away because the server did not read */
 	uint64_t appends;          /* input_audio_buffer.append messages sent */
 	uint64_t deltas;           /* audio deltas received */
-	uint64_t bad_messages;     /* neither audio nor a JSON object */
+	uint64_t bad_messages;     /* neither audio nor a JSON object, or an event of more than 1 MiB */
 	uint64_t full_deltas;      /* audio deltas the inject queue had no room for */
 } as_realtime_info;
 
@@ -147,7 +149,7 @@ void as_events_end(as_events *events);
 /* Waits for the next event and copies its JSON text; *tag says which connection's. Returns its bytes; when that is more
  * than `bytes` nothing was copied and the event waits. 0 after timeout_ms. One thread at a time, which has dealt with an
  * event by the time it asks for the next one: a flush for a speech_started, above all. Events are the server's but audio,
- * and
+ * those of more than 1 MiB and those that are not wanted, and
  *   {"type":"transport.open"}        the first of a connection
  *   {"type":"transport.closed"}      the last of it, also when it never opened: see as_realtime_get_info()
  *   {"type":"transport.audio","response_id","item_id","mark","generation","first"}

@@ -337,6 +337,27 @@ static void test_only_the_last_items_end_ends_the_queue(void **state)
 	done(stream);
 }
 
+/* A server whose events overtake each other: the item's end, and then some more of it. */
+static void test_audio_after_the_end_does_not_keep_the_queue(void **state)
+{
+	(void)state;
+	as_stream *stream = open_plain();
+	inject_signal(stream, 1, 0, 100);
+	as_inject_end(stream, 1);
+	tick_expect(stream, FRAME, 0, 100);
+	assert_true(mark_of(stream, 1).flags & AS_MARK_FINISHED);
+	inject_signal(stream, 1, 100, 200);
+	assert_false(mark_of(stream, 1).flags & AS_MARK_FINISHED);
+	tick_expect(stream, FRAME, 100, FRAME);
+	tick_expect(stream, FRAME, 100 + FRAME, 200 - FRAME);
+	tick_left_alone(stream, FRAME);
+	as_mark mark = mark_of(stream, 1);
+	assert_int_equal(mark.played, 300);
+	assert_true(mark.flags & AS_MARK_FINISHED);
+	assert_int_equal(stats_of(stream).inject_underruns, 0);
+	done(stream);
+}
+
 static void test_an_utterance_that_follows_at_once_needs_no_priming(void **state)
 {
 	(void)state;
@@ -537,6 +558,7 @@ int main(void)
 		cmocka_unit_test(test_what_the_resampler_holds_counts_towards_the_prebuffer),
 		cmocka_unit_test(test_underruns_are_counted_and_primed_again),
 		cmocka_unit_test(test_only_the_last_items_end_ends_the_queue),
+		cmocka_unit_test(test_audio_after_the_end_does_not_keep_the_queue),
 		cmocka_unit_test(test_an_utterance_that_follows_at_once_needs_no_priming),
 		cmocka_unit_test(test_pause_fades_and_keeps_the_place),
 		cmocka_unit_test(test_pause_before_the_first_sample_and_near_the_last),

@@ -59,7 +59,6 @@ static int append(event_queue *queue, queued_event *event)
 	source->undecided += event->flags & EVENT_DECISIVE;
 	*queue->last = event;
 	queue->last = &event->next;
-	pthread_cond_signal(&queue->more);
 	return 0;
 }
 
@@ -76,6 +75,8 @@ int event_queue_put(event_queue *queue, event_source *source, const char *text, 
 	pthread_mutex_unlock(&queue->lock);
 	if (error) {
 		free(event);
+	} else {
+		pthread_cond_signal(&queue->more); /* who wakes does not find us holding the lock */
 	}
 	return error;
 }

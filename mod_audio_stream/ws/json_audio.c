@@ -2,28 +2,7 @@
 
 #include <string.h>
 
-/* Is the quote at `at` escaped: is the number of backslashes before it odd? None of them is before `start`. */
-static int is_escaped(const char *start, const char *at)
-{
-	const char *first = at;
-	while (first > start && first[-1] == '\\') {
-		first--;
-	}
-	return (at - first) & 1;
-}
-
-/* The quote that ends the string whose inside begins at `at`; NULL when there is none. */
-static const char *string_end(const char *at, const char *end)
-{
-	const char *start = at;
-	while (at < end && (at = memchr(at, '"', (size_t)(end - at)))) {
-		if (!is_escaped(start, at)) {
-			return at;
-		}
-		at++;
-	}
-	return NULL;
-}
+#include "json_members.h"
 
 static const char *skip_blanks(const char *at, const char *end)
 {
@@ -50,13 +29,13 @@ static void find(const char *text, const char *end, const char *key, json_audio 
 	size_t key_length = strlen(key);
 	const char *at = text;
 	while (at < end && (at = memchr(at, '"', (size_t)(end - at)))) {
-		const char *name = at + 1, *name_end = string_end(name, end);
+		const char *name = at + 1, *name_end = json_string_end(name, end);
 		if (!name_end) {
 			return;
 		}
 		at = name_end + 1;
 		if ((size_t)(name_end - name) == key_length && !memcmp(name, key, key_length)) {
-			const char *value = string_value(at, end), *value_end = value ? string_end(value, end) : NULL;
+			const char *value = string_value(at, end), *value_end = value ? json_string_end(value, end) : NULL;
 			if (value_end) {
 				out->base64 = (char *)value;
 				out->length = (size_t)(value_end - value);

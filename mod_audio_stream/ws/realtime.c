@@ -24,6 +24,7 @@
 
 #define UPLINK_MAX_MS 5000
 #define EVENTS_MAX_BYTES (32 << 20) /* that the application does not take: then it has gone, and so do we */
+#define EVENT_MAX_BYTES (1 << 20) /* of one: reading more would keep the events of other calls waiting */
 #define HEADERS_MAX 32
 #define CODE_AWAY 1001
 
@@ -42,6 +43,7 @@ struct as_realtime {
 	char *strings; /* what options and headers point into */
 	size_t strings_bytes;
 	const char *headers[HEADERS_MAX + 1];
+	const char *events; /* in strings: wanted, each with "\n" before and after it; NULL: all */
 	int uplink_max_ms;
 	/* The lock; held while audio is converted, so never by who must be quick. It comes before the queue's and the
 	 * stream's. Counters, and what pump() uses, are the service thread's without it. */
@@ -176,13 +178,40 @@ static void complain(as_realtime *rt, const char *about, const char *message)
 }
 
 /* Counted; the first one is worth a word. */
-static void on_nonsense(as_realtime *rt)
+static void on_nonsense(as_realtime *rt, const char *what)
 {
 	pthread_mutex_lock(&rt->lock);
 	int first = rt->info.bad_messages++ == 0;
 	pthread_mutex_unlock(&rt->lock);
 	if (first) {
-		complain(rt, "malformed", "the server sent what is not an event; from now on such messages are only counted");
+		complain(rt, "malformed", what);
+	}
+}
+
+static int is_wanted(const as_realtime *rt, const char *type)
+{
+	size_t n = strlen(type);
+	if (!rt->events) {
+		return 1;
+	}
+	for (const char *at = rt->events; (at = strstr(at, type)); at += n) {
+		if (at[-1] == '\n' && at[n] == '\n') {
+			return n > 0;
+		}
+	}
+	return 0;
+}
+
+/* Hands an event over, unless it is none of the application's business. */
+static void pass_on(as_realtime *rt, const rt_message *message, const char *data, size_t n)
+{
+	if (!is_wanted(rt, message->type)) {
+		return;
+	}
+	if (n > EVENT_MAX_BYTES) {
+		on_nonsense(rt, "the server sent an event of more than 1 MiB; from now on such messages are only counted");
+	} else if (event_queue_put(rt->queue, &rt->source, data, n, message->kind == RT_SPEECH_STARTED ? EVENT_DECISIVE : 0)) {
+		ws_disconnect(rt->actor, CODE_AWAY, "events are not taken", 0);
 	}
 }
 
@@ -226,16 +255,14 @@ static void on_message(void *arg, int binary, char *data, size_t n)
 	rt_message message;
 	int error = binary ? AS_EINVAL : rt_parse(data, n, &message);
 	if (error) {
-		on_nonsense(rt);
+		on_nonsense(rt, "the server sent what is not an event; from now on such messages are only counted");
 	} else if (message.kind == RT_AUDIO_DELTA) {
 		on_delta(rt, &message);
 	} else {
 		pthread_mutex_lock(&rt->audio_lock);
 		note(rt, &message);
 		pthread_mutex_unlock(&rt->audio_lock);
-		if (event_queue_put(rt->queue, &rt->source, data, n, message.kind == RT_SPEECH_STARTED ? EVENT_DECISIVE : 0)) {
-			ws_disconnect(rt->actor, CODE_AWAY, "events are not taken", 0);
-		}
+		pass_on(rt, &message, data, n);
 	}
 }
 
@@ -315,7 +342,7 @@ static int split_headers(as_realtime *rt, char *lines)
 
 static int configure(as_realtime *rt, const as_realtime_config *config)
 {
-	rt->strings_bytes = room(config->url) + room(config->headers) + room(config->ca_file) + 1;
+	rt->strings_bytes = room(config->url) + room(config->headers) + room(config->ca_file) + room(config->events) + 2;
 	rt->strings = malloc(rt->strings_bytes);
 	if (!rt->strings) {
 		return AS_ENOMEM;
@@ -329,6 +356,11 @@ static int configure(as_realtime *rt, const as_realtime_config *config)
 		.ping_timeout_ms = config->ping_timeout_ms,
 		.max_message_bytes = config->max_message_bytes > 0 ? (size_t)config->max_message_bytes : 0,
 	};
+	if (config->events && *config->events) {
+		*at = '\n'; /* so that the first one, too, has one before it */
+		rt->events = at++;
+		keep(&at, config->events);
+	}
 	rt->uplink_max_ms = config->uplink_max_ms > 0 ? config->uplink_max_ms : UPLINK_MAX_MS;
 	return split_headers(rt, (char *)keep(&at, config->headers));
 }

@@ -4,9 +4,10 @@
 #include <string.h>
 
 #include "base64.h"
+#include "convert.h"
 
 #define READ_BYTES 19200          /* 200 ms of 48 kHz: one append at most */
-#define UNSENT_BYTES (64 * 1024)  /* with more unsent the server is not reading: audio stays in the ring */
+#define UNSENT_MS 1000            /* with more unsent the server is not reading: audio stays in the ring */
 #define HELD_MAX_BYTES (16 << 20) /* of one conversation: half an hour of G.711 */
 #define ANNOUNCE_NS 1000000000    /* an item whose audio goes on is announced this often */
 #define FIRST_MARK (1ull << 32)   /* below it are those that applications choose */
@@ -47,6 +48,8 @@ int rt_audio_attach(rt_audio *audio, as_stream *stream, const as_realtime_audio 
 	audio->stream = as_stream_ref(stream);
 	audio->format = *format;
 	audio->uplink_max_samples = (size_t)((int64_t)info.rate_hz * uplink_max_ms / 1000);
+	int64_t samples = (int64_t)format->in_rate_hz * UNSENT_MS / 1000;
+	audio->unsent_max_bytes = BASE64_BYTES((size_t)samples * as_format_bytes_per_sample(format->in_encoding));
 	return 0;
 }
 
@@ -61,22 +64,33 @@ int rt_audio_listen(rt_audio *audio)
 
 /* ---- Caller to model --------------------------------------------------------------------------------------------- */
 
+static void append(rt_audio *audio, ws_actor *actor, const char *chunk, size_t n)
+{
+	char message[READ_BYTES / 3 * 4 + 128];
+	size_t bytes = rt_append(message, chunk, n);
+	if (ws_send(actor, 0, message, bytes) == 0) {
+		audio->appends++;
+		audio->appended_bytes += bytes;
+	} else {
+		audio->dropped_samples += n / as_format_bytes_per_sample(audio->format.in_encoding);
+	}
+}
+
 void rt_audio_pump(rt_audio *audio, ws_actor *actor)
 {
-	char chunk[READ_BYTES], message[READ_BYTES / 3 * 4 + 128];
-	if (!audio->listening) {
+	char chunk[READ_BYTES];
+	long n = 1;
+	if (!audio->stream) {
 		return;
 	}
-	while (ws_unsent(actor) < UNSENT_BYTES) {
-		long n = as_capture_read(audio->stream, chunk, sizeof(chunk), 0);
-		if (n <= 0) {
-			return;
-		}
-		if (ws_send(actor, 0, message, rt_append(message, chunk, (size_t)n)) == 0) {
-			audio->appends++;
+	/* Before anything is read: what is dropped is the oldest, and nothing older goes out ahead of the gap. */
+	audio->dropped_samples += as_capture_discard(audio->stream, audio->uplink_max_samples);
+	while (audio->listening && n > 0 && ws_unsent(actor) < audio->unsent_max_bytes) {
+		n = as_capture_read(audio->stream, chunk, sizeof(chunk), 0);
+		if (n > 0) {
+			append(audio, actor, chunk, (size_t)n);
 		}
 	}
-	audio->dropped_samples += as_capture_discard(audio->stream, audio->uplink_max_samples);
 }
 
 /* ---- Model to caller --------------------------------------------------------------------------------------------- */
@@ -149,6 +163,10 @@ static rt_item *item_of(rt_audio *audio, const rt_message *message, int hold)
 	rt_item *item = find_item(audio, message->item_id);
 	if (!item) {
 		rt_response *response = response_of(audio, message->response_id, hold);
+		if (hold && response->generation) { /* of before the caller spoke, and nobody knows yet that it speaks */
+			response->held = 1;
+			response->generation = 0;
+		}
 		item = &audio->items[audio->next_item++ % RT_ITEMS];
 		*item = (rt_item){.mark = atomic_fetch_add(&last_mark, 1) + 1, .response = response};
 		strcpy(item->id, message->item_id);

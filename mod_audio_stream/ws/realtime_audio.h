@@ -8,7 +8,7 @@
  *
  * Generations. A response's audio is queued under the generation in which it was first heard of, so that a flush in the
  * meantime drops it. Where whoever decides about flushes is still thinking (the caller spoke, and that has not been dealt
- * with), audio of a response first heard of then is held back until rt_audio_route() says what becomes of it.
+ * with), audio of a response or an item first heard of then is held back until rt_audio_route() says what becomes of it.
  */
 #ifndef WS_REALTIME_AUDIO_H
 #define WS_REALTIME_AUDIO_H
@@ -41,7 +41,9 @@ typedef struct rt_audio {
 	as_stream *stream; /* NULL until rt_audio_attach() */
 	as_realtime_audio format;
 	int listening;
-	size_t uplink_max_samples;
+	size_t uplink_max_samples; /* that may wait in the ring */
+	size_t unsent_max_bytes;   /* and in the connection */
+	uint64_t appended_bytes;   /* handed to it in all */
 	rt_response responses[RT_RESPONSES];
 	rt_item items[RT_ITEMS];
 	unsigned next_response, next_item;
@@ -64,7 +66,8 @@ void rt_audio_free(rt_audio *audio);
 int rt_audio_attach(rt_audio *audio, as_stream *stream, const as_realtime_audio *format, int uplink_max_ms);
 /* AS_EINVAL before attach. */
 int rt_audio_listen(rt_audio *audio);
-/* Sends what the caller has said, as far as the server reads; drops the oldest beyond the bound where it does not. */
+/* Drops the oldest of what the caller has said beyond the bound; sends the rest, once listening and as far as the
+ * server reads. */
 void rt_audio_pump(rt_audio *audio, ws_actor *actor);
 /* A response has begun. hold: see above. */
 void rt_audio_response(rt_audio *audio, const char *response_id, int hold);

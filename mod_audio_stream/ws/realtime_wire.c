@@ -1,18 +1,13 @@
 #include "realtime_wire.h"
 
 #include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "audio_stream.h"
 #include "base64.h"
-#include "json_audio.h"
-
-#define SMALL 2048 /* what is left of a message with audio fits easily */
+#include "json_members.h"
 
 #define NO_RESPONSE "None" /* what the conversation calls a response that has no id */
-#define LONG_STRING 1024 /* longer than any type or id */
 #define OWN_EVENTS "transport." /* what the application hears from us: no server may say it */
 
 #define APPEND_HEAD "{\"type\":\"input_audio_buffer.append\",\"audio\":\""
@@ -44,105 +39,100 @@ static rt_kind kind_of(const char *type)
 	return RT_OTHER;
 }
 
-/* One too long to be kept whole is none: cut short it could be another one's. */
-static void copy_id(char *out, json_t *id)
+/* What there is of a message, as it stands. kind 0: not there, or no string. */
+typedef struct fields {
+	json_member type, response_id, item_id, delta, nested_id;
+	int has_response, has_response_id;
+} fields;
+
+static void read_nested(void *arg, const json_member *member)
 {
-	const char *text = json_string_value(id);
-	size_t length = text ? json_string_length(id) : 0;
-	out[0] = '\0';
-	if (length < RT_ID_MAX && text && strlen(text) == length) {
-		memcpy(out, text, length + 1);
+	fields *f = arg;
+	if (json_member_is(member, "id")) {
+		f->nested_id = *member;
 	}
 }
 
-static int read_fields(json_t *event, rt_message *out)
+static void read_member(void *arg, const json_member *member)
 {
-	const char *type = json_string_value(json_object_get(event, "type"));
-	if (!type || !strncmp(type, OWN_EVENTS, sizeof(OWN_EVENTS) - 1)) {
-		return AS_EINVAL;
+	fields *f = arg;
+	if (json_member_is(member, "type")) {
+		f->type = *member;
+	} else if (json_member_is(member, "response_id")) {
+		f->response_id = *member;
+		f->has_response_id = 1;
+	} else if (json_member_is(member, "item_id")) {
+		f->item_id = *member;
+	} else if (json_member_is(member, "delta")) {
+		f->delta = *member;
+	} else if (json_member_is(member, "response")) {
+		f->has_response = 1;
+		f->nested_id = (json_member){0};
+		if (member->kind == '{') {
+			json_members(member->value, member->bytes, read_nested, f);
+		}
 	}
-	out->kind = kind_of(type);
-	json_t *response = json_object_get(event, "response");
-	json_t *response_id = response ? json_object_get(response, "id") : json_object_get(event, "response_id");
-	copy_id(out->response_id, response_id);
-	if (!response_id && out->kind == RT_AUDIO_DELTA) {
+}
+
+/* A string with escapes; nobody needs them in a type or an id. */
+static int unescape(const json_member *string, char *out)
+{
+	json_t *text = json_loadb(string->value - 1, string->bytes + 2, JSON_DECODE_ANY, NULL);
+	size_t bytes = json_string_length(text);
+	int fits = text && bytes < RT_ID_MAX;
+	if (fits) {
+		memcpy(out, json_string_value(text), bytes + 1);
+	}
+	json_decref(text);
+	return fits;
+}
+
+/* 1 when it is a short string of printable ASCII, which types and ids are. One too long to be kept whole is none: cut short
+ * it could be another one's. */
+static int copy_word(char *out, const json_member *string)
+{
+	out[0] = '\0';
+	if (string->kind != '"' || string->bytes >= RT_ID_MAX) {
+		return 0;
+	}
+	if (memchr(string->value, '\\', string->bytes)) {
+		return unescape(string, out);
+	}
+	for (size_t i = 0; i < string->bytes; i++) {
+		if (string->value[i] < ' ' || string->value[i] > '~') {
+			return 0;
+		}
+	}
+	memcpy(out, string->value, string->bytes);
+	out[string->bytes] = '\0';
+	return 1;
+}
+
+static int read_audio(const fields *f, rt_message *out)
+{
+	if (!f->has_response && !f->has_response_id) {
 		strcpy(out->response_id, NO_RESPONSE);
 	}
-	copy_id(out->item_id, json_object_get(event, "item_id"));
+	if (f->delta.kind != '"' || !out->response_id[0] || !out->item_id[0]) {
+		return AS_EINVAL;
+	}
+	out->base64 = (char *)f->delta.value;
+	out->base64_length = f->delta.bytes;
 	return 0;
-}
-
-/* The string's closing quote, or NULL; `at` is its first character. */
-static char *string_end(char *at, char *end)
-{
-	for (char *quote = at; (quote = memchr(quote, '"', (size_t)(end - quote))); quote++) {
-		size_t slashes = 0;
-		while (quote - slashes > at && quote[-1 - (ptrdiff_t)slashes] == '\\') {
-			slashes++;
-		}
-		if (slashes % 2 == 0) {
-			return quote;
-		}
-	}
-	return NULL;
-}
-
-/* Empties strings too long to be of interest here, in place: a library takes half a second over ten megabytes. */
-static size_t shorten(char *json, size_t n)
-{
-	char *in = json, *out = json, *end = json + n;
-	for (char *quote; (quote = memchr(in, '"', (size_t)(end - in)));) {
-		char *close = string_end(quote + 1, end);
-		size_t copied = (size_t)((close && close - quote > LONG_STRING ? quote + 1 : close ? close : quote + 1) - in);
-		memmove(out, in, copied);
-		out += copied;
-		if (!close) {
-			in += copied;
-			break;
-		}
-		*out++ = '"';
-		in = close + 1;
-	}
-	memmove(out, in, (size_t)(end - in));
-	return (size_t)(out - json) + (size_t)(end - in);
-}
-
-/* Python takes a lone surrogate in a string, the library does not, and nothing here needs any: blanks in their place. */
-static void blank_surrogates(char *json, size_t n)
-{
-	char *end = json + n;
-	for (char *at = json; (at = memchr(at, '\\', (size_t)(end - at))) && end - at >= 6; at += 2) {
-		if (at[1] == 'u' && (at[2] == 'd' || at[2] == 'D') && strchr("89abcdefABCDEF", at[3])) {
-			memcpy(at + 2, "0020", 4);
-		}
-	}
 }
 
 int rt_parse(char *text, size_t n, rt_message *out)
 {
-	char small[SMALL], *rest = n < sizeof(small) ? small : malloc(n + 1);
-	json_audio audio = {0};
+	fields f = {0};
 	memset(out, 0, sizeof(*out));
-	if (!rest) {
-		return AS_ENOMEM;
+	if (json_members(text, n, read_member, &f) || !copy_word(out->type, &f.type) ||
+		!strncmp(out->type, OWN_EVENTS, sizeof(OWN_EVENTS) - 1)) {
+		return AS_EINVAL;
 	}
-	size_t length = json_audio_cut(text, n, "delta", &audio, rest);
-	if (length > SMALL) {
-		length = shorten(rest, length);
-	}
-	blank_surrogates(rest, length);
-	json_t *event = json_loadb(rest, length, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
-	int error = event ? read_fields(event, out) : AS_EINVAL;
-	json_decref(event);
-	if (rest != small) {
-		free(rest);
-	}
-	if (!error && out->kind == RT_AUDIO_DELTA) {
-		out->base64 = audio.base64;
-		out->base64_length = audio.length;
-		error = audio.base64 && out->response_id[0] && out->item_id[0] ? 0 : AS_EINVAL;
-	}
-	return error;
+	out->kind = kind_of(out->type);
+	copy_word(out->response_id, f.has_response ? &f.nested_id : &f.response_id);
+	copy_word(out->item_id, &f.item_id);
+	return out->kind == RT_AUDIO_DELTA ? read_audio(&f, out) : 0;
 }
 
 size_t rt_append_bytes(size_t n)

@@ -1,8 +1,8 @@
 /*
  * realtime_wire.h - OpenAI Realtime messages, as far as audio needs them. No I/O, no state, no threads.
  *
- * A message is looked at once: audio is found by its quotes (json_audio.h), what is around it goes to a JSON library.
- * GA names and the beta ones that Azure and self-hosted servers still use are the same here.
+ * A message is looked at once, for its type and its ids (json_members.h); whether the rest is JSON is for the reader of
+ * an event to say. GA names and the beta ones that Azure and self-hosted servers still use are the same here.
  *
  * Source: OpenAI Realtime API reference, server events and input_audio_buffer.append.
  */
@@ -28,14 +28,15 @@ typedef enum rt_kind {
 
 typedef struct rt_message {
 	rt_kind kind;
+	char type[RT_ID_MAX];
 	char response_id[RT_ID_MAX]; /* "" when there is none, or it is too long to be one */
 	char item_id[RT_ID_MAX];
 	char *base64;                /* RT_AUDIO_DELTA: inside the text; may be empty */
 	size_t base64_length;
 } rt_message;
 
-/* Reads a message of n bytes; text[n] must be 0. The text is not changed. 0, AS_EINVAL when it is not a JSON object with a
- * type (or audio without its ids), AS_ENOMEM. */
+/* Reads a message of n bytes. The text is not changed. 0, or AS_EINVAL when it cannot be a JSON object with a type, or is
+ * audio without its ids. */
 int rt_parse(char *text, size_t n, rt_message *out);
 
 /* input_audio_buffer.append around n bytes of audio; buf needs rt_append_bytes(n). Returns its length. */

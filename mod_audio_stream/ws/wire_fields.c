@@ -12,6 +12,7 @@
 
 #define READ_FLAGS (JSON_DECODE_ANY | JSON_ALLOW_NUL)
 #define WRITE_FLAGS (JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15)) /* 15 digits: 0.98 stays 0.98 */
+#define REST_MAX (1 << 20) /* bytes beside the audio: a library takes 50 ms for so many small values */
 #define NOT_BASE64 "%s: \"%s\" is not base64"
 
 /* ---- Errors ------------------------------------------------------------------------------------------------------ */
@@ -72,6 +73,9 @@ static int load(wire_reading *r, const char *text, size_t n)
 		return wire_complain(r, AS_EINVAL, "not JSON: there is a NUL byte in it"); /* jansson takes one for the end */
 	}
 	r->root = json_loadb(text, n, READ_FLAGS, &error);
+	if (!r->root && json_error_code(&error) == json_error_numeric_overflow) { /* of no field of ours */
+		r->root = json_loadb(text, n, READ_FLAGS | JSON_DECODE_INT_AS_REAL, &error);
+	}
 	if (r->root) {
 		return 0;
 	}
@@ -108,6 +112,9 @@ int wire_read(wire_reading *r, const char *const *audio_keys)
 	}
 	while (!r->audio.base64 && (r->key = *audio_keys++)) {
 		length = json_audio_cut(r->text, r->n, r->key, &r->audio, r->rest);
+	}
+	if (length > REST_MAX) {
+		return wire_complain(r, AS_EINVAL, "longer than %d bytes, its audio left out", REST_MAX);
 	}
 	return r->audio.base64 && is_only_one(r->rest, length, r->key) ? load(r, r->rest, length) : read_whole(r);
 }

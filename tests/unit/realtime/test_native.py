@@ -130,6 +130,7 @@ def meet(request) -> Iterator[Callable[..., Line]]:
             wire: str = "s16",
             receive_bytes: int = 0,
             listen: bool = True,
+            events: set[str] | None = None,
             **changed,
         ) -> Line:
             tls = None
@@ -140,7 +141,7 @@ def meet(request) -> Iterator[Callable[..., Line]]:
             stack.callback(peer.close)
             accepting = background(peer.accept)
             listening = Listening()
-            transport = NativeTransport(settings(peer.url, **changed), listening)
+            transport = NativeTransport(settings(peer.url, **changed), listening, events=events)
             stack.callback(transport.release)
             stack.callback(listening.leave)
             transport.open()
@@ -224,6 +225,44 @@ class TestEvents:
         assert line.recv("transport.complaint")["about"] == "malformed"
         line.recv("sense")
         assert line.transport.bad_messages == 2
+
+    def test_only_those_that_are_wanted_come(self, meet):
+        line = meet(events={"wanted", "response.output_audio.done", "response.output_audio"})
+        for kind in (
+            "unwanted",
+            "want",
+            "wanted.more",
+            "response.output_audio.delta.x",
+            "response.audio.done",
+        ):
+            line.say(kind)
+        line.delta(noise(FRAME))
+        line.done()
+        line.say("wanted")
+        line.recv("transport.audio")
+        line.recv("response.output_audio.done")
+        line.recv("wanted")
+
+    def test_those_of_the_beta_interface(self, meet):
+        line = meet(events={"response.output_audio.done"}, dialect="beta")
+        line.say("response.audio.delta.x")
+        line.say("response.audio.done", item_id="i")
+        assert line.recv("response.output_audio.done")["item_id"] == "i"
+
+    def test_a_large_one_keeps_nobody_waiting(self, meet):
+        """Ten megabytes of small values are walked through once, and not read."""
+        line, other = meet(), meet()
+        line.listening.leave()
+        line.peer.send(frame(TEXT, b'{"type":"large","x":[' + b'{"a":1},' * 1_300_000 + b"0]}"))
+        start_s = time.monotonic()
+        while line.transport.bad_messages == 0:
+            other.say("small")
+            other.recv("small")
+            other.listening.deal()
+            assert time.monotonic() - start_s < 10
+        assert line.recv("transport.complaint")["message"].startswith("the server sent an event of more than")
+        line.say("next")
+        line.recv("next")
 
 
 class TestDownlink:
@@ -438,6 +477,39 @@ class TestFlush:
         line.stream.host_inject(bytes(2 * FRAME))
         assert line.play(FRAME * 2) == noise(FRAME * 2, 2)
 
+    def test_audio_of_an_earlier_response_does_not_begin_once_the_caller_speaks(self, meet):
+        """Its first audio comes after the speech_started, which the application has not dealt with."""
+        line = meet()
+        line.say("response.created", response={"id": "resp_1"})
+        line.recv("response.created")
+        line.say("input_audio_buffer.speech_started")
+        line.delta(noise(FRAME * 5))
+        line.recv("input_audio_buffer.speech_started")
+        until(lambda: line.transport.info().deltas == 1)
+        assert line.silent()
+        line.stream.flush()
+        event = line.recv("transport.audio")
+        assert (event["generation"], event["first"]) == (0, True)
+        line.transport.route("resp_1", None)
+        line.delta(noise(FRAME))
+        line.say("last")
+        line.recv("last")
+        assert line.silent()
+
+    def test_unless_it_goes_on(self, meet):
+        """A false start: the application flushes nothing, and what was held back is heard whole."""
+        line = meet()
+        line.say("response.created", response={"id": "resp_1"})
+        line.recv("response.created")
+        line.say("input_audio_buffer.speech_started")
+        line.delta(noise(FRAME * 2))
+        line.recv("input_audio_buffer.speech_started")
+        event = line.recv("transport.audio")
+        line.transport.route(event["response_id"], line.stream.generation)
+        line.delta(noise(FRAME * 4)[4 * FRAME :])
+        line.queued(FRAME * 4)
+        assert line.play(FRAME * 4) == noise(FRAME * 4)
+
     def test_once_the_flush_is_done_nothing_waits(self, meet):
         line = meet()
         line.say("input_audio_buffer.speech_started")
@@ -501,6 +573,17 @@ class TestUplink:
         assert list(samples) == sorted(samples)
         assert samples[-1] == steps - 1
         assert slowest_s < 0.1
+
+    def test_the_latest_is_kept_before_there_is_a_session(self, meet):
+        line = meet(listen=False, uplink_max_ms=100)
+        for step in range(100):
+            line.stream.host_capture(struct.pack("<h", step + 1) * FRAME)
+        until(lambda: line.transport.info().dropped_samples == 95 * FRAME)
+        line.transport.listen()
+        heard = b""
+        while len(heard) < 5 * 2 * FRAME:
+            heard += self.read_audio(line)
+        assert heard == b"".join(struct.pack("<h", step + 1) * FRAME for step in range(95, 100))
 
 
 class TestTheEnd:
@@ -592,7 +675,8 @@ class TestTheEnd:
         first.say("t")
         second.say("t")
         second.recv("t")
-        assert "a fault of this call" in caplog.text
+        second.listening.deal()
+        until(lambda: "a fault of this call" in caplog.text)
 
     @TLS
     def test_no_descriptor_is_left(self, meet, secure):
