@@ -529,7 +529,7 @@ void ws_disconnect(ws_actor *actor, int code, const char *reason, int timeout_ms
 	if (conn->stage < WS_STAGE_OPEN) {
 		conn_end(conn, WS_WHY_CLOSED, WS_ABNORMAL, "given up before it was open");
 	} else if (timeout_ms <= 0) {
-		conn_end(conn, WS_WHY_CLOSED, WS_ABNORMAL, "dropped by us");
+		conn_end(conn, WS_WHY_CLOSED, WS_ABNORMAL, "%s", reason && *reason ? reason : "dropped by us");
 	} else if (conn->stage == WS_STAGE_OPEN) {
 		conn_begin_close(conn, code, reason, timeout_ms);
 	}

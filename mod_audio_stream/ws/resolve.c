@@ -4,6 +4,9 @@
  * getaddrinfo() may take half a minute, and nothing can be done about it. So a few detached threads do that; a
  * connection that has waited long enough forgets about its lookup, whose answer then finds nobody. Threads come when
  * there is work and none is idle, and go when there has been none for a while.
+ *
+ * Hundreds of calls ask for the same name at a time: the answer to one of them answers all that wait, and no name is
+ * looked up by more than a few threads, so that one whose servers are silent does not hold up the others.
  */
 #define _GNU_SOURCE
 #include <netdb.h>
@@ -18,6 +21,7 @@
 #include "loop_internal.h"
 
 #define WORKERS_MAX 8
+#define PER_NAME_MAX 2 /* of them */
 #define IDLE_S 10
 #define STACK_BYTES (1024 * 1024)
 
@@ -26,6 +30,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
 static ws_lookup *first, **last = &first;
 static int waiting, idle, workers; /* lookups in the queue; threads without one; threads */
+static const ws_lookup *busy_with[WORKERS_MAX]; /* what threads are looking up; NULL: nothing */
 
 static void free_lookup(ws_lookup *lookup)
 {
@@ -81,24 +86,100 @@ static void look_up(ws_lookup *lookup)
 	}
 }
 
+static int is_same_text(const char *a, const char *b)
+{
+	return a && b ? !strcmp(a, b) : a == b;
+}
+
+/* Is the answer to one the answer to the other? */
+static int is_same(const ws_lookup *a, const ws_lookup *b)
+{
+	return is_same_text(a->host, b->host) && a->wants_tls == b->wants_tls && is_same_text(a->ca_file, b->ca_file) &&
+		   is_same_text(a->cert_file, b->cert_file) && is_same_text(a->key_file, b->key_file);
+}
+
+/* Under the lock. Takes a lookup out of the queue. */
+static void unqueue(ws_lookup **link)
+{
+	ws_lookup *lookup = *link;
+	*link = lookup->next;
+	last = *link ? last : link;
+	lookup->queued = 0;
+	waiting--;
+}
+
+/* Under the lock. Threads that are looking this up. */
+static int threads_on(const ws_lookup *lookup)
+{
+	int count = 0;
+	for (int i = 0; i < WORKERS_MAX; i++) {
+		count += busy_with[i] && is_same(busy_with[i], lookup);
+	}
+	return count;
+}
+
+/* Under the lock. The first lookup in the queue that may be begun. */
+static ws_lookup *take(void)
+{
+	for (ws_lookup **link = &first; *link; link = &(*link)->next) {
+		ws_lookup *lookup = *link;
+		if (threads_on(lookup) < PER_NAME_MAX) {
+			unqueue(link);
+			return lookup;
+		}
+	}
+	return NULL;
+}
+
 /* Under the lock. Waits for work; NULL when there has been none for a while. */
 static ws_lookup *next_lookup(void)
 {
 	struct timespec until;
+	ws_lookup *lookup;
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += IDLE_S;
 	idle++;
-	while (!first && pthread_cond_timedwait(&more, &lock, &until) == 0) {
+	while (!(lookup = take()) && pthread_cond_timedwait(&more, &lock, &until) == 0) {
 	}
 	idle--;
-	ws_lookup *lookup = first;
-	if (lookup) {
-		first = lookup->next;
-		last = first ? last : &first;
-		lookup->queued = 0;
-		waiting--;
-	}
 	return lookup;
+}
+
+/* Under the lock. Gives an answer to all in the queue that ask the same, and makes a list of them. */
+static ws_lookup *answer_others(const ws_lookup *answer)
+{
+	ws_lookup *answered = NULL;
+	for (ws_lookup **link = &first; *link;) {
+		ws_lookup *other = *link;
+		if (!is_same(other, answer)) {
+			link = &other->next;
+			continue;
+		}
+		unqueue(link);
+		other->tls = ws_tls_ref(answer->tls);
+		other->count = answer->count;
+		other->why = answer->why;
+		memcpy(other->addresses, answer->addresses, sizeof(other->addresses));
+		memcpy(other->error, answer->error, sizeof(other->error));
+		other->next = answered;
+		answered = other;
+	}
+	return answered;
+}
+
+static void send_off(ws_lookup *lookup)
+{
+	if (ws_loop_push(lookup->loop, &lookup->letter)) {
+		free_lookup(lookup); /* the service thread has ended, and its connections with it */
+	}
+}
+
+static void send_off_all(ws_lookup *lookup)
+{
+	for (ws_lookup *next; lookup; lookup = next) {
+		next = lookup->next;
+		send_off(lookup);
+	}
 }
 
 static void *work(void *unused)
@@ -106,11 +187,19 @@ static void *work(void *unused)
 	(void)unused;
 	pthread_mutex_lock(&lock);
 	for (ws_lookup *lookup; (lookup = next_lookup());) {
+		int place = 0;
+		while (busy_with[place]) {
+			place++; /* there are as many as threads */
+		}
+		busy_with[place] = lookup;
 		pthread_mutex_unlock(&lock);
 		look_up(lookup);
-		if (ws_loop_push(lookup->loop, &lookup->letter)) {
-			free_lookup(lookup); /* the service thread has ended, and its connections with it */
-		}
+		pthread_mutex_lock(&lock);
+		busy_with[place] = NULL;
+		ws_lookup *others = answer_others(lookup);
+		pthread_mutex_unlock(&lock);
+		send_off_all(others);
+		send_off(lookup);
 		pthread_mutex_lock(&lock);
 	}
 	workers--;
@@ -202,9 +291,7 @@ void ws_lookup_cancel(ws_lookup *lookup)
 		while (*link != lookup) {
 			link = &(*link)->next;
 		}
-		*link = lookup->next;
-		last = *link ? last : link;
-		waiting--;
+		unqueue(link);
 	}
 	pthread_mutex_unlock(&lock);
 	lookup->conn = NULL;

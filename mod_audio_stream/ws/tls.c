@@ -200,23 +200,32 @@ SSL_CTX *ws_tls_context(void)
 	return context;
 }
 
-static void identify(identity *out, char *path)
+/* instead: what is looked at, when there is no path. */
+static void identify(identity *out, char *path, const char *instead)
 {
 	struct stat status;
+	const char *seen = path ? path : instead;
 	*out = (identity){.path = path};
-	if (path && stat(path, &status) == 0) {
+	if (seen && stat(seen, &status) == 0) {
 		out->changed = status.st_mtim;
 		out->bytes = status.st_size;
 		out->inode = status.st_ino;
 	}
 }
 
+/* The authorities' file, the certificate, the key. Where the system's authorities are trusted, their directory tells of
+ * new ones. */
+static void identify_all(identity files[3], const char *const *paths)
+{
+	for (int i = 0; i < 3; i++) {
+		identify(&files[i], (char *)paths[i], i == 0 ? X509_get_default_cert_dir() : NULL);
+	}
+}
+
 static int is_same(const identity *a, const identity *b)
 {
-	if (!a->path || !b->path) {
-		return a->path == b->path;
-	}
-	return !strcmp(a->path, b->path) && a->changed.tv_sec == b->changed.tv_sec &&
+	int same_path = a->path && b->path ? !strcmp(a->path, b->path) : a->path == b->path;
+	return same_path && a->changed.tv_sec == b->changed.tv_sec &&
 		   a->changed.tv_nsec == b->changed.tv_nsec && a->bytes == b->bytes && a->inode == b->inode;
 }
 
@@ -227,6 +236,14 @@ static void release(ws_tls *tls)
 		free(tls->files[i].path);
 	}
 	free(tls);
+}
+
+ws_tls *ws_tls_ref(ws_tls *tls)
+{
+	if (tls) {
+		atomic_fetch_add(&tls->refs, 1);
+	}
+	return tls;
 }
 
 void ws_tls_unref(ws_tls *tls)
@@ -270,10 +287,9 @@ static void remember(ws_tls *tls)
 
 ws_tls *ws_tls_find(const char *ca_file, const char *cert_file, const char *key_file)
 {
+	const char *const paths[3] = {ca_file, cert_file, key_file};
 	identity files[3];
-	identify(&files[0], (char *)ca_file);
-	identify(&files[1], (char *)cert_file);
-	identify(&files[2], (char *)key_file);
+	identify_all(files, paths);
 	if (pthread_mutex_trylock(&lock)) { /* somebody is loading: a service thread does not wait for that */
 		return NULL;
 	}
@@ -345,14 +361,11 @@ static int load_identity(SSL_CTX *holder, const char *cert_file, const char *key
 
 static int copy_paths(ws_tls *tls, const char *const *paths)
 {
+	identify_all(tls->files, paths);
 	for (int i = 0; i < 3; i++) {
-		char *path = paths[i] ? strdup(paths[i]) : NULL;
-		if (paths[i] && !path) {
-			return 0;
-		}
-		identify(&tls->files[i], path);
+		tls->files[i].path = paths[i] ? strdup(paths[i]) : NULL;
 	}
-	return 1;
+	return (tls->files[0].path || !paths[0]) && (tls->files[1].path || !paths[1]) && (tls->files[2].path || !paths[2]);
 }
 
 /* Under the lock. The files' times are taken before they are read: changed in between, they are read again next
@@ -380,9 +393,7 @@ ws_tls *ws_tls_load(const char *ca_file, const char *cert_file, const char *key_
 {
 	const char *const paths[3] = {ca_file, cert_file, key_file};
 	identity files[3];
-	for (int i = 0; i < 3; i++) {
-		identify(&files[i], (char *)paths[i]);
-	}
+	identify_all(files, paths);
 	pthread_mutex_lock(&lock);
 	ws_tls *tls = find(files); /* another thread may have been faster */
 	tls = tls ? tls : load(paths, error, bytes);

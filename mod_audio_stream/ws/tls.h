@@ -31,6 +31,7 @@ SSL_CTX *ws_tls_context(void);
 ws_tls *ws_tls_find(const char *ca_file, const char *cert_file, const char *key_file);
 /* Loads them, which may take a while. NULL with the reason, which names the file. */
 ws_tls *ws_tls_load(const char *ca_file, const char *cert_file, const char *key_file, char *error, size_t bytes);
+ws_tls *ws_tls_ref(ws_tls *tls); /* NULL is allowed, here and there */
 void ws_tls_unref(ws_tls *tls);
 /* At the process's end: waits for loading to finish and lets nobody begin again. */
 void ws_tls_exit(void);
