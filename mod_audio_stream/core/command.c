@@ -31,14 +31,27 @@ static int is_blank(char c)
 	return c == '\0' || strchr(BLANKS, c) != NULL;
 }
 
-/* An API key may be in any line, if only by mistake: a reason that shows a wrong argument does not show it. */
-static void mask_api_keys(char *reason)
+/* Puts dots in the place of what follows a word, up to a blank; a quote before that is the reason's. */
+static void mask_after(char *reason, const char *word)
 {
-	for (char *c = reason; (c = strcasestr(c, "api_key="));) {
-		for (c += strlen("api_key="); !is_blank(*c); c++) {
-			*c = '*';
+	for (char *c = reason; (c = strcasestr(c, word));) {
+		c += strlen(word);
+		size_t n = strcspn(c, BLANKS), dots = 0;
+		n -= n > 0 && (c[n - 1] == ';' || c[n - 1] == ',');
+		n -= n > 0 && c[n - 1] == '\'';
+		for (; dots < n && dots < 3; dots++) {
+			*c++ = '.';
 		}
+		memmove(c, c + n - dots, strlen(c + n - dots) + 1);
 	}
+}
+
+/* An API key may be in any line, if only by mistake, and a password in any URL: a reason that shows a wrong argument
+ * shows neither. */
+static void mask_secrets(char *reason)
+{
+	mask_after(reason, "api_key=");
+	mask_after(reason, "://");
 }
 
 static int fail(parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -48,7 +61,7 @@ static int fail(parser *p, const char *format, ...)
 	va_list args;
 	va_start(args, format);
 	if (vsnprintf(p->error, p->error_bytes, format, args) > 0 && p->error_bytes > 0) {
-		mask_api_keys(p->error);
+		mask_secrets(p->error);
 	}
 	va_end(args);
 	return AS_EINVAL;
@@ -150,6 +163,15 @@ static int next_is(parser *p, const char *word)
 {
 	size_t length = strlen(word);
 	return !strncmp(skip_blanks(p), word, length) && is_blank(p->rest[length]);
+}
+
+/* Is the next word, with or without quotes, this one? */
+static int next_means(parser *p, const char *word)
+{
+	size_t length = strlen(word);
+	const char *next = skip_blanks(p);
+	return next_is(p, word) || (is_quote(*next) && !strncmp(next + 1, word, length) && next[length + 1] == *next &&
+								is_blank(next[length + 2]));
 }
 
 static int has_blank_or_control(const char *word)
@@ -258,7 +280,7 @@ static int parse_embedded(parser *p)
 
 static int next_is_mix(parser *p)
 {
-	return next_is(p, "mono") || next_is(p, "mixed") || next_is(p, "stereo");
+	return next_means(p, "mono") || next_means(p, "mixed") || next_means(p, "stereo");
 }
 
 /* [mono|mixed|stereo] [rate] [metadata] */
@@ -324,14 +346,13 @@ static int parse_start(parser *p)
 		return parse_embedded(p);
 	}
 	if (strncmp(word, "ws://", 5) && strncmp(word, "wss://", 6)) {
-		char *address = strstr(word, "://"); /* there may be a password behind it */
-		return fail(p, "'%.*s%s' cannot take the audio; use a ws:// or wss:// URL, or embedded",
-					address && address - word < SHOWN ? (int)(address - word) : SHOWN, word, address ? "://..." : "");
+		return fail(p, "'%.*s' cannot take the audio; use a ws:// or wss:// URL, or embedded", SHOWN, word);
 	}
 	if (take_url(p, word, "URL")) {
 		return AS_EINVAL;
 	}
-	return next_is(p, "inbound") || next_is(p, "outbound") || next_is(p, "both") ? parse_json(p) : parse_binary(p);
+	int json = next_means(p, "inbound") || next_means(p, "outbound") || next_means(p, "both");
+	return json ? parse_json(p) : parse_binary(p);
 }
 
 /* ---- openai_start ------------------------------------------------------------------------------------------------ */
@@ -532,7 +553,20 @@ static int take_names(parser *p, char *words[3])
 	}
 }
 
-/* What the names mean depends on how many there are and where we were called from. */
+/* 8-4-4-4-12 hexadecimal digits, as FreeSWITCH names its calls. */
+static int is_uuid(const char *name)
+{
+	for (int i = 0; i < 36; i++) {
+		int dash = i == 8 || i == 13 || i == 18 || i == 23;
+		if (dash ? name[i] != '-' : !isxdigit((unsigned char)name[i])) {
+			return 0;
+		}
+	}
+	return name[36] == '\0';
+}
+
+/* What the names mean depends on how many there are and where we were called from. One alone is a stream of our own call,
+ * unless it is a uuid: another call's, then, as in an api_on_answer that was set on the other leg. */
 static int parse_names(parser *p, const char *own_uuid)
 {
 	char *words[3];
@@ -541,7 +575,7 @@ static int parse_names(parser *p, const char *own_uuid)
 	if (names < 0) {
 		return names;
 	}
-	int has_uuid = names == 2 || (names == 1 && (!own_uuid || !strcmp(words[0], own_uuid)));
+	int has_uuid = names == 2 || (names == 1 && (!own_uuid || !strcmp(words[0], own_uuid) || is_uuid(words[0])));
 	if (!has_uuid && !own_uuid) {
 		return fail(p, "no call: give its uuid first");
 	}

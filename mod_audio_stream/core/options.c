@@ -77,7 +77,7 @@ static const row rows[] = {
 	{CONF("low_latency_config"), "160,320,5", PRESET, AT(low_latency), 0, FRAMES_MAX, NULL},
 	{CONF("balanced_config"), "320,640,10", PRESET, AT(balanced), 0, FRAMES_MAX, NULL},
 	{CONF("high_quality_config"), "640,1280,20", PRESET, AT(high_quality), 0, FRAMES_MAX, NULL},
-	{STREAM("CONNECT_TIMEOUT_MS", "connect-timeout-ms"), "5000", INT, AT(connect_timeout_ms), 100, 600000, NULL},
+	{STREAM("CONNECT_TIMEOUT_MS", "connect-timeout-ms"), "5000", INT, AT(connect_timeout_ms), 0, 600000, NULL},
 	{STREAM("RECONNECT_MAX", "reconnect-max"), "0", INT, AT(reconnect_max), 0, 1000000, NULL},
 	{STREAM("RECONNECT_DELAY_MS", "reconnect-delay-ms"), "500", INT, AT(reconnect_delay_ms), 10, 600000, NULL},
 	{STREAM("RECONNECT_DELAY_MAX_MS", "reconnect-delay-max-ms"), "30000", INT, AT(reconnect_delay_max_ms), 10, 3600000,

@@ -241,6 +241,12 @@ static void test_start_with_a_track(void **state)
 	assert_int_equal(command.bidirectional, 1);
 	understood("u start ws://h outbound 8k 3600 1 some words", NULL, AS_VERB_START, "u", "main");
 	started(AS_DIALECT_JSON, "outbound", AS_COMMAND_OUTBOUND, 8000, "some words");
+	understood("u s start ws://h \"inbound\" '16000' 5 1", NULL, AS_VERB_START, "u", "s"); /* quotes change nothing */
+	started(AS_DIALECT_JSON, "inbound", AS_COMMAND_INBOUND, 16000, "");
+	understood("u s start ws://h 'stereo' 16000", NULL, AS_VERB_START, "u", "s");
+	started(AS_DIALECT_BINARY, "stereo", AS_COMMAND_STEREO, 16000, "");
+	understood("u s start ws://h \"both of us\"", NULL, AS_VERB_START, "u", "s");
+	started(AS_DIALECT_BINARY, "mono", AS_COMMAND_INBOUND, 0, "both of us");
 	refused("u s start ws://h both", NULL, "the sample rate is missing: start <ws-url> inbound|outbound|both <rate>");
 	refused("u s start ws://h both 8000", NULL, "the timeout is missing");
 	refused("u s start ws://h both 8000 5", NULL, "the bidirectional flag is missing");
@@ -259,6 +265,16 @@ static void test_urls(void **state)
 	refused("u start https://user:password@host/x", NULL, "'https://...' cannot take the audio");
 	assert_null(strstr(error, "password"));
 	refused("u start ws://", NULL, "the URL names no host");
+	static const char *const wrong[] = {
+		"u strt wss://h/x?token=SECRET mono", "u wss://h?token=SECRET", "wss://h?token=SECRET",
+		"u start embedded wss://u:SECRET@h/", "u start ws://h mono 8k2 ws://SECRET", "u status wss://h/SECRET",
+	};
+	for (size_t i = 0; i < COUNT(wrong); i++) {
+		refused(wrong[i], NULL, "");
+		assert_string_not_equal(error, "");
+		assert_null(strstr(error, "SECRET"));
+	}
+	refused("u strt wss://h/x mono", NULL, "'wss://...' is not a command; use start");
 	refused("u start wss:///path", NULL, "the URL names no host");
 	refused("u start 'ws://h/a b'", NULL, "the URL has a blank or a control character in it");
 	refused("u start ws://h/\x01", NULL, "the URL has a blank or a control character in it");
@@ -326,6 +342,19 @@ static void test_an_api_key_is_never_shown(void **state)
 }
 
 /* ---- Names and lengths ------------------------------------------------------------------------------------------- */
+
+/* An api_on_answer set on one leg runs on the other: ${uuid} in it is not the name of a stream there. */
+static void test_a_uuid_alone_is_a_call(void **state)
+{
+	(void)state;
+	static const char other[] = "6E2F9C3a-0b1d-4e5f-8a7b-123456789abc";
+	understood("6E2F9C3a-0b1d-4e5f-8a7b-123456789abc status", OWN, AS_VERB_STATUS, other, "main");
+	understood("6E2F9C3a-0b1d-4e5f-8a7b-123456789abc ai status", OWN, AS_VERB_STATUS, other, "ai");
+	understood("6E2F9C3a-0b1d-4e5f-8a7b-123456789abcd status", OWN, AS_VERB_STATUS, OWN,
+			   "6E2F9C3a-0b1d-4e5f-8a7b-123456789abcd");
+	understood("6E2F9C3a-0b1d-4e5f-8a7b-123456789ab status", OWN, AS_VERB_STATUS, OWN,
+			   "6E2F9C3a-0b1d-4e5f-8a7b-123456789ab");
+}
 
 static void test_a_verb_names_no_stream(void **state)
 {
@@ -503,6 +532,7 @@ int main(void)
 		cmocka_unit_test(test_openai_start),
 		cmocka_unit_test(test_what_openai_start_refuses),
 		cmocka_unit_test(test_an_api_key_is_never_shown),
+		cmocka_unit_test(test_a_uuid_alone_is_a_call),
 		cmocka_unit_test(test_a_verb_names_no_stream),
 		cmocka_unit_test(test_names_have_no_blanks_or_control_characters),
 		cmocka_unit_test(test_how_long_texts_may_be),

@@ -6,11 +6,11 @@
 
 #define PCM_HZ 24000 /* the only PCM rate of the GA interface */
 #define G711_HZ 8000
-#define UPLINK_MAX_MS 5000
 #define CHUNK_MS 20
 #define QUIET_CHUNK_MS 100
 #define HANG_MS 500
 #define MARKS_MAX 16
+#define EVENT_MAX_BYTES (1 << 20) /* of an event that is read whole: more would keep other calls waiting */
 
 struct openai_talk {
 	openai_request request;
@@ -18,7 +18,8 @@ struct openai_talk {
 	rt_audio audio;
 	const char *format; /* audio/pcm, audio/pcmu, audio/pcma */
 	int rate_hz;
-	int started; /* the server has accepted the session */
+	int started; /* the server has accepted the session, */
+	int64_t deadline_ns; /* which it must have by then */
 	int finished;
 };
 
@@ -65,7 +66,7 @@ static int join(openai_talk *talk, as_stream *stream, char *error, size_t bytes)
 	}
 	failed = as_capture_setup(stream, audio.in_encoding, audio.in_rate_hz, CHUNK_MS, QUIET_CHUNK_MS, HANG_MS);
 	if (!failed) {
-		failed = rt_audio_attach(&talk->audio, stream, &audio, UPLINK_MAX_MS);
+		failed = rt_audio_attach(&talk->audio, stream, &audio, talk->request.uplink_max_ms);
 	}
 	if (failed) {
 		snprintf(error, bytes, "%s", as_strerror(failed));
@@ -109,9 +110,10 @@ void openai_talk_free(openai_talk *talk)
 	}
 }
 
-void openai_talk_restart(openai_talk *talk)
+void openai_talk_restart(openai_talk *talk, int64_t deadline_ns)
 {
 	talk->started = 0;
+	talk->deadline_ns = deadline_ns;
 	talk->audio.listening = 0;
 	rt_audio_forget(&talk->audio);
 }
@@ -303,7 +305,7 @@ static void on_delta(openai_talk *talk, const rt_message *message)
 void openai_talk_message(openai_talk *talk, char *text, size_t n)
 {
 	rt_message message;
-	if (rt_parse(text, n, &message)) {
+	if (rt_parse(text, n, &message) || (message.kind != RT_AUDIO_DELTA && n > EVENT_MAX_BYTES)) {
 		tell(talk, "openai_error",
 			 json_pack("{s:s,s:s,s:b}", "code", "malformed", "message", "the server sent what is not an event", "fatal", 0));
 		return;
@@ -334,7 +336,17 @@ void openai_talk_message(openai_talk *talk, char *text, size_t n)
 	}
 }
 
-void openai_talk_pump(openai_talk *talk, ws_actor *actor)
+void openai_talk_pump(openai_talk *talk, ws_actor *actor, int64_t now_ns)
 {
 	rt_audio_pump(&talk->audio, actor);
+	if (!talk->started && !talk->finished && now_ns >= talk->deadline_ns) {
+		tell(talk, "openai_error", json_pack("{s:s,s:s,s:b}", "code", "session_timeout", "message",
+											 "the server has not accepted the session in time", "fatal", 1));
+		finish(talk, "the server has not accepted the session in time");
+	}
+}
+
+const rt_audio *openai_talk_audio(const openai_talk *talk)
+{
+	return &talk->audio;
 }

@@ -21,6 +21,7 @@ typedef struct openai_request {
 	const char *model, *voice, *instructions;
 	double vad_threshold;
 	int vad_silence_ms, vad_prefix_ms;
+	int uplink_max_ms; /* caller audio waiting for a server that does not take it; the oldest beyond is dropped */
 	int rate_hz; /* 24000 for PCM, 8000 for the call's own G.711; 0 = the latter where the call has it, else the former */
 } openai_request;
 
@@ -38,11 +39,13 @@ int openai_rate_check(int rate_hz, int g711, char *error, size_t bytes);
 int openai_talk_new(as_stream *stream, const openai_request *request, const openai_outlets *outlets, char *error,
 					size_t bytes, openai_talk **out);
 void openai_talk_free(openai_talk *talk); /* NULL is allowed */
-/* A new connection: the server knows nothing of what was said over the last one. */
-void openai_talk_restart(openai_talk *talk);
+/* A new connection: the server knows nothing of what was said over the last one, and has until then to accept a session. */
+void openai_talk_restart(openai_talk *talk, int64_t deadline_ns);
 /* A text message from the server; text[n] must be 0. */
 void openai_talk_message(openai_talk *talk, char *text, size_t n);
-/* Sends what the caller says, once the server has accepted the session. */
-void openai_talk_pump(openai_talk *talk, ws_actor *actor);
+/* Sends what the caller says, once the server has accepted the session; finishes when it has not in time. */
+void openai_talk_pump(openai_talk *talk, ws_actor *actor, int64_t now_ns);
+/* For its counters. */
+const rt_audio *openai_talk_audio(const openai_talk *talk);
 
 #endif

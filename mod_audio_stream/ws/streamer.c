@@ -428,11 +428,12 @@ static void beat(as_streamer *s, int64_t now_ns)
 static void log_stats(as_streamer *s, const as_stats *stats, int64_t now_ns)
 {
 	uint64_t played = stats->inject_played_samples, queued = stats->inject_queued_samples;
-	if (!s->options->inject_log_every_ms || now_ns < s->stats_ns || s->logged == played + queued) {
+	uint64_t progress = 2 * played + queued; /* by playing as well as by writing */
+	if (!s->options->inject_log_every_ms || now_ns < s->stats_ns || s->logged == progress) {
 		return;
 	}
 	s->stats_ns = now_ns + (int64_t)s->options->inject_log_every_ms * NS_PER_MS;
-	s->logged = played + queued;
+	s->logged = progress;
 	uint64_t rate = (uint64_t)s->info.rate_hz;
 	streamer_log(s, "debug", "inject: %llu ms queued, %llu ms played, %llu underruns (%llu ms), prebuffer %d ms",
 				 (unsigned long long)(queued * 1000 / rate), (unsigned long long)(played * 1000 / rate),
@@ -446,7 +447,7 @@ static void slow_tick(as_streamer *s, int64_t now_ns)
 	s->slow_ns = now_ns + SLOW_NS;
 	as_stream_stats(s->stream, &stats);
 	check_paused(s, &stats);
-	if (s->uplink.pcm) {
+	if (s->uplink.limit) {
 		streamer_uplink_bound(s, &stats, now_ns);
 	}
 	if (s->state == STREAMER_PLAYING_OUT && stats.inject_paused) {
@@ -460,8 +461,9 @@ static void slow_tick(as_streamer *s, int64_t now_ns)
 static void on_tick(void *arg, int64_t now_ns)
 {
 	as_streamer *s = arg;
+	int closed = as_stream_closed(s->stream); /* looked at first: who asked us to stop before that is to be heard */
 	take_requests(s);
-	if (s->state < STREAMER_ENDING && as_stream_closed(s->stream)) {
+	if (s->state < STREAMER_ENDING && closed) {
 		streamer_end(s, "hangup");
 	}
 	if (s->state == STREAMER_WAITING && now_ns >= s->next_ns) {

@@ -120,9 +120,12 @@ typedef struct streamer_play {
 	int audible;              /* a play: has, or may come to have, audio */
 	int closed;               /* no more messages add to it */
 	int cut;                  /* a flush took some of it */
+	int failed;               /* some of it was refused, or could not be decoded */
 	char *checkpoint;         /* to be announced when it is over; NULL: none */
-	int waiting;              /* its audio is here, not in the queue: its turn has not come */
+	int waiting;              /* its audio is here, not in the queue, or not all of it */
 	streamer_audio audio;
+	size_t taken;             /* bytes of it that are in the queue */
+	size_t kept_bytes;        /* what of waiting_bytes is its */
 } streamer_play;
 
 typedef struct streamer_decode streamer_decode;
@@ -134,7 +137,7 @@ typedef struct streamer_downlink {
 	uint64_t numbers;            /* plays so far */
 	int64_t look_ns;             /* nothing can happen to the first play before */
 
-	/* Waiting for their turn: behind audio that is being decoded. */
+	/* Waiting for their turn: behind audio that is being decoded, or queued bit by bit. */
 	streamer_play *waiting;      /* the first of them; all after it wait too */
 	size_t waiting_bytes;
 	streamer_decode *decoding;   /* of `waiting`'s audio */
@@ -147,7 +150,8 @@ typedef struct streamer_downlink {
 	int write_error;
 	uint8_t carry[2 * STREAMER_CHANNELS_MAX]; /* the part of a sample that a message ended in */
 	size_t carried;
-	size_t carry_frame;          /* bytes of such a sample, all channels; a message of another kind drops it */
+	size_t carry_frame;          /* bytes of such a sample, all channels, */
+	int carry_rate_hz;           /* and its rate; a message of another kind drops it */
 	uint64_t next_mark;          /* marks below it have been used, */
 	uint64_t ended;              /* and up to here as_inject_end() has been called */
 
@@ -180,8 +184,9 @@ void streamer_clear(as_streamer *s, const char *why, int quiet);
 void streamer_downlink_tick(as_streamer *s, int64_t now_ns);
 /* Is something being said to the caller, or about to be? */
 int streamer_talking(const as_streamer *s);
-/* The decoder is done: raw audio, or why there is none, of the play that waits first. abandoned: nobody waits. */
-void streamer_decoded(as_streamer *s, int abandoned, const streamer_audio *audio, const char *error);
+/* The decoder is done: raw audio, whose data is taken over, or why there is none, of the play that waits first.
+ * abandoned: nobody waits. */
+void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, const char *error);
 /* Fires the dialect's `queued` event, if any, for what of a play has been queued and not yet been told. */
 void streamer_tell_queued(as_streamer *s, streamer_play *play);
 /* Ends the marks not yet ended: from now on running dry is no underrun to the stream. */
@@ -293,7 +298,7 @@ struct as_streamer {
 	int refused_media;         /* not bidirectional, and this has been said */
 	int64_t invalid_ns;        /* when stream_invalid_input was fired last */
 	uint64_t invalid, invalid_unsaid;
-	uint64_t logged;           /* samples played and queued when statistics were logged last */
+	uint64_t logged;           /* how far queueing and playing were when statistics were logged last */
 	uint32_t random;
 };
 

@@ -17,14 +17,19 @@
 #define _GNU_SOURCE
 #include "streamer.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+
+#include "url.h"
 
 #define MESSAGE_SPARE (1 << 20)
 #define MESSAGE_LEAST (16 << 20)
 #define PING_TIMEOUT_MS 5000
 #define PROTOCOL_ERROR 1002
+#define NO_TIMEOUT_MS (INT_MAX / 2) /* a fortnight */
 
 int streamer_reopens(const ws_end *end)
 {
@@ -93,7 +98,13 @@ static char *header_line(const char *name, const char *value)
 	return line;
 }
 
-/* text: as as_options_set() has checked it. first: before those; NULL: none. */
+static int is_credential(const char *header)
+{
+	return !strcasecmp(header, "authorization") || !strcasecmp(header, "api-key");
+}
+
+/* text: as as_options_set() has checked it. first: before those; NULL: none. A first one is the credential: others, which
+ * are for other servers, are left out. */
 static int make_headers(streamer_target *target, const char *text, const char *first)
 {
 	json_t *headers = json_loads(text, 0, NULL);
@@ -106,6 +117,9 @@ static int make_headers(streamer_target *target, const char *text, const char *f
 		error = AS_ENOMEM;
 	}
 	json_object_foreach (headers, name, member) {
+		if (first && is_credential(name)) {
+			continue;
+		}
 		if (!target->headers || !(target->headers[count++] = header_line(name, json_string_value(member)))) {
 			error = AS_ENOMEM;
 			break;
@@ -127,15 +141,22 @@ static size_t message_bytes(long max_base64)
 	return most > MESSAGE_LEAST ? most : MESSAGE_LEAST;
 }
 
-static ws_options connection(const as_streamer *s, const streamer_target *target, int timeout_s)
+static int timeout_ms(const as_options *options, int asked_s)
+{
+	int ms = asked_s > 0 ? asked_s * 1000 : options->connect_timeout_ms;
+	return ms > 0 ? ms : NO_TIMEOUT_MS;
+}
+
+/* own: the dialect has its own way to say who we are, and no other server's password goes along. */
+static ws_options connection(const as_streamer *s, const streamer_target *target, int timeout_s, int own)
 {
 	const as_options *options = s->options;
 	return (ws_options){
 		.url = target->url,
 		.subprotocol = target->subprotocol,
 		.headers = (const char *const *)target->headers,
-		.user = or_null(options->auth_user),
-		.password = or_null(options->auth_password),
+		.user = own ? NULL : or_null(options->auth_user),
+		.password = own ? NULL : or_null(options->auth_password),
 		.ca_file = or_null(options->tls_ca_file),
 		.cert_file = or_null(options->tls_cert_file),
 		.key_file = or_null(options->tls_key_file),
@@ -143,11 +164,23 @@ static ws_options connection(const as_streamer *s, const streamer_target *target
 		.allow_expired = options->tls_allow_expired,
 		.skip_hostname_check = options->tls_skip_hostname,
 		.deflate = options->deflate,
-		.connect_timeout_ms = timeout_s > 0 ? timeout_s * 1000 : options->connect_timeout_ms,
+		.connect_timeout_ms = timeout_ms(options, timeout_s),
 		.ping_interval_ms = options->heart_beat_s * 1000,
 		.ping_timeout_ms = PING_TIMEOUT_MS,
 		.max_message_bytes = message_bytes(options->max_base64),
 	};
+}
+
+/* What connecting would refuse of the headers, before anything has begun. */
+static int check_headers(const ws_options *options, char *error, size_t bytes)
+{
+	char *joined = NULL;
+	int result = ws_headers_join(options->headers, options->user, options->password, &joined, error, bytes);
+	if (joined) {
+		explicit_bzero(joined, strlen(joined));
+	}
+	free(joined);
+	return result;
 }
 
 int streamer_target_init(as_streamer *s, const char *url, const char *subprotocol, const char *header, int timeout_s,
@@ -172,8 +205,8 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 		return AS_ENOMEM;
 	}
 	snprintf(target->shown, sizeof(target->shown), "%.*s", (int)strcspn(url, "?#"), url);
-	target->options = connection(s, target, timeout_s);
-	return 0;
+	target->options = connection(s, target, timeout_s, s->dialect == &streamer_openai);
+	return check_headers(&target->options, error, bytes);
 }
 
 void streamer_target_free(streamer_target *target)

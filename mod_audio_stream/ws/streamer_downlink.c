@@ -8,6 +8,9 @@
  *   one, or, when none comes in time, as the tail (drain());
  * - running dry is an underrun, and known to be one when audio comes after all: it is the gap between two marks.
  *
+ * Audio of more than a moment is queued bit by bit, a slice each tick: a thread that resamples a whole file at once would
+ * keep every other call on it waiting.
+ *
  * The stream itself is told of an end (as_inject_end()) for every message as soon as it plays. It would otherwise take
  * the end of every sentence for an underrun, for nobody says which message is the last. Until something plays it is not
  * told, or it would not wait for the prebuffer.
@@ -25,6 +28,8 @@
 #define TELL_EVERY_NS 1000000000 /* of one play, that more of it has been queued */
 #define WAITING_MAX_BYTES (16 << 20)
 #define CHUNK 1024
+#define WHOLE_US 2000000 /* audio up to this long is queued at once: 9 ms of resampling, at 44.1 kHz */
+#define SLICE_US 200000  /* and at a time, of what is longer: 1 ms for every tick of 3 */
 #define TAIL_QUEUED_MS 30 /* less than this left to play: the resampler's tail is needed now */
 #define MARKS_FROM (1ull << 48) /* nobody else who injects is to have our numbers */
 #define NS_PER_MS 1000000
@@ -207,6 +212,7 @@ static void push(as_streamer *s, const int16_t *samples, size_t n)
 static void push_g711(as_streamer *s, const streamer_audio *audio)
 {
 	int16_t samples[CHUNK];
+	s->downlink.carried = 0;
 	for (size_t at = 0; at < audio->bytes; at += CHUNK) {
 		size_t n = audio->bytes - at < CHUNK ? audio->bytes - at : CHUNK;
 		if (audio->format == WIRE_RAW_ULAW) {
@@ -223,8 +229,11 @@ static size_t push_carried(as_streamer *s, const streamer_audio *audio, size_t f
 {
 	streamer_downlink *down = &s->downlink;
 	size_t taken = 0;
-	down->carried = down->carry_frame == frame ? down->carried : 0;
+	if (down->carry_frame != frame || down->carry_rate_hz != audio->rate_hz) {
+		down->carried = 0;
+	}
 	down->carry_frame = frame;
+	down->carry_rate_hz = audio->rate_hz;
 	if (!down->carried) {
 		return 0;
 	}
@@ -259,10 +268,15 @@ static void push_l16(as_streamer *s, const streamer_audio *audio)
 
 /* ---- One piece of audio ------------------------------------------------------------------------------------------ */
 
+/* Bytes of one sample of all channels. */
+static size_t frame_of(const streamer_audio *audio)
+{
+	return audio->format == WIRE_RAW_L16 ? (size_t)audio->channels * sizeof(int16_t) : 1;
+}
+
 static int64_t length_us(const streamer_audio *audio)
 {
-	size_t frame = audio->format == WIRE_RAW_L16 ? (size_t)audio->channels * sizeof(int16_t) : 1;
-	return (int64_t)(audio->bytes / frame) * 1000000 / audio->rate_hz;
+	return (int64_t)(audio->bytes / frame_of(audio)) * 1000000 / audio->rate_hz;
 }
 
 static void note_overrun(as_streamer *s, int64_t queued_ms)
@@ -331,16 +345,13 @@ static void note_queued(as_streamer *s, streamer_play *play, const streamer_audi
 	}
 }
 
-/* Queues raw audio of a play whose turn it is. */
-static void write_audio(as_streamer *s, streamer_play *play, const streamer_audio *audio)
+/* Queues raw audio of a play whose turn it is. more: of the same message, later. */
+static void write_audio(as_streamer *s, streamer_play *play, const streamer_audio *audio, int more)
 {
 	streamer_downlink *down = &s->downlink;
 	as_stats stats;
 	int64_t now_ns = as_now_ns(), audio_us = length_us(audio);
 	as_stream_stats(s->stream, &stats);
-	if (!admitted(s, &stats, audio_us)) {
-		return;
-	}
 	arrived(s, &stats, audio_us, now_ns);
 	down->target = play;
 	down->write_error = turn_to(s, audio->rate_hz);
@@ -349,17 +360,46 @@ static void write_audio(as_streamer *s, streamer_play *play, const streamer_audi
 	} else {
 		push_g711(s, audio);
 	}
-	if (down->write_error) {
-		write_failed(s, audio_us);
-	}
 	if (down->convert && as_convert_held(down->convert)) {
 		down->tail = as_convert_held(down->convert);
 		down->tail_play = play;
 	}
-	if (!down->prebuffer_ms || down->sounding) {
+	if (!more && (!down->prebuffer_ms || down->sounding)) {
 		streamer_let_run_dry(s);
 	}
-	note_queued(s, play, audio, audio_us);
+	if (down->write_error) {
+		play->failed = 1;
+		write_failed(s, audio_us);
+	} else {
+		note_queued(s, play, audio, audio_us);
+	}
+}
+
+/* May all of this audio be queued? Says so when not. */
+static int admit(as_streamer *s, streamer_play *play, const streamer_audio *audio)
+{
+	as_stats stats;
+	as_stream_stats(s->stream, &stats);
+	int yes = admitted(s, &stats, length_us(audio));
+	play->failed |= !yes;
+	return yes;
+}
+
+/* Queues the next slice of the audio whose turn it is, which its length is taken off. 1 when that was the last of it. */
+static int write_slice(as_streamer *s, streamer_play *play, int64_t *slice_us)
+{
+	streamer_audio slice = play->audio;
+	size_t most = (size_t)((int64_t)slice.rate_hz * *slice_us / 1000000 + 1) * frame_of(&slice);
+	if (!play->taken && !admit(s, play, &slice)) {
+		return 1;
+	}
+	size_t left = slice.bytes - play->taken;
+	slice.data += play->taken;
+	slice.bytes = left < most ? left : most;
+	play->taken += slice.bytes;
+	*slice_us -= length_us(&slice);
+	write_audio(s, play, &slice, left > most);
+	return left <= most || s->downlink.write_error;
 }
 
 /* ---- Turns ------------------------------------------------------------------------------------------------------- */
@@ -374,45 +414,54 @@ static int is_file(const streamer_audio *audio)
 static void turn_taken(as_streamer *s, streamer_play *play)
 {
 	s->downlink.waiting = play->next;
-	s->downlink.waiting_bytes -= play->audio.bytes;
+	s->downlink.waiting_bytes -= play->kept_bytes;
 	play->waiting = 0;
+	play->taken = play->kept_bytes = 0;
 	free(play->audio.data);
 	play->audio = (streamer_audio){0};
 }
 
-/* Goes on with what waits, as far as that needs no decoding. */
+/* Hands the play's packed audio to a decoder. 0 when there is none. */
+static int decode(as_streamer *s, streamer_play *play)
+{
+	s->downlink.decoding = streamer_decode_start(s, &play->audio);
+	play->audio = (streamer_audio){0}; /* the decoder's */
+	if (!s->downlink.decoding) {
+		play->failed = 1;
+		streamer_invalid(s, "audio could not be decoded: no memory or thread");
+	}
+	return s->downlink.decoding != NULL;
+}
+
+/* Goes on with what waits: a slice of it, or as far as the next one that has to be decoded. */
 static void next_turn(as_streamer *s)
 {
 	streamer_downlink *down = &s->downlink;
-	while (down->waiting && !down->decoding) {
+	int64_t slice_us = SLICE_US;
+	while (down->waiting && !down->decoding && slice_us > 0) {
 		streamer_play *play = down->waiting;
-		if (is_file(&play->audio)) {
-			down->decoding = streamer_decode_start(s, &play->audio);
-			play->audio = (streamer_audio){.bytes = play->audio.bytes};
-			if (down->decoding) {
-				return;
-			}
-			streamer_invalid(s, "audio could not be decoded: no memory or thread");
-		} else if (play->audio.bytes) {
-			write_audio(s, play, &play->audio);
+		if (is_file(&play->audio) ? !decode(s, play) : !play->audio.bytes || write_slice(s, play, &slice_us)) {
+			turn_taken(s, play);
 		}
-		turn_taken(s, play);
 	}
 }
 
-void streamer_decoded(as_streamer *s, int abandoned, const streamer_audio *audio, const char *error)
+void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, const char *error)
 {
 	streamer_downlink *down = &s->downlink;
 	down->decoding = NULL;
 	if (!abandoned) {
 		streamer_play *play = down->waiting;
 		streamer_plays_settle(s, as_now_ns());
+		down->carried = 0; /* of a sample that this is no continuation of */
 		if (error) {
+			play->failed = 1;
 			streamer_invalid(s, "%s", error);
 		} else {
-			write_audio(s, play, audio);
+			play->audio = *audio;
+			play->audio.path = NULL;
+			audio->data = NULL;
 		}
-		turn_taken(s, play);
 	}
 	next_turn(s);
 	if (s->state == STREAMER_PLAYING_OUT) {
@@ -425,7 +474,7 @@ static int keep(as_streamer *s, streamer_play *play, const streamer_audio *audio
 {
 	streamer_downlink *down = &s->downlink;
 	size_t have = play->audio.data ? play->audio.bytes : 0;
-	if (down->waiting_bytes + audio->bytes > WAITING_MAX_BYTES) {
+	if (down->waiting && down->waiting_bytes + audio->bytes > WAITING_MAX_BYTES) {
 		return AS_EFULL;
 	}
 	uint8_t *data = realloc(play->audio.data, have + audio->bytes + 1);
@@ -438,22 +487,30 @@ static int keep(as_streamer *s, streamer_play *play, const streamer_audio *audio
 	play->audio = *audio;
 	play->audio.data = data;
 	play->audio.bytes = have + audio->bytes;
+	play->kept_bytes += audio->bytes;
 	down->waiting_bytes += audio->bytes;
 	play->waiting = 1;
 	down->waiting = down->waiting ? down->waiting : play;
 	return 0;
 }
 
-/* Queues audio now, or keeps it until what came before it is there. */
+/* Queues audio now, or keeps it until what came before it is there. What only waits to be queued makes room at once. */
 static void take(as_streamer *s, streamer_play *play, const streamer_audio *audio)
 {
+	streamer_downlink *down = &s->downlink;
 	play->audible = 1;
-	if (!is_file(audio) && !s->downlink.waiting) {
-		write_audio(s, play, audio);
+	if (!is_file(audio) && !down->waiting && length_us(audio) <= WHOLE_US) {
+		if (admit(s, play, audio)) {
+			write_audio(s, play, audio, 0);
+		}
 		return;
+	}
+	while (down->waiting && !down->decoding && down->waiting_bytes + audio->bytes > WAITING_MAX_BYTES) {
+		next_turn(s);
 	}
 	int error = keep(s, play, audio);
 	if (error) {
+		play->failed = 1;
 		free(audio->path);
 		streamer_invalid(s, "audio refused: more than %d MB waits to be decoded", WAITING_MAX_BYTES >> 20);
 	} else {
@@ -488,18 +545,18 @@ void streamer_play_message(as_streamer *s, const streamer_audio *audio, const ch
 	}
 }
 
-/* What waits of a play is of one format. */
-static int can_join(const streamer_play *play, const streamer_audio *audio)
+/* What waits of a play is of one format, and has been admitted together. */
+static int can_join(const as_streamer *s, const streamer_play *play, const streamer_audio *audio)
 {
 	const streamer_audio *kept = &play->audio;
 	return !play->waiting || (kept->format == audio->format && kept->rate_hz == audio->rate_hz &&
-							  kept->channels == audio->channels);
+							  kept->channels == audio->channels && !(s->options->inject_strict && play->taken));
 }
 
 void streamer_play_more(as_streamer *s, const streamer_audio *audio)
 {
 	streamer_downlink *down = &s->downlink;
-	if (down->spurt && !can_join(down->spurt, audio)) {
+	if (down->spurt && !can_join(s, down->spurt, audio)) {
 		close_spurt(s);
 	}
 	if (down->spurt) {
@@ -568,6 +625,7 @@ static void tail_in_time(as_streamer *s, int64_t now_ns)
 void streamer_downlink_tick(as_streamer *s, int64_t now_ns)
 {
 	streamer_downlink *down = &s->downlink;
+	next_turn(s);
 	if (down->tail_play) {
 		tail_in_time(s, now_ns);
 	}

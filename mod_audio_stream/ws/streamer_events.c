@@ -54,7 +54,7 @@ static void fire(as_streamer *s, const char *name, json_t *body, int64_t at_ms)
 	json_object_set_new(event, "uuid", streamer_string(s->info.uuid));
 	json_object_set_new(event, "streamId", streamer_string(s->info.id));
 	json_object_set_new(event, "at", json_integer(at_ms));
-	char *text = event ? json_dumps(event, JSON_COMPACT) : NULL;
+	char *text = event ? json_dumps(event, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL; /* 0.98 stays 0.98 */
 	json_decref(event);
 	if (text) {
 		streamer_event_text(s, name, text);
@@ -144,9 +144,11 @@ static int is_secret(const char *name)
 	return 0;
 }
 
-static int is_audio(const char *name)
+static int is_audio(const json_t *object, const char *name)
 {
-	return !strcmp(name, "audio") || !strcmp(name, "audioData");
+	const char *type = json_string_value(json_object_get(object, "type"));
+	return !strcmp(name, "audio") || !strcmp(name, "audioData") ||
+		   (!strcmp(name, "delta") && type && contains(type, "audio.delta"));
 }
 
 static void hide_secrets(json_t *value)
@@ -159,7 +161,7 @@ static void hide_secrets(json_t *value)
 		hide_secrets(member);
 	}
 	json_object_foreach_safe (value, next, name, member) {
-		if (json_is_string(member) && (is_secret(name) || is_audio(name))) {
+		if (json_is_string(member) && (is_secret(name) || is_audio(value, name))) {
 			json_object_set_new(value, name, json_string("..."));
 		} else {
 			hide_secrets(member);

@@ -12,6 +12,8 @@
 #include "openai_talk.h"
 #include "streamer.h"
 
+#define UPLINK_MAX_MS 5000 /* unless STREAM_MAX_QUEUE_MS says otherwise: what is said is not worth more later */
+
 typedef struct openai_own {
 	openai_talk *talk;
 	char *model, *voice, *instructions;
@@ -159,11 +161,19 @@ static int openai_init(as_streamer *s, const as_streamer_start *start, char *err
 		!(own->instructions = strdup(first_of(start->instructions, options->openai_instructions)))) {
 		return AS_ENOMEM;
 	}
-	const openai_request request = {own->model, own->voice, own->instructions, options->openai_vad_threshold,
-									options->openai_vad_silence_ms, options->openai_vad_prefix_ms, start->rate_hz};
+	int uplink_max_ms = options->max_queue_ms ? options->max_queue_ms : UPLINK_MAX_MS;
+	const openai_request request = {.model = own->model,
+									.voice = own->voice,
+									.instructions = own->instructions,
+									.vad_threshold = options->openai_vad_threshold,
+									.vad_silence_ms = options->openai_vad_silence_ms,
+									.vad_prefix_ms = options->openai_vad_prefix_ms,
+									.uplink_max_ms = uplink_max_ms,
+									.rate_hz = start->rate_hz};
 	const openai_outlets outlets = {s, say, tell, over};
 	s->bidirectional = 1;
 	s->uplink.over = 1; /* the talk reads the capture itself */
+	s->uplink.limit = (uint64_t)s->info.rate_hz * (uint64_t)uplink_max_ms / 1000;
 	return openai_talk_new(s->stream, &request, &outlets, error, bytes, &own->talk);
 }
 
@@ -176,7 +186,7 @@ static openai_talk *talk_of(const as_streamer *s)
 
 static void on_open(as_streamer *s)
 {
-	openai_talk_restart(talk_of(s));
+	openai_talk_restart(talk_of(s), as_now_ns() + s->target.options.connect_timeout_ms * INT64_C(1000000));
 }
 
 static void on_message(as_streamer *s, int binary, char *data, size_t n)
@@ -191,7 +201,12 @@ static void on_message(as_streamer *s, int binary, char *data, size_t n)
 
 static void pump(as_streamer *s)
 {
-	openai_talk_pump(talk_of(s), s->actor);
+	const rt_audio *audio = openai_talk_audio(talk_of(s));
+	uint64_t dropped = audio->dropped_samples, appends = audio->appends, bytes = audio->appended_bytes;
+	openai_talk_pump(talk_of(s), s->actor, as_now_ns());
+	s->uplink.dropped += audio->dropped_samples - dropped;
+	s->sent_messages += audio->appends - appends;
+	s->sent_bytes += audio->appended_bytes - bytes;
 }
 
 static int busy(as_streamer *s)

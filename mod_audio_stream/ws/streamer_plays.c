@@ -114,7 +114,7 @@ static void announce_end(as_streamer *s, streamer_play *play)
 	} else if (body) {
 		streamer_event_at(s, "media_play_complete", body, play->finished_ns);
 	}
-	announce_checkpoint(s, play, !play->cut);
+	announce_checkpoint(s, play, !play->cut && !play->failed);
 }
 
 /* ---- Accounts ---------------------------------------------------------------------------------------------------- */

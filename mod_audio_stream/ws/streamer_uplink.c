@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define UNSENT_MS 1000       /* audio handed to the connection ahead of what the server reads */
-#define UNSENT_LEAST 16384   /* bytes */
+#define UNSENT_MS 1000       /* audio handed to the connection ahead of what the server reads, */
+#define UNSENT_LEAST 16384   /* in bytes at least, unless STREAM_MAX_QUEUE_MS is less */
 #define UNSENT_LAST (2 << 20) /* the same for all that is left at the call's end */
 #define SPARE_MS 100         /* read at once beyond a chunk, after a pause */
 #define RING_SPARE_MS 500    /* the oldest is dropped before the ring is full and drops the newest */
@@ -152,8 +152,10 @@ static int read_more(as_streamer *s)
 /* What the server has to take before more is handed to the connection. */
 static size_t most_unsent(const as_streamer *s)
 {
-	size_t bytes = bytes_of(&s->uplink, UNSENT_MS);
-	return s->state == STREAMER_ENDING ? UNSENT_LAST : bytes > UNSENT_LEAST ? bytes : UNSENT_LEAST;
+	int limit_ms = s->options->max_queue_ms;
+	size_t bytes = bytes_of(&s->uplink, UNSENT_MS), limit = bytes_of(&s->uplink, limit_ms);
+	bytes = bytes > UNSENT_LEAST ? bytes : UNSENT_LEAST;
+	return s->state == STREAMER_ENDING ? UNSENT_LAST : limit_ms && limit < bytes ? limit : bytes;
 }
 
 /* Has all been read that is still to be sent? Not for ever: a paused host completes no chunk. */
@@ -216,7 +218,7 @@ void streamer_uplink_bound(as_streamer *s, const as_stats *stats, int64_t now_ns
 {
 	streamer_uplink *uplink = &s->uplink;
 	long ready = as_capture_ready(s->stream);
-	if (uplink->over) {
+	if (uplink->pcm ? uplink->over : s->state == STREAMER_PLAYING_OUT) {
 		as_capture_discard(s->stream, 0); /* nobody is to hear it: not a loss */
 		return;
 	}

@@ -22,6 +22,11 @@ from ivr_ai.audio.stream import HostStream, StreamClosed, open_streams
 from ivr_ai.audio.streamer import Streamer
 
 SOON = {"STREAM_RECONNECT_MAX": 3, "STREAM_RECONNECT_DELAY_MS": 50}
+ALLOWING = (
+    "MOD_AUDIO_STREAM_ALLOW_SELFSIGNED",
+    "MOD_AUDIO_STREAM_ALLOW_EXPIRED",
+    "STREAM_TLS_DISABLE_HOSTNAME_VALIDATION",
+)
 
 
 def refused_port() -> int:
@@ -265,6 +270,17 @@ class TestRequest:
         one.stop()
         assert "secret-pw" not in str(one.events.all)
 
+    @pytest.mark.parametrize(
+        ("options", "why"),
+        [
+            ({"STREAM_EXTRA_HEADERS": '{"Host": "elsewhere"}'}, "Host is the handshake's own"),
+            ({"MOD_AUDIO_STREAM_HTTP_AUTH_USER": "a:b"}, "basic authentication"),
+        ],
+    )
+    def test_what_cannot_be_sent_is_refused_at_once(self, talk, options, why):
+        with pytest.raises(ValueError, match=why):
+            talk(options=options)
+
     def test_deflate_is_offered_when_asked_for(self, talk):
         with WireServer(compression="deflate") as server:
             one = talk(server=server, says=noise(400), options={"STREAM_MESSAGE_DEFLATE": True})
@@ -286,6 +302,14 @@ class TestLog:
         assert "k-123" not in text and "t-456" not in text
         assert max(map(len, lines)) < 500
 
+    def test_statistics(self, talk):
+        one = talk(options={"STREAM_INJECT_LOG_EVERY_MS": 200})
+        one.visit.stream_audio(noise(1000))
+        one.events.wait("media_play_complete")
+        lines = [body["text"] for body in one.events.of("log") if body["text"].startswith("inject: ")]
+        assert 3 <= len(lines) <= 7
+        assert re.search(r"\d+ ms queued, \d+ ms played, 0 underruns", lines[0])
+
     def test_suppressed(self, talk):
         one = talk(options={"STREAM_DEBUG_JSON": True, "STREAM_SUPPRESS_LOG": True})
         one.visit.send({"event": "x"})
@@ -295,7 +319,7 @@ class TestLog:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory) -> Path:
-    """An authority, a certificate of its for 127.0.0.1, and one for a client."""
+    """An authority and certificates of its, for 127.0.0.1 unless their name says otherwise; and one of nobody's."""
     folder = tmp_path_factory.mktemp("certificates")
 
     def openssl(*arguments: str) -> None:
@@ -303,21 +327,30 @@ def certificates(tmp_path_factory) -> Path:
 
     ec = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     openssl("req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test ca", "-days", "2")
-    (folder / "san").write_text("subjectAltName=IP:127.0.0.1")
-    for name in ("server", "client"):
+    here = "subjectAltName=IP:127.0.0.1"
+    for name, names, days in (
+        ("server", here, "2"),
+        ("client", here, "2"),
+        ("expired", here, "-1"),
+        ("elsewhere", "subjectAltName=DNS:elsewhere.test", "2"),
+    ):
+        (folder / "san").write_text(names)
         openssl("req", *ec, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         openssl(
             "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-out", f"{name}.pem", "-days", "2", "-extfile", "san",
+            "-out", f"{name}.pem", "-days", days, "-extfile", "san",
         )  # fmt: skip
+    openssl(
+        "req", "-x509", *ec, "-keyout", "self.key", "-out", "self.pem", "-subj", "/CN=self", "-addext", here
+    )
     return folder
 
 
 class TestTls:
     @staticmethod
-    def context(folder: Path, client: bool = False) -> ssl.SSLContext:
+    def context(folder: Path, client: bool = False, name: str = "server") -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / "server.pem", folder / "server.key")
+        context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
         if client:
             context.load_verify_locations(folder / "ca.pem")
             context.verify_mode = ssl.CERT_REQUIRED
@@ -339,6 +372,33 @@ class TestTls:
             one.over()
             assert one.events.of("connection_failed")[0]["why"] == "tls"
             assert len(one.events.of("connection_failed")) == 1
+
+    @pytest.mark.parametrize(
+        ("certificate", "options", "says"),
+        [
+            ("self", {"MOD_AUDIO_STREAM_ALLOW_SELFSIGNED": True}, "self-signed"),
+            ("expired", {"MOD_AUDIO_STREAM_ALLOW_EXPIRED": True}, "expired"),
+            ("elsewhere", {"STREAM_TLS_DISABLE_HOSTNAME_VALIDATION": True}, "mismatch"),
+            ("elsewhere", {"MOD_AUDIO_STREAM_SKIP_SERVER_CERT_HOSTNAME_CHECK": True}, "mismatch"),
+        ],
+    )
+    def test_each_fault_is_allowed_by_its_own_setting_alone(
+        self, talk, certificates, certificate, options, says
+    ):
+        every = {name: True for name in ALLOWING if name not in options}
+        if says == "mismatch":
+            every = dict.fromkeys(ALLOWING[:2], True)
+        trusted = {} if certificate == "self" else {"STREAM_TLS_CA_FILE": certificates / "ca.pem"}
+        with WireServer(tls=self.context(certificates, name=certificate)) as server:
+            for others in ({}, every):
+                one = talk(dialect="json", server=server, options={**trusted, **others})
+                one.over()
+                (failed,) = one.events.of("connection_failed")
+                assert failed["why"] == "tls"
+                assert says in failed["error"]
+            assert talk(dialect="json", server=server, options={**trusted, **options}).events.wait(
+                "stream_started"
+            )
 
     def test_a_client_certificate(self, talk, certificates):
         options = {

@@ -95,6 +95,59 @@ def test_the_key_is_shown_nowhere(start):
     assert KEY not in json.dumps(talk.streamer.describe())
 
 
+def test_audio_is_not_logged(start):
+    talk = start(STREAM_DEBUG_JSON="true")
+    talk.events.wait("openai_session_started")
+    talk.say()
+    talk.events.wait("openai_response_generated")
+    deltas = [body["text"] for body in talk.events.of("log") if "response.output_audio.delta" in body["text"]]
+    assert deltas
+    assert max(map(len, deltas)) < 400
+
+
+def test_other_servers_credentials_stay_here(start):
+    others = {
+        "MOD_AUDIO_STREAM_HTTP_AUTH_USER": "user",
+        "MOD_AUDIO_STREAM_HTTP_AUTH_PASSWORD": "password",
+        "STREAM_EXTRA_HEADERS": '{"authorization": "Bearer other", "X-Tenant": "blue"}',
+    }
+    talk = start(**others)
+    talk.events.wait("openai_session_started")
+    headers = talk.server.sessions[0].headers
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert headers["x-tenant"] == "blue"
+
+
+def test_a_session_that_is_never_accepted_is_not_waited_for(start):
+    talk = start(faults=Faults(no_session_created=True), STREAM_CONNECT_TIMEOUT_MS=500)
+    error = talk.events.wait("openai_error")
+    assert (error["code"], error["fatal"]) == ("session_timeout", True)
+    assert talk.streamer.wait(5)
+    assert talk.streamer.reason == "the server has not accepted the session in time"
+
+
+def test_what_is_said_before_the_session_is_bounded(start):
+    """The oldest is dropped, counted and told."""
+    talk = start(
+        faults=Faults(no_session_created=True), STREAM_CONNECT_TIMEOUT_MS=3000, STREAM_MAX_QUEUE_MS=300
+    )
+    overrun = talk.events.wait("stream_buffer_overrun")
+    assert (overrun["direction"], overrun["limitMs"]) == ("capture", 300)
+    talk.events.until(lambda: talk.streamer.describe()["droppedMs"] > 1000)
+    assert talk.streamer.describe()["unsentMs"] <= 420  # looked at every 100 ms
+
+
+def test_messages_are_counted(start):
+    talk = start()
+    talk.events.wait("openai_session_started")
+    talk.say()
+    talk.events.wait("openai_response_generated")
+    described = talk.streamer.describe()
+    appends = len(talk.server.sessions[0].received("input_audio_buffer.append"))
+    assert described["sentMessages"] >= appends > 10
+    assert described["sentBytes"] > 160 * appends
+
+
 def test_errors_are_told_and_the_conversation_goes_on(start):
     talk = start(faults=Faults(error_code="server_error"))
     talk.events.wait("openai_session_started")
