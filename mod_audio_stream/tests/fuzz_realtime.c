@@ -1,6 +1,10 @@
 /*
- * fuzz_realtime.c - libFuzzer target: what an OpenAI Realtime server may send. The first byte chooses between the parser
- * alone and a whole conversation of `openai_start`, to which the lines of the input are messages.
+ * fuzz_realtime.c - libFuzzer target: what an OpenAI Realtime server may send.
+ * The first byte chooses between the parser alone and a whole conversation of
+ * `openai_start`, to which the lines of the input are messages.
+ *
+ * Whatever the text: no crash, and when it is JSON, the type and the item that
+ * jansson finds.
  */
 #define _GNU_SOURCE
 #include <stdint.h>
@@ -9,6 +13,7 @@
 
 #include "base64.h"
 #include "openai_talk.h"
+#include "oracle.h"
 #include "realtime_wire.h"
 
 static void nothing_sent(void *arg, const char *text, size_t n)
@@ -27,10 +32,37 @@ static void nothing_finished(void *arg, const char *reason)
 	(void)arg, (void)reason;
 }
 
+static int is_word(const char *text)
+{
+	size_t n = text ? strlen(text) : RT_ID_MAX;
+	for (size_t i = 0; i < n && n < RT_ID_MAX; i++) {
+		n = text[i] < ' ' || text[i] > '~' ? RT_ID_MAX : n;
+	}
+	return n < RT_ID_MAX;
+}
+
+/* Names spelt with escapes are others here, and the same to jansson. */
+static void check_json(const char *text, size_t n, int error, const rt_message *message)
+{
+	json_t *event = memmem(text, n, "\\u", 2) ? NULL : json_loadb(text, n, JSON_DECODE_INT_AS_REAL, NULL);
+	const char *type = json_string_value(json_object_get(event, "type"));
+	const char *item = json_string_value(json_object_get(event, "item_id"));
+	if (is_word(type) && strncmp(type, "transport.", 10)) {
+		expect(!error || message->kind == RT_AUDIO_DELTA, "a JSON object with a type is none");
+		expect(!strcmp(message->type, type), "another type");
+		expect(!strcmp(message->item_id, is_word(item) ? item : ""), "another item");
+	} else if (event) {
+		expect(error, "no type, and yet an event");
+	}
+	json_decref(event);
+}
+
 static void parse(char *text, size_t n)
 {
 	rt_message message;
-	if (!rt_parse(text, n, &message) && message.base64) {
+	int error = rt_parse(text, n, &message);
+	check_json(text, n, error, &message);
+	if (!error && message.base64) {
 		base64_decode(message.base64, message.base64_length, (uint8_t *)message.base64);
 	}
 }

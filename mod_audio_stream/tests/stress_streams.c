@@ -19,19 +19,20 @@
 #define TALKERS_MAX 3 /* on one call */
 #define FRAME 160
 #define SLOTS 16
-#define TAGS 65536 /* of Realtime connections: a tag's low bits */
+#define TAGS 65536     /* of Realtime connections: a tag's low bits */
 #define STOP_EVERY 300 /* rounds of one thread */
 
 /* What talks on a call, and is known to everybody. A reference of each object is the talker's. */
 typedef struct talker {
-	_Atomic int refs, finished;
+	_Atomic int refs, open, finished;
 	as_stream *stream;
 	as_streamer *streamer;
 	as_realtime *_Atomic realtime;
 	int stopped; /* the service thread's */
 } talker;
 
-static _Atomic long rounds_left, streamers, stopped, finished, refused, realtimes, opened, closed, events, heard, routed, played;
+static _Atomic long rounds_left, streamers, stopped, finished, refused, realtimes, opened, closed, events, heard,
+	routed, played;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static talker *slots[SLOTS]; /* a reference each */
 static struct {
@@ -136,6 +137,10 @@ static void on_event(void *arg, const char *name, const char *body)
 	talker *t = arg;
 	CHECK(body[0] == '{', "%s: %s", name, body);
 	CHECK(!atomic_load(&t->finished), "%s after the last word", name);
+	if (!strcmp(name, "stream_started")) {
+		atomic_store(&t->open, 1);
+		atomic_fetch_add(&opened, 1);
+	}
 	if (!strcmp(name, "stream_stopped")) {
 		CHECK(!t->stopped++, "stopped again");
 		atomic_fetch_add(&stopped, 1);
@@ -342,7 +347,10 @@ static void *deliver(void *arg)
 		text[n] = '\0';
 		int over = strstr(text, "\"transport.closed\"") != NULL;
 		talker *t = owner_of(tag, over);
-		atomic_fetch_add(&opened, strstr(text, "\"transport.open\"") != NULL);
+		if (strstr(text, "\"transport.open\"")) {
+			atomic_store(&t->open, 1);
+			atomic_fetch_add(&opened, 1);
+		}
 		atomic_fetch_add(&closed, over);
 		deal_with(t, text);
 		talker_unref(t);
@@ -352,10 +360,22 @@ static void *deliver(void *arg)
 
 /* ---- Calls --------------------------------------------------------------------------------------------------------- */
 
-static void host(as_stream *stream, uint32_t *seed)
+static int any_open(talker **talkers, int count)
+{
+	int open = 0;
+	for (int i = 0; i < count; i++) {
+		open |= atomic_load(&talkers[i]->open);
+	}
+	return open;
+}
+
+/* However fast the machine is, on about every other call something comes as far as being open. */
+static void host(as_stream *stream, talker **talkers, int count, uint32_t *seed)
 {
 	int16_t frame[FRAME];
-	for (size_t ticks = random_upto(seed, 24); ticks > 0; ticks--) {
+	size_t patience = next_random(seed) % 2 ? 200 : 0;
+	for (size_t ticks = random_upto(seed, 24); ticks > 0; ticks -= !patience || any_open(talkers, count)) {
+		patience -= patience > 0;
 		memset(frame, (int)next_random(seed), sizeof(frame));
 		atomic_fetch_add(&heard, (long)as_host_capture(stream, frame, FRAME));
 		atomic_fetch_add(&played, as_host_inject(stream, frame, FRAME) > 0);
@@ -398,7 +418,7 @@ static void call(long number, uint32_t *seed)
 	for (int i = 0; i < count; i++) {
 		talkers[i] = start_talker(stream, seed);
 	}
-	host(stream, seed);
+	host(stream, talkers, count, seed);
 	end_call(stream, talkers, count, seed);
 }
 
@@ -451,13 +471,13 @@ int main(void)
 	}
 	finish(delivery);
 	server_stop(server);
-	printf("%ld calls: %ld streamers (%ld refused), %ld events; %ld conversations, %ld opened, %ld responses routed; "
+	printf("%ld calls: %ld streamers (%ld refused), %ld events; %ld conversations; %ld opened, %ld responses routed; "
 		   "%ld samples heard, %ld frames played\n",
 		   rounds, streamers, refused, events, realtimes, opened, routed, heard, played);
-	CHECK(finished == streamers - refused && stopped == finished, "%ld streamers, %ld refused, %ld stopped, %ld finished",
-		  streamers, refused, stopped, finished);
+	CHECK(finished == streamers - refused && stopped == finished,
+		  "%ld streamers, %ld refused, %ld stopped, %ld finished", streamers, refused, stopped, finished);
 	CHECK(closed == realtimes, "%ld conversations, %ld closed", realtimes, closed);
 	CHECK(as_stream_list(NULL, NULL, 0) == 0, "streams are left");
-	CHECK(opened > rounds / 20 && routed > 0 && played > 0 && heard > 0, "nothing has happened");
+	CHECK(opened > rounds / 4 && routed > 0 && played > 0 && heard > 0, "nothing has happened");
 	return 0;
 }

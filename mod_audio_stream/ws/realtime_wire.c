@@ -7,7 +7,7 @@
 #include "base64.h"
 #include "json_members.h"
 
-#define NO_RESPONSE "None" /* what the conversation calls a response that has no id */
+#define NO_RESPONSE "None"      /* what the conversation calls a response that has no id */
 #define OWN_EVENTS "transport." /* what the application hears from us: no server may say it */
 
 #define APPEND_HEAD "{\"type\":\"input_audio_buffer.append\",\"audio\":\""
@@ -74,9 +74,15 @@ static void read_member(void *arg, const json_member *member)
 	}
 }
 
-/* A string with escapes; nobody needs them in a type or an id. */
-static int unescape(const json_member *string, char *out)
+/* The string as it is meant. Escapes are allowed, though nobody needs them in a
+ * type or an id. 0 when it does not fit. */
+static int read_string(const json_member *string, char *out)
 {
+	if (!memchr(string->value, '\\', string->bytes)) {
+		memcpy(out, string->value, string->bytes);
+		out[string->bytes] = '\0';
+		return 1;
+	}
 	json_t *text = json_loadb(string->value - 1, string->bytes + 2, JSON_DECODE_ANY, NULL);
 	size_t bytes = json_string_length(text);
 	int fits = text && bytes < RT_ID_MAX;
@@ -87,25 +93,19 @@ static int unescape(const json_member *string, char *out)
 	return fits;
 }
 
-/* 1 when it is a short string of printable ASCII, which types and ids are. One too long to be kept whole is none: cut short
- * it could be another one's. */
+/* 1 when it is a short string of printable ASCII, which types and ids are, else
+ * 0 and "". One too long to be kept whole is none: cut short it could be
+ * another one's. */
 static int copy_word(char *out, const json_member *string)
 {
-	out[0] = '\0';
-	if (string->kind != '"' || string->bytes >= RT_ID_MAX) {
-		return 0;
+	int good = string->kind == '"' && string->bytes < RT_ID_MAX && read_string(string, out);
+	for (const char *c = out; good && *c; c++) {
+		good = *c >= ' ' && *c <= '~';
 	}
-	if (memchr(string->value, '\\', string->bytes)) {
-		return unescape(string, out);
+	if (!good) {
+		out[0] = '\0';
 	}
-	for (size_t i = 0; i < string->bytes; i++) {
-		if (string->value[i] < ' ' || string->value[i] > '~') {
-			return 0;
-		}
-	}
-	memcpy(out, string->value, string->bytes);
-	out[string->bytes] = '\0';
-	return 1;
+	return good;
 }
 
 static int read_audio(const fields *f, rt_message *out)

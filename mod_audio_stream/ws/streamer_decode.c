@@ -19,6 +19,7 @@
 
 struct streamer_decode {
 	ws_actor *actor;
+	as_streamer *streamer; /* lives as long as the actor does */
 	pthread_t thread; /* service thread */
 	int abandoned; /* service thread */
 	const char *directory; /* the streamer's options' */
@@ -52,10 +53,12 @@ static void report(void *arg, void *message)
 	decode_free(decode);
 }
 
-/* The streamer has finished meanwhile. */
+/* The streamer has finished meanwhile, or the service threads have been stopped under it: then it has yet to be told. */
 static void dropped(void *message)
 {
-	decode_free(message);
+	streamer_decode *decode = message;
+	decode->streamer->downlink.decoding = NULL;
+	decode_free(decode);
 }
 
 /* Decoding thread. */
@@ -109,6 +112,7 @@ streamer_decode *streamer_decode_start(as_streamer *s, streamer_audio *audio)
 		return NULL;
 	}
 	decode->actor = ws_actor_ref(s->actor);
+	decode->streamer = s;
 	decode->audio = *audio;
 	decode->directory = s->options->file_dir;
 	if (pthread_create(&decode->thread, NULL, decode_thread, decode)) {

@@ -319,7 +319,7 @@ class TestLog:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory) -> Path:
-    """An authority and certificates of its, for 127.0.0.1 unless their name says otherwise; and one of nobody's."""
+    """An authority and certificates of its, for 127.0.0.1 unless named otherwise; and one of nobody's."""
     folder = tmp_path_factory.mktemp("certificates")
 
     def openssl(*arguments: str) -> None:

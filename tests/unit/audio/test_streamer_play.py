@@ -635,7 +635,7 @@ class TestFiles:
             assert one.events.wait("media_play_complete")["playedMs"] == pytest.approx(1000, abs=100), n
 
     def test_half_a_sample_before_one_is_dropped(self, talk):
-        """What is left over of a binary message does not shift a file, or audio of another rate, by a byte."""
+        """What is left of a binary message does not shift a file, or audio of another rate, by a byte."""
         one = talk()
         one.visit.send(tone(100)[:-1])
         one.visit.stream_audio(wav(tone(300), 8000), audioDataType="wav")
