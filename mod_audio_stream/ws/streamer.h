@@ -5,7 +5,8 @@
  *     streamer_api.c        the public functions
  *     streamer_connect.c    how a connection is made, and which ends it is reopened after
  *     streamer_uplink.c     capture ring -> messages
- *     streamer_downlink.c   the server's audio -> inject queue: order, formats, utterances
+ *     streamer_downlink.c   the server's audio -> inject queue: formats, utterances
+ *     streamer_turns.c      what has to wait before that
  *     streamer_plays.c      what has been heard of it
  *     streamer_decode.c     WAV, MP3, Ogg, on a thread of its own
  *     streamer_dialects.c   the two dialects
@@ -184,6 +185,18 @@ void streamer_clear(as_streamer *s, const char *why, int quiet);
 void streamer_downlink_tick(as_streamer *s, int64_t now_ns);
 /* Is something being said to the caller, or about to be? */
 int streamer_talking(const as_streamer *s);
+/* Bytes of one sample of all channels; how long raw audio lasts. */
+size_t streamer_frame_bytes(const streamer_audio *audio);
+int64_t streamer_length_us(const streamer_audio *audio);
+/* May all of this raw audio be queued? Says so when not. */
+int streamer_admit(as_streamer *s, streamer_play *play, const streamer_audio *audio);
+/* Queues raw audio of a play whose turn it is. more: of the same message, later. */
+void streamer_write(as_streamer *s, streamer_play *play, const streamer_audio *audio, int more);
+
+/* streamer_turns.c. Queues a play's audio now, or keeps it until what came before it is there. Takes over audio->path. */
+void streamer_take(as_streamer *s, streamer_play *play, const streamer_audio *audio);
+/* Goes on with what waits. */
+void streamer_next_turn(as_streamer *s);
 /* The decoder is done: raw audio, whose data is taken over, or why there is none, of the play that waits first.
  * abandoned: nobody waits. */
 void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, const char *error);

@@ -8,9 +8,6 @@
  *   one, or, when none comes in time, as the tail (drain());
  * - running dry is an underrun, and known to be one when audio comes after all: it is the gap between two marks.
  *
- * Audio of more than a moment is queued bit by bit, a slice each tick: a thread that resamples a whole file at once would
- * keep every other call on it waiting.
- *
  * The stream itself is told of an end (as_inject_end()) for every message as soon as it plays. It would otherwise take
  * the end of every sentence for an underrun, for nobody says which message is the last. Until something plays it is not
  * told, or it would not wait for the prebuffer.
@@ -26,10 +23,7 @@
 #define UTTERANCE_GAP_MS 200
 #define PLAYS_MAX 20000
 #define TELL_EVERY_NS 1000000000 /* of one play, that more of it has been queued */
-#define WAITING_MAX_BYTES (16 << 20)
 #define CHUNK 1024
-#define WHOLE_US 2000000 /* audio up to this long is queued at once: 9 ms of resampling, at 44.1 kHz */
-#define SLICE_US 200000  /* and at a time, of what is longer: 1 ms for every tick of 3 */
 #define TAIL_QUEUED_MS 30 /* less than this left to play: the resampler's tail is needed now */
 #define MARKS_FROM (1ull << 48) /* nobody else who injects is to have our numbers */
 #define NS_PER_MS 1000000
@@ -269,14 +263,14 @@ static void push_l16(as_streamer *s, const streamer_audio *audio)
 /* ---- One piece of audio ------------------------------------------------------------------------------------------ */
 
 /* Bytes of one sample of all channels. */
-static size_t frame_of(const streamer_audio *audio)
+size_t streamer_frame_bytes(const streamer_audio *audio)
 {
 	return audio->format == WIRE_RAW_L16 ? (size_t)audio->channels * sizeof(int16_t) : 1;
 }
 
-static int64_t length_us(const streamer_audio *audio)
+int64_t streamer_length_us(const streamer_audio *audio)
 {
-	return (int64_t)(audio->bytes / frame_of(audio)) * 1000000 / audio->rate_hz;
+	return (int64_t)(audio->bytes / streamer_frame_bytes(audio)) * 1000000 / audio->rate_hz;
 }
 
 static void note_overrun(as_streamer *s, int64_t queued_ms)
@@ -346,11 +340,11 @@ static void note_queued(as_streamer *s, streamer_play *play, const streamer_audi
 }
 
 /* Queues raw audio of a play whose turn it is. more: of the same message, later. */
-static void write_audio(as_streamer *s, streamer_play *play, const streamer_audio *audio, int more)
+void streamer_write(as_streamer *s, streamer_play *play, const streamer_audio *audio, int more)
 {
 	streamer_downlink *down = &s->downlink;
 	as_stats stats;
-	int64_t now_ns = as_now_ns(), audio_us = length_us(audio);
+	int64_t now_ns = as_now_ns(), audio_us = streamer_length_us(audio);
 	as_stream_stats(s->stream, &stats);
 	arrived(s, &stats, audio_us, now_ns);
 	down->target = play;
@@ -376,146 +370,13 @@ static void write_audio(as_streamer *s, streamer_play *play, const streamer_audi
 }
 
 /* May all of this audio be queued? Says so when not. */
-static int admit(as_streamer *s, streamer_play *play, const streamer_audio *audio)
+int streamer_admit(as_streamer *s, streamer_play *play, const streamer_audio *audio)
 {
 	as_stats stats;
 	as_stream_stats(s->stream, &stats);
-	int yes = admitted(s, &stats, length_us(audio));
+	int yes = admitted(s, &stats, streamer_length_us(audio));
 	play->failed |= !yes;
 	return yes;
-}
-
-/* Queues the next slice of the audio whose turn it is, which its length is taken off. 1 when that was the last of it. */
-static int write_slice(as_streamer *s, streamer_play *play, int64_t *slice_us)
-{
-	streamer_audio slice = play->audio;
-	size_t most = (size_t)((int64_t)slice.rate_hz * *slice_us / 1000000 + 1) * frame_of(&slice);
-	if (!play->taken && !admit(s, play, &slice)) {
-		return 1;
-	}
-	size_t left = slice.bytes - play->taken;
-	slice.data += play->taken;
-	slice.bytes = left < most ? left : most;
-	play->taken += slice.bytes;
-	*slice_us -= length_us(&slice);
-	write_audio(s, play, &slice, left > most);
-	return left <= most || s->downlink.write_error;
-}
-
-/* ---- Turns ------------------------------------------------------------------------------------------------------- */
-
-/* Is there anything to wait for: a disk, a decoder? */
-static int is_file(const streamer_audio *audio)
-{
-	wire_format format = audio->format;
-	return audio->path || format == WIRE_FILE_WAV || format == WIRE_FILE_MP3 || format == WIRE_FILE_OGG;
-}
-
-static void turn_taken(as_streamer *s, streamer_play *play)
-{
-	s->downlink.waiting = play->next;
-	s->downlink.waiting_bytes -= play->kept_bytes;
-	play->waiting = 0;
-	play->taken = play->kept_bytes = 0;
-	free(play->audio.data);
-	play->audio = (streamer_audio){0};
-}
-
-/* Hands the play's packed audio to a decoder. 0 when there is none. */
-static int decode(as_streamer *s, streamer_play *play)
-{
-	s->downlink.decoding = streamer_decode_start(s, &play->audio);
-	play->audio = (streamer_audio){0}; /* the decoder's */
-	if (!s->downlink.decoding) {
-		play->failed = 1;
-		streamer_invalid(s, "audio could not be decoded: no memory or thread");
-	}
-	return s->downlink.decoding != NULL;
-}
-
-/* Goes on with what waits: a slice of it, or as far as the next one that has to be decoded. */
-static void next_turn(as_streamer *s)
-{
-	streamer_downlink *down = &s->downlink;
-	int64_t slice_us = SLICE_US;
-	while (down->waiting && !down->decoding && slice_us > 0) {
-		streamer_play *play = down->waiting;
-		if (is_file(&play->audio) ? !decode(s, play) : !play->audio.bytes || write_slice(s, play, &slice_us)) {
-			turn_taken(s, play);
-		}
-	}
-}
-
-void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, const char *error)
-{
-	streamer_downlink *down = &s->downlink;
-	down->decoding = NULL;
-	if (!abandoned) {
-		streamer_play *play = down->waiting;
-		streamer_plays_settle(s, as_now_ns());
-		down->carried = 0; /* of a sample that this is no continuation of */
-		if (error) {
-			play->failed = 1;
-			streamer_invalid(s, "%s", error);
-		} else {
-			play->audio = *audio;
-			play->audio.path = NULL;
-			audio->data = NULL;
-		}
-	}
-	next_turn(s);
-	if (s->state == STREAMER_PLAYING_OUT) {
-		streamer_allow_queued(s);
-	}
-}
-
-/* Appends a copy of raw or packed audio to what a play has waiting. */
-static int keep(as_streamer *s, streamer_play *play, const streamer_audio *audio)
-{
-	streamer_downlink *down = &s->downlink;
-	size_t have = play->audio.data ? play->audio.bytes : 0;
-	if (down->waiting && down->waiting_bytes + audio->bytes > WAITING_MAX_BYTES) {
-		return AS_EFULL;
-	}
-	uint8_t *data = realloc(play->audio.data, have + audio->bytes + 1);
-	if (!data) {
-		return AS_ENOMEM;
-	}
-	if (audio->bytes) {
-		memcpy(data + have, audio->data, audio->bytes);
-	}
-	play->audio = *audio;
-	play->audio.data = data;
-	play->audio.bytes = have + audio->bytes;
-	play->kept_bytes += audio->bytes;
-	down->waiting_bytes += audio->bytes;
-	play->waiting = 1;
-	down->waiting = down->waiting ? down->waiting : play;
-	return 0;
-}
-
-/* Queues audio now, or keeps it until what came before it is there. What only waits to be queued makes room at once. */
-static void take(as_streamer *s, streamer_play *play, const streamer_audio *audio)
-{
-	streamer_downlink *down = &s->downlink;
-	play->audible = 1;
-	if (!is_file(audio) && !down->waiting && length_us(audio) <= WHOLE_US) {
-		if (admit(s, play, audio)) {
-			write_audio(s, play, audio, 0);
-		}
-		return;
-	}
-	while (down->waiting && !down->decoding && down->waiting_bytes + audio->bytes > WAITING_MAX_BYTES) {
-		next_turn(s);
-	}
-	int error = keep(s, play, audio);
-	if (error) {
-		play->failed = 1;
-		free(audio->path);
-		streamer_invalid(s, "audio refused: more than %d MB waits to be decoded", WAITING_MAX_BYTES >> 20);
-	} else {
-		next_turn(s);
-	}
 }
 
 /* ---- What dialects call ------------------------------------------------------------------------------------------ */
@@ -539,7 +400,7 @@ void streamer_play_message(as_streamer *s, const streamer_audio *audio, const ch
 	streamer_play *play = begin_play(s, checkpoint);
 	if (play) {
 		play->closed = 1;
-		take(s, play, audio);
+		streamer_take(s, play, audio);
 	} else {
 		free(audio->path);
 	}
@@ -566,7 +427,7 @@ void streamer_play_more(as_streamer *s, const streamer_audio *audio)
 	}
 	if (down->spurt) {
 		down->talking = 1; /* until it is over, even if none of it is accepted */
-		take(s, down->spurt, audio);
+		streamer_take(s, down->spurt, audio);
 	}
 }
 
@@ -625,7 +486,7 @@ static void tail_in_time(as_streamer *s, int64_t now_ns)
 void streamer_downlink_tick(as_streamer *s, int64_t now_ns)
 {
 	streamer_downlink *down = &s->downlink;
-	next_turn(s);
+	streamer_next_turn(s);
 	if (down->tail_play) {
 		tail_in_time(s, now_ns);
 	}

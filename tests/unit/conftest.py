@@ -135,6 +135,7 @@ def place(fast_host, transport) -> Place:
         before: Callable[[Any], Any] = lambda session: session,
         functions: dict[str, Callable[[dict[str, Any]], Any]] | None = None,
         host: dict[str, Any] | None = None,
+        observer: Callable[[CallEvent], None] | None = None,
         **settings: Any,
     ) -> Placed:
         """before: what the dialplan does with the session; what it returns is the product's session."""
@@ -152,7 +153,8 @@ def place(fast_host, transport) -> Place:
 
         def handler(session: Any, args: str) -> Any:
             session = before(session)
-            placed.product = Call(session, chosen, observer=placed.observe, functions=functions)
+            seen_by = observer or placed.observe
+            placed.product = Call(session, chosen, observer=seen_by, functions=functions)
             try:
                 return placed.product.run()
             finally:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from ivr_ai.audio.formats import Format
+from ivr_ai.audio.stream import Stream
 from ivr_ai.call import expected_wire, wake
 from ivr_ai.config import Settings
 from ivr_ai.gateways.caller import Hangup, Say
@@ -81,6 +82,20 @@ class TestConversation:
         assert placed.of("ended")[0].data == summary.data()
         lines = [entry for entry in caplog.records if entry.getMessage() == summary.line()]
         assert [entry.levelname for entry in lines] == ["INFO"]
+        assert placed.left_over() == []
+
+    def test_an_observer_that_raises_ends_nothing(self, place, sim, caplog):
+        def raises(event):
+            events.append(event.kind)
+            raise RuntimeError("a fault of the observer's")
+
+        events: list[str] = []
+        server = sim()
+        placed = place(server, [Say(SAYS), Hangup()], greeting="Say hello.", observer=raises)
+        placed.finish()
+        assert server.sessions[0].wait_closed() == 1000
+        assert "a fault of the observer's" in caplog.text
+        assert events[-1] == "ended"
         assert placed.left_over() == []
 
     def test_a_caller_who_speaks_first(self, place, sim):
@@ -202,6 +217,25 @@ class TestBargeIn:
         )  # a server with nothing to send has nothing to cancel
         errors = [event.body["error"] for event in session.sent if event.type == "error"]
         assert errors == []
+
+    def test_whoever_looks_in_between_does_not_take_the_cut_for_an_end(self, place, sim, monkeypatch):
+        """The watch's thread may look at what has been heard at any moment, also while it is being flushed."""
+        flush, looked = Stream.flush, []
+
+        def flush_and_let_look(stream):
+            flushed = flush(stream)
+            looking = threading.Thread(target=placed.product.tick)
+            looking.start()
+            looking.join(0.05)  # it has looked, or waits until it may
+            looked.append(looking)
+            return flushed
+
+        monkeypatch.setattr(Stream, "flush", flush_and_let_look)
+        server = sim(voice="tone:440:2000")
+        placed = place(server, self.SCRIPT, greeting="Say hello.")
+        record = placed.finish()
+        assert looked
+        assert len(server.sessions[0].truncations) == record.result.barge_ins == len(placed.of("barge_in")) == 1
 
     @pytest.mark.parametrize(
         ("settings", "cancels"),

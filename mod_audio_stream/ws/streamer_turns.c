@@ -1,0 +1,149 @@
+/*
+ * streamer_turns.c - audio that cannot be queued at once, and what waits behind it. Service thread.
+ *
+ * - A file is decoded on a thread of its own (streamer_decode.c).
+ * - Audio of more than a moment is queued bit by bit, a slice each tick: a thread that resamples a whole file at once
+ *   would keep every other call on it waiting.
+ *
+ * Everything else is queued as it comes, unless something waits: order is kept.
+ */
+#define _GNU_SOURCE
+#include "streamer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define WAITING_MAX_BYTES (16 << 20)
+#define WHOLE_US 2000000 /* audio up to this long is queued at once: 9 ms of resampling, at 44.1 kHz */
+#define SLICE_US 200000  /* and at a time, of what is longer: 1 ms for every tick of 3 */
+
+/* Queues the next slice of the audio whose turn it is, which its length is taken off. 1 when that was the last of it. */
+static int write_slice(as_streamer *s, streamer_play *play, int64_t *slice_us)
+{
+	streamer_audio slice = play->audio;
+	size_t most = (size_t)((int64_t)slice.rate_hz * *slice_us / 1000000 + 1) * streamer_frame_bytes(&slice);
+	if (!play->taken && !streamer_admit(s, play, &slice)) {
+		return 1;
+	}
+	size_t left = slice.bytes - play->taken;
+	slice.data += play->taken;
+	slice.bytes = left < most ? left : most;
+	play->taken += slice.bytes;
+	*slice_us -= streamer_length_us(&slice);
+	streamer_write(s, play, &slice, left > most);
+	return left <= most || s->downlink.write_error;
+}
+
+/* Is there anything to wait for: a disk, a decoder? */
+static int is_file(const streamer_audio *audio)
+{
+	wire_format format = audio->format;
+	return audio->path || format == WIRE_FILE_WAV || format == WIRE_FILE_MP3 || format == WIRE_FILE_OGG;
+}
+
+static void turn_taken(as_streamer *s, streamer_play *play)
+{
+	s->downlink.waiting = play->next;
+	s->downlink.waiting_bytes -= play->kept_bytes;
+	play->waiting = 0;
+	play->taken = play->kept_bytes = 0;
+	free(play->audio.data);
+	play->audio = (streamer_audio){0};
+}
+
+/* Hands the play's packed audio to a decoder. 0 when there is none. */
+static int decode(as_streamer *s, streamer_play *play)
+{
+	s->downlink.decoding = streamer_decode_start(s, &play->audio);
+	play->audio = (streamer_audio){0}; /* the decoder's */
+	if (!s->downlink.decoding) {
+		play->failed = 1;
+		streamer_invalid(s, "audio could not be decoded: no memory or thread");
+	}
+	return s->downlink.decoding != NULL;
+}
+
+/* Goes on with what waits: a slice of it, or as far as the next one that has to be decoded. */
+void streamer_next_turn(as_streamer *s)
+{
+	streamer_downlink *down = &s->downlink;
+	int64_t slice_us = SLICE_US;
+	while (down->waiting && !down->decoding && slice_us > 0) {
+		streamer_play *play = down->waiting;
+		if (is_file(&play->audio) ? !decode(s, play) : !play->audio.bytes || write_slice(s, play, &slice_us)) {
+			turn_taken(s, play);
+		}
+	}
+	if (slice_us < SLICE_US && s->state == STREAMER_PLAYING_OUT) {
+		streamer_allow_queued(s);
+	}
+}
+
+void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, const char *error)
+{
+	streamer_downlink *down = &s->downlink;
+	down->decoding = NULL;
+	if (!abandoned) {
+		streamer_play *play = down->waiting;
+		streamer_plays_settle(s, as_now_ns());
+		down->carried = 0; /* of a sample that this is no continuation of */
+		if (error) {
+			play->failed = 1;
+			streamer_invalid(s, "%s", error);
+		} else {
+			play->audio = *audio;
+			play->audio.path = NULL;
+			audio->data = NULL;
+		}
+	}
+	streamer_next_turn(s);
+}
+
+/* Appends a copy of raw or packed audio to what a play has waiting. */
+static int keep(as_streamer *s, streamer_play *play, const streamer_audio *audio)
+{
+	streamer_downlink *down = &s->downlink;
+	size_t have = play->audio.data ? play->audio.bytes : 0;
+	if (down->waiting && down->waiting_bytes + audio->bytes > WAITING_MAX_BYTES) {
+		return AS_EFULL;
+	}
+	uint8_t *data = realloc(play->audio.data, have + audio->bytes + 1);
+	if (!data) {
+		return AS_ENOMEM;
+	}
+	if (audio->bytes) {
+		memcpy(data + have, audio->data, audio->bytes);
+	}
+	play->audio = *audio;
+	play->audio.data = data;
+	play->audio.bytes = have + audio->bytes;
+	play->kept_bytes += audio->bytes;
+	down->waiting_bytes += audio->bytes;
+	play->waiting = 1;
+	down->waiting = down->waiting ? down->waiting : play;
+	return 0;
+}
+
+/* Queues audio now, or keeps it until what came before it is there. What only waits to be queued makes room at once. */
+void streamer_take(as_streamer *s, streamer_play *play, const streamer_audio *audio)
+{
+	streamer_downlink *down = &s->downlink;
+	play->audible = 1;
+	if (!is_file(audio) && !down->waiting && streamer_length_us(audio) <= WHOLE_US) {
+		if (streamer_admit(s, play, audio)) {
+			streamer_write(s, play, audio, 0);
+		}
+		return;
+	}
+	while (down->waiting && !down->decoding && down->waiting_bytes + audio->bytes > WAITING_MAX_BYTES) {
+		streamer_next_turn(s);
+	}
+	int error = keep(s, play, audio);
+	if (error) {
+		play->failed = 1;
+		free(audio->path);
+		streamer_invalid(s, "audio refused: more than %d MB waits to be decoded", WAITING_MAX_BYTES >> 20);
+	} else {
+		streamer_next_turn(s);
+	}
+}
