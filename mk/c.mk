@@ -21,7 +21,7 @@ MODULE_NAME := mod_audio_stream.so
 MODULE := build/$(MODULE_NAME)
 
 CORE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/core/*.c $(C_DIR)/ws/*.c))
-GLUE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/freeswitch/*.c)) core/command
+GLUE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/freeswitch/*.c $(C_DIR)/core/command*.c))
 C_FILES := $(wildcard $(C_DIR)/*/*.[ch])
 TEST_PROGRAMS := $(notdir $(basename $(wildcard $(C_DIR)/tests/test_*.c $(C_DIR)/tests/stress_*.c)))
 TEST_HELPERS := $(filter-out $(addprefix tests/,test_% stress_% bench_% fuzz_% replay), \

@@ -1,16 +1,14 @@
 /*
- * command.c - reads a command line from left to right, in a copy: words are ended and unquoted where they stand.
+ * command.c - reads a command line from left to right, in a copy.
  */
 #define _GNU_SOURCE
-#include "command.h"
+#include "command_words.h"
 
 #include <ctype.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BLANKS " \t\r\n"
 #define LINE_MAX_BYTES (4 * AS_TEXT_MAX)
 #define TIMEOUT_MAX_S 3600
 #define SHOWN 64 /* bytes of a wrong argument in the reason */
@@ -19,172 +17,9 @@
 #define RATES "8000, 16000, 24000, 32000, 44100 or 48000"
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-typedef struct parser {
-	char *rest; /* not yet read */
-	as_command *out;
-	char *error;
-	size_t error_bytes;
-} parser;
-
-static int is_blank(char c)
-{
-	return c == '\0' || strchr(BLANKS, c) != NULL;
-}
-
-/* Puts dots in the place of what follows a word, up to a blank; a quote before that is the reason's. */
-static void mask_after(char *reason, const char *word)
-{
-	for (char *c = reason; (c = strcasestr(c, word));) {
-		c += strlen(word);
-		size_t n = strcspn(c, BLANKS), dots = 0;
-		n -= n > 0 && (c[n - 1] == ';' || c[n - 1] == ',');
-		n -= n > 0 && c[n - 1] == '\'';
-		for (; dots < n && dots < 3; dots++) {
-			*c++ = '.';
-		}
-		memmove(c, c + n - dots, strlen(c + n - dots) + 1);
-	}
-}
-
-/* An API key may be in any line, if only by mistake, and a password in any URL: a reason that shows a wrong argument
- * shows neither. */
-static void mask_secrets(char *reason)
-{
-	mask_after(reason, "api_key=");
-	mask_after(reason, "://");
-}
-
-static int fail(parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static int fail(parser *p, const char *format, ...)
-{
-	va_list args;
-	va_start(args, format);
-	if (vsnprintf(p->error, p->error_bytes, format, args) > 0 && p->error_bytes > 0) {
-		mask_secrets(p->error);
-	}
-	va_end(args);
-	return AS_EINVAL;
-}
-
-/* ---- Words ------------------------------------------------------------------------------------------------------- */
-
-/* What has not been read, without the blanks before it. */
-static char *skip_blanks(parser *p)
-{
-	p->rest += strspn(p->rest, BLANKS);
-	return p->rest;
-}
-
-static int is_quote(char c)
-{
-	return c == '\'' || c == '"';
-}
-
-/* Does a backslash before `next` mean something between these quotes? */
-static int is_escape(char quote, char next)
-{
-	return quote == '\'' ? next == '\'' : next == '"' || next == '\\' || next == 'n';
-}
-
-/* The quote that ends what begins with the one at `open`: NULL when it is missing. */
-static char *closing_quote(char *open)
-{
-	for (char *c = open + 1; *c; c++) {
-		if (*c == '\\' && is_escape(*open, c[1])) {
-			c++;
-		} else if (*c == *open && is_blank(c[1])) {
-			return c;
-		}
-	}
-	return NULL;
-}
-
-/* Takes the quotes and escapes out of [open, close], which gets shorter. Returns what was inside. */
-static char *unquote(char *open, char *close)
-{
-	char *out = open + 1;
-	for (char *in = open + 1; in < close; in++) {
-		if (*in == '\\' && is_escape(*open, in[1])) {
-			in++;
-			*out++ = *in == 'n' ? '\n' : *in;
-		} else {
-			*out++ = *in;
-		}
-	}
-	*out = '\0';
-	return open + 1;
-}
-
-/* Reads the word that begins right here. */
-static int take_word(parser *p, char **word, size_t most, const char *what)
-{
-	char *end = p->rest + strcspn(p->rest, BLANKS);
-	*word = p->rest;
-	if (is_quote(*p->rest)) {
-		char *close = closing_quote(p->rest);
-		if (!close) {
-			return fail(p, "the quote (%c) around the %s is not closed", *p->rest, what);
-		}
-		end = close + 1;
-		p->rest = end + (*end != '\0');
-		*word = unquote(*word, close);
-	} else {
-		p->rest = end + (*end != '\0');
-		*end = '\0';
-	}
-	return strlen(*word) > most ? fail(p, "the %s is longer than %zu characters", what, most) : 1;
-}
-
-/* Reads the next word: 1 when there was one, 0 at the end of the line. */
-static int next_word(parser *p, char **word, size_t most, const char *what)
-{
-	return *skip_blanks(p) ? take_word(p, word, most, what) : 0;
-}
-
-/* What is left of the line, without the blanks around it. */
-static int take_text(parser *p, const char **text, const char *what)
-{
-	char *begin = skip_blanks(p), *end = begin + strlen(begin);
-	while (end > begin && is_blank(end[-1])) {
-		end--;
-	}
-	*end = '\0';
-	p->rest = end;
-	if (is_quote(*begin) && closing_quote(begin) == end - 1) {
-		begin = unquote(begin, end - 1);
-	}
-	*text = begin;
-	return strlen(begin) > AS_TEXT_MAX ? fail(p, "the %s is longer than %d bytes", what, AS_TEXT_MAX) : 0;
-}
-
-/* Is the next word, unquoted, this one? */
-static int next_is(parser *p, const char *word)
-{
-	size_t length = strlen(word);
-	return !strncmp(skip_blanks(p), word, length) && is_blank(p->rest[length]);
-}
-
-/* Is the next word, with or without quotes, this one? */
-static int next_means(parser *p, const char *word)
-{
-	size_t length = strlen(word);
-	const char *next = skip_blanks(p);
-	return next_is(p, word) || (is_quote(*next) && !strncmp(next + 1, word, length) && next[length + 1] == *next &&
-								is_blank(next[length + 2]));
-}
-
-static int has_blank_or_control(const char *word)
-{
-	while ((unsigned char)*word > ' ' && *word != 0x7f) {
-		word++;
-	}
-	return *word != '\0';
-}
-
 /* ---- Arguments --------------------------------------------------------------------------------------------------- */
 
-static int take_rate(parser *p, const char *word)
+static int take_rate(command_parser *p, const char *word)
 {
 	static const int rates[] = {8000, 16000, 24000, 32000, 44100, 48000};
 	char *end;
@@ -200,15 +35,16 @@ static int take_rate(parser *p, const char *word)
 			return 0;
 		}
 	}
-	return fail(p, "'%.*s' is not a sample rate; use " RATES, SHOWN, word);
+	return command_fail(p, "'%.*s' is not a sample rate; use " RATES, SHOWN, word);
 }
 
-static int take_timeout(parser *p, const char *word)
+static int take_timeout(command_parser *p, const char *word)
 {
 	size_t digits = strspn(word, "0123456789");
 	long seconds = digits > 0 && digits < 6 && !word[digits] ? strtol(word, NULL, 10) : -1;
 	if (seconds < 0 || seconds > TIMEOUT_MAX_S) {
-		return fail(p, "'%.*s' is not a timeout; use whole seconds, 0 (the default) to %d", SHOWN, word, TIMEOUT_MAX_S);
+		return command_fail(p, "'%.*s' is not a timeout; use whole seconds, 0 (the default) to %d", SHOWN, word,
+							TIMEOUT_MAX_S);
 	}
 	p->out->timeout_s = (int)seconds;
 	return 0;
@@ -230,7 +66,7 @@ static as_command_track track_of(const char *word)
 }
 
 /* 1 when the word names a track. */
-static int take_track(parser *p, const char *word)
+static int take_track(command_parser *p, const char *word)
 {
 	as_command_track tracks = track_of(word);
 	if (tracks) {
@@ -240,17 +76,17 @@ static int take_track(parser *p, const char *word)
 	return tracks != 0;
 }
 
-static int take_url(parser *p, const char *word, const char *what)
+static int take_url(command_parser *p, const char *word, const char *what)
 {
 	size_t scheme = !strncmp(word, "ws://", 5) ? 5 : !strncmp(word, "wss://", 6) ? 6 : 0;
 	if (!scheme) {
-		return fail(p, "the %s must begin with ws:// or wss://", what);
+		return command_fail(p, "the %s must begin with ws:// or wss://", what);
 	}
 	if (!word[scheme] || strchr("/?#:", word[scheme])) {
-		return fail(p, "the %s names no host", what);
+		return command_fail(p, "the %s names no host", what);
 	}
-	if (has_blank_or_control(word)) {
-		return fail(p, "the %s has a blank or a control character in it", what);
+	if (command_has_blank_or_control(word)) {
+		return command_fail(p, "the %s has a blank or a control character in it", what);
 	}
 	p->out->url = word;
 	return 0;
@@ -259,18 +95,18 @@ static int take_url(parser *p, const char *word, const char *what)
 /* ---- start ------------------------------------------------------------------------------------------------------- */
 
 /* [track] [rate], in any order. */
-static int parse_embedded(parser *p)
+static int parse_embedded(command_parser *p)
 {
 	char *word;
 	int found, has_track = 0;
 	p->out->bidirectional = 1;
-	while ((found = next_word(p, &word, AS_WORD_MAX, "track or rate")) > 0) {
+	while ((found = command_next_word(p, &word, AS_WORD_MAX, "track or rate")) > 0) {
 		if (!has_track && take_track(p, word)) {
 			has_track = 1;
 		} else if (has_track && p->out->rate_hz) {
-			return fail(p, "'%.*s' is one argument too many", SHOWN, word);
+			return command_fail(p, "'%.*s' is one argument too many", SHOWN, word);
 		} else if (p->out->rate_hz || !isdigit((unsigned char)*word)) {
-			return fail(p, "'%.*s' is neither a track (" TRACKS ") nor a sample rate (" RATES ")", SHOWN, word);
+			return command_fail(p, "'%.*s' is neither a track (" TRACKS ") nor a sample rate (" RATES ")", SHOWN, word);
 		} else if (take_rate(p, word)) {
 			return AS_EINVAL;
 		}
@@ -278,31 +114,34 @@ static int parse_embedded(parser *p)
 	return found;
 }
 
-static int next_is_mix(parser *p)
+static int next_is_mix(command_parser *p)
 {
-	return next_means(p, "mono") || next_means(p, "mixed") || next_means(p, "stereo");
+	return command_next_means(p, "mono") || command_next_means(p, "mixed") || command_next_means(p, "stereo");
 }
 
 /* [mono|mixed|stereo] [rate] [metadata] */
-static int parse_binary(parser *p)
+static int parse_binary(command_parser *p)
 {
 	char *word;
 	int has_mix = 0;
 	p->out->dialect = AS_DIALECT_BINARY;
 	p->out->bidirectional = 1;
 	p->out->track = "mono";
-	while (*skip_blanks(p)) {
+	while (*command_skip_blanks(p)) {
 		int error = 0;
 		if (!has_mix && next_is_mix(p)) {
-			error = next_word(p, &word, AS_WORD_MAX, "mix type") < 0;
+			error = command_next_word(p, &word, AS_WORD_MAX, "mix type") < 0;
 			has_mix = take_track(p, word);
 		} else if (!p->out->rate_hz && isdigit((unsigned char)*p->rest)) {
-			error = next_word(p, &word, AS_WORD_MAX, "sample rate") < 0 || take_rate(p, word);
+			error = command_next_word(p, &word, AS_WORD_MAX, "sample rate") < 0 || take_rate(p, word);
 		} else if (p->out->rate_hz || strchr("{['\"", *p->rest)) {
-			return take_text(p, &p->out->metadata, "metadata");
+			return command_take_text(p, &p->out->metadata, "metadata");
 		} else {
-			return fail(p, "'%.*s' cannot stand there; after the URL come mono, mixed or stereo, a sample rate (" RATES
-						") and then the metadata, or else inbound, outbound or both", SHOWN, p->rest);
+			return command_fail(
+				p,
+				"'%.*s' cannot stand there; after the URL come mono, mixed or stereo, a sample rate (" RATES
+				") and then the metadata, or else inbound, outbound or both",
+				SHOWN, p->rest);
 		}
 		if (error) {
 			return AS_EINVAL;
@@ -313,15 +152,15 @@ static int parse_binary(parser *p)
 
 #define JSON_ARGUMENTS "inbound|outbound|both <rate> <timeout_s> <0|1> [metadata]"
 
-static int parse_json(parser *p)
+static int parse_json(command_parser *p)
 {
 	static const char *const names[] = {"track", "sample rate", "timeout", "bidirectional flag"};
 	char *words[COUNT(names)];
 	p->out->dialect = AS_DIALECT_JSON;
 	for (size_t i = 0; i < COUNT(names); i++) {
-		int found = next_word(p, &words[i], AS_WORD_MAX, names[i]);
+		int found = command_next_word(p, &words[i], AS_WORD_MAX, names[i]);
 		if (found <= 0) {
-			return found ? found : fail(p, "the %s is missing: start <ws-url> " JSON_ARGUMENTS, names[i]);
+			return found ? found : command_fail(p, "the %s is missing: start <ws-url> " JSON_ARGUMENTS, names[i]);
 		}
 	}
 	take_track(p, words[0]);
@@ -329,29 +168,31 @@ static int parse_json(parser *p)
 		return AS_EINVAL;
 	}
 	if (strcmp(words[3], "0") && strcmp(words[3], "1")) {
-		return fail(p, "'%.*s' does not say whether the server may play; use 0 (no) or 1 (yes)", SHOWN, words[3]);
+		return command_fail(p, "'%.*s' does not say whether the server may play; use 0 (no) or 1 (yes)", SHOWN,
+							words[3]);
 	}
 	p->out->bidirectional = *words[3] == '1';
-	return take_text(p, &p->out->metadata, "metadata");
+	return command_take_text(p, &p->out->metadata, "metadata");
 }
 
-static int parse_start(parser *p)
+static int parse_start(command_parser *p)
 {
 	char *word;
-	int found = next_word(p, &word, AS_URL_MAX, "URL");
+	int found = command_next_word(p, &word, AS_URL_MAX, "URL");
 	if (found <= 0) {
-		return found ? found : fail(p, "start needs to know what takes the audio: a ws:// or wss:// URL, or embedded");
+		return found ? found
+					 : command_fail(p, "start needs to know what takes the audio: a ws:// or wss:// URL, or embedded");
 	}
 	if (!strcmp(word, "embedded")) {
 		return parse_embedded(p);
 	}
 	if (strncmp(word, "ws://", 5) && strncmp(word, "wss://", 6)) {
-		return fail(p, "'%.*s' cannot take the audio; use a ws:// or wss:// URL, or embedded", SHOWN, word);
+		return command_fail(p, "'%.*s' cannot take the audio; use a ws:// or wss:// URL, or embedded", SHOWN, word);
 	}
 	if (take_url(p, word, "URL")) {
 		return AS_EINVAL;
 	}
-	int json = next_means(p, "inbound") || next_means(p, "outbound") || next_means(p, "both");
+	int json = command_next_means(p, "inbound") || command_next_means(p, "outbound") || command_next_means(p, "both");
 	return json ? parse_json(p) : parse_binary(p);
 }
 
@@ -371,7 +212,7 @@ static openai_key openai_key_of(const char *word)
 	return (openai_key)key;
 }
 
-static int take_openai_value(parser *p, openai_key key, const char *value)
+static int take_openai_value(command_parser *p, openai_key key, const char *value)
 {
 	switch (key) {
 	case VOICE:
@@ -384,34 +225,36 @@ static int take_openai_value(parser *p, openai_key key, const char *value)
 		p->out->instructions = value;
 		return 0;
 	case TRACK:
-		return take_track(p, value) ? 0 : fail(p, "track is '%.*s'; use " TRACKS, SHOWN, value);
+		return take_track(p, value) ? 0 : command_fail(p, "track is '%.*s'; use " TRACKS, SHOWN, value);
 	case RATE:
 		return take_rate(p, value);
 	case TIMEOUT:
 		return take_timeout(p, value);
 	case API_KEY:
 		p->out->api_key = value;
-		return has_blank_or_control(value) ? fail(p, "api_key has a blank or a control character in it") : 0;
+		return command_has_blank_or_control(value) ? command_fail(p, "api_key has a blank or a control character in it")
+												   : 0;
 	default:
 		return take_url(p, value, "url");
 	}
 }
 
 /* What stands before the "=" is shown only when it looks like a key, and not like part of a secret. */
-static int fail_key(parser *p, const char *key, int number)
+static int fail_key(command_parser *p, const char *key, int number)
 {
 	if (key && *key && strlen(key) < 24 && key[strspn(key, "abcdefghijklmnopqrstuvwxyz_")] == '\0') {
-		return fail(p, "'%s' is not known to openai_start; use " OPENAI_KEYS, key);
+		return command_fail(p, "'%s' is not known to openai_start; use " OPENAI_KEYS, key);
 	}
-	return fail(p, "argument %d of openai_start is not key=value; quote a value with blanks; use " OPENAI_KEYS, number);
+	return command_fail(p, "argument %d of openai_start is not key=value; quote a value with blanks; use " OPENAI_KEYS,
+						number);
 }
 
-static int parse_openai(parser *p)
+static int parse_openai(command_parser *p)
 {
 	unsigned seen = 0;
 	p->out->dialect = AS_DIALECT_OPENAI;
 	p->out->bidirectional = 1;
-	for (int number = 1; *skip_blanks(p); number++) {
+	for (int number = 1; *command_skip_blanks(p); number++) {
 		char *key = p->rest, *value, *equals = key + strcspn(key, "=" BLANKS);
 		if (*equals != '=') {
 			return fail_key(p, NULL, number);
@@ -423,11 +266,11 @@ static int parse_openai(parser *p)
 			return fail_key(p, key, number);
 		}
 		if (seen & (1u << known)) {
-			return fail(p, "%s is there twice", key);
+			return command_fail(p, "%s is there twice", key);
 		}
 		seen |= 1u << known;
 		size_t most = known == INSTRUCTIONS ? AS_TEXT_MAX : known == URL ? AS_URL_MAX : AS_WORD_MAX;
-		if (take_word(p, &value, most, key) < 0 || (*value && take_openai_value(p, known, value))) {
+		if (command_take_word(p, &value, most, key) < 0 || (*value && take_openai_value(p, known, value))) {
 			return AS_EINVAL;
 		}
 	}
@@ -460,24 +303,24 @@ static as_verb verb_of(const char *word)
 	return 0;
 }
 
-static int parse_directions(parser *p)
+static int parse_directions(command_parser *p)
 {
 	char *word = "";
-	int found = next_word(p, &word, AS_WORD_MAX, "direction"), both = AS_CAPTURE | AS_INJECT;
+	int found = command_next_word(p, &word, AS_WORD_MAX, "direction"), both = AS_CAPTURE | AS_INJECT;
 	p->out->directions = !strcmp(word, "capture") ? AS_CAPTURE : !strcmp(word, "inject") ? AS_INJECT : both;
 	if (found > 0 && p->out->directions == both) {
-		return fail(p, "'%.*s' is not a direction; use capture or inject, or neither for both", SHOWN, word);
+		return command_fail(p, "'%.*s' is not a direction; use capture or inject, or neither for both", SHOWN, word);
 	}
 	return found < 0 ? found : 0;
 }
 
-static int parse_send_text(parser *p)
+static int parse_send_text(command_parser *p)
 {
-	int error = take_text(p, &p->out->text, "text");
-	return error ? error : *p->out->text ? 0 : fail(p, "send_text needs the text to send");
+	int error = command_take_text(p, &p->out->text, "text");
+	return error ? error : *p->out->text ? 0 : command_fail(p, "send_text needs the text to send");
 }
 
-static int parse_arguments(parser *p)
+static int parse_arguments(command_parser *p)
 {
 	int error = 0;
 	switch (p->out->verb) {
@@ -489,7 +332,7 @@ static int parse_arguments(parser *p)
 		break;
 	case AS_VERB_STOP:
 	case AS_VERB_GRACEFUL:
-		error = take_text(p, &p->out->text, "reason");
+		error = command_take_text(p, &p->out->text, "reason");
 		break;
 	case AS_VERB_SEND_TEXT:
 		error = parse_send_text(p);
@@ -501,51 +344,53 @@ static int parse_arguments(parser *p)
 	case AS_VERB_STATUS:
 		break;
 	}
-	return error ? error : *skip_blanks(p) ? fail(p, "'%.*s' is one argument too many", SHOWN, p->rest) : 0;
+	return error                     ? error
+		   : *command_skip_blanks(p) ? command_fail(p, "'%.*s' is one argument too many", SHOWN, p->rest)
+									 : 0;
 }
 
 /* Was the verb meant to name a stream, as in `stop start embedded`? A reason may begin with most words. */
-static int check_stream_id(parser *p)
+static int check_stream_id(command_parser *p)
 {
 	as_verb verb = p->out->verb, next = 0;
 	for (size_t i = 1; !next && i < COUNT(verbs); i++) {
-		next = next_is(p, verbs[i].name) ? (as_verb)i : 0;
+		next = command_next_is(p, verbs[i].name) ? (as_verb)i : 0;
 	}
 	const char *then = p->rest + strlen(verbs[next].name);
 	then += strspn(then, BLANKS);
 	int starts = next == AS_VERB_OPENAI_START ||
 				 (next == AS_VERB_START && (strstr(then, "://") || !strncmp(then, "embedded", 8)));
 	int free_text = verb == AS_VERB_SEND_TEXT || ((verb == AS_VERB_STOP || verb == AS_VERB_GRACEFUL) && !starts);
-	return !next || free_text ? 0 : fail(p, "'%s' is a command and cannot name a stream", verbs[verb].name);
+	return !next || free_text ? 0 : command_fail(p, "'%s' is a command and cannot name a stream", verbs[verb].name);
 }
 
-static int check_name(parser *p, const char *name)
+static int check_name(command_parser *p, const char *name)
 {
 	if (verb_of(name)) {
-		return fail(p, "'%s' is a command and cannot name a call or a stream", name);
+		return command_fail(p, "'%s' is a command and cannot name a call or a stream", name);
 	}
-	if (has_blank_or_control(name)) {
-		return fail(p, "a uuid or stream id must not have blanks or control characters in it");
+	if (command_has_blank_or_control(name)) {
+		return command_fail(p, "a uuid or stream id must not have blanks or control characters in it");
 	}
-	return *name ? 0 : fail(p, "a uuid or stream id is empty");
+	return *name ? 0 : command_fail(p, "a uuid or stream id is empty");
 }
 
 /* Reads up to two names and the verb. Returns how many names. */
-static int take_names(parser *p, char *words[3])
+static int take_names(command_parser *p, char *words[3])
 {
 	for (int names = 0;; names++) {
-		int quoted = is_quote(*skip_blanks(p));
-		int found = next_word(p, &words[names], AS_NAME_MAX - 1, "uuid or stream id");
+		int quoted = command_is_quote(*command_skip_blanks(p));
+		int found = command_next_word(p, &words[names], AS_NAME_MAX - 1, "uuid or stream id");
 		if (found <= 0) {
 			return found ? found
-						 : fail(p, names ? "'%s' is not followed by " VERBS : "no arguments%s",
-								names ? words[names - 1] : "");
+						 : command_fail(p, names ? "'%s' is not followed by " VERBS : "no arguments%s",
+										names ? words[names - 1] : "");
 		}
 		if (!quoted && (p->out->verb = verb_of(words[names]))) {
 			return names;
 		}
 		if (names == 2) {
-			return fail(p, "'%s' is not a command; use " VERBS, words[2]);
+			return command_fail(p, "'%s' is not a command; use " VERBS, words[2]);
 		}
 		if (check_name(p, words[names])) {
 			return AS_EINVAL;
@@ -567,7 +412,7 @@ static int is_uuid(const char *name)
 
 /* What the names mean depends on how many there are and where we were called from. One alone is a stream of our own call,
  * unless it is a uuid: another call's, then, as in an api_on_answer that was set on the other leg. */
-static int parse_names(parser *p, const char *own_uuid)
+static int parse_names(command_parser *p, const char *own_uuid)
 {
 	char *words[3];
 	as_command *out = p->out;
@@ -577,7 +422,7 @@ static int parse_names(parser *p, const char *own_uuid)
 	}
 	int has_uuid = names == 2 || (names == 1 && (!own_uuid || !strcmp(words[0], own_uuid) || is_uuid(words[0])));
 	if (!has_uuid && !own_uuid) {
-		return fail(p, "no call: give its uuid first");
+		return command_fail(p, "no call: give its uuid first");
 	}
 	snprintf(out->uuid, sizeof(out->uuid), "%s", has_uuid ? words[0] : own_uuid);
 	out->has_stream_id = names > has_uuid;
@@ -589,15 +434,15 @@ static int parse_names(parser *p, const char *own_uuid)
 
 int as_command_parse(const char *line, const char *own_uuid, as_command *out, char *error, size_t error_bytes)
 {
-	parser p = {NULL, out, error, error_bytes};
+	command_parser p = {NULL, out, error, error_bytes};
 	*out = (as_command){.tracks = AS_COMMAND_INBOUND};
 	as_command_free(out);
 	if (line && strlen(line) > LINE_MAX_BYTES) {
-		return fail(&p, "the command is longer than %d bytes", LINE_MAX_BYTES);
+		return command_fail(&p, "the command is longer than %d bytes", LINE_MAX_BYTES);
 	}
 	p.rest = out->strings = strdup(line ? line : "");
 	if (!p.rest) {
-		fail(&p, "out of memory");
+		command_fail(&p, "out of memory");
 		return AS_ENOMEM;
 	}
 	int failed = parse_names(&p, own_uuid);
@@ -624,9 +469,21 @@ const char *as_command_usage(as_verb verb)
 
 const char *const *as_command_completions(void)
 {
-	static const char *const lines[] = {
-		"start embedded inbound", "start embedded outbound", "start embedded both", "start embedded stereo",
-		"start ws://", "start wss://", "stop", "graceful-shutdown", "pause capture", "pause inject",
-		"resume capture", "resume inject", "send_text", "openai_start", "status", NULL};
+	static const char *const lines[] = {"start embedded inbound",
+										"start embedded outbound",
+										"start embedded both",
+										"start embedded stereo",
+										"start ws://",
+										"start wss://",
+										"stop",
+										"graceful-shutdown",
+										"pause capture",
+										"pause inject",
+										"resume capture",
+										"resume inject",
+										"send_text",
+										"openai_start",
+										"status",
+										NULL};
 	return lines;
 }
