@@ -54,8 +54,8 @@ log = logging.getLogger("ivr_ai.call")
 
 SLEEP_MS = 10_000  # of the session's thread, which a wake() or the call's end cuts short
 GRACE_S = 0.5  # for the connection to report its own timeout first
-ATTACH_S = 2.0  # for the stream to appear, once it is being started
-ATTACH_TRY_S = 0.2  # and how often to look whether the call has ended meanwhile
+BESIDE = "ivr_ai"  # our stream's id where the usual one is taken by a stream to a server
+OPENED_TRY_S = 0.2  # how often to look whether the call has ended before its stream was opened
 CAPTURE_TIMEOUT_MS = 1000
 JOIN_S = 1.0
 GOODBYE = "the server ended the conversation"
@@ -75,16 +75,30 @@ def wake(session: Any) -> None:
 
 
 def stream_command(session: Any, words: str) -> str:
-    """Runs `uuid_audio_stream` on a session's call; its answer, which says so where the module is missing.
+    """Runs `uuid_audio_stream` on a session's call; the first line of its answer, without the usage.
+
+    It says so where the module is missing.
 
     Through FreeSWITCH's API: asked to run an application it does not have, it would hang the call up.
     """
+    if hasattr(session, "stream_command"):  # the dialplan has the call
+        return str(session.stream_command(words))
     if hasattr(session, "wake"):  # a host of our own
         session.execute("uuid_audio_stream", words)
         return str(session.getVariable("audio_stream_result") or "")
     import freeswitch
 
-    return (freeswitch.API().execute("uuid_audio_stream", f"{session.get_uuid()} {words}") or "").strip()
+    answer = freeswitch.API().execute("uuid_audio_stream", f"{session.get_uuid()} {words}") or ""
+    return answer.strip().partition("\n")[0]
+
+
+def goes_to_a_server(session: Any, stream_id: str) -> bool:
+    """Whether an open stream is somebody else's, and not for an application in this process."""
+    try:
+        status = stream_command(session, f"{stream_id} status")
+    except ValueError:  # a host of our own: it has no such streams, and no such command
+        return False
+    return '"source":"embedded"' not in status
 
 
 def expected_wire(session: Any, settings: Settings) -> Format:
@@ -130,7 +144,8 @@ class Call:
         self._failure: str | None = None
         self._pinged_s = 0.0
         self._stream_started = False
-        self._stream_opened = False
+        self._stream_id: str | None = None  # once it is open
+        self._stream_opened = threading.Event()  # publishes the id
         self._stream_gone = False
         self._last_words = False  # the server has said goodbye, and the caller still hears it
         self._events: list[CallEvent] = []
@@ -181,7 +196,7 @@ class Call:
             session.sleep(SLEEP_MS)
 
     def _start_stream(self) -> None:
-        """Answers if need be, and opens the stream unless the dialplan has. Raises StreamNotFound.
+        """Answers if need be, and opens the stream unless the dialplan has, for us. Raises StreamNotFound.
 
         From the answer on the caller's audio comes in and waits for this thread: be quick.
         """
@@ -190,11 +205,26 @@ class Call:
         if not self._session.answered():
             self._session.execute("answer", "")  # unlike answer(), lets other threads run meanwhile
         self._emit("answered")
-        result = stream_command(self._session, "start embedded")
-        if result != "+OK" and (self.uuid, MAIN) not in open_streams(self.uuid):
+        self._stream_id = self._open_stream()
+        self._stream_opened.set()
+
+    def _open_stream(self) -> str:
+        """The id of a stream for us. Raises StreamNotFound."""
+        stream_id, words = MAIN, "start embedded"
+        if (self.uuid, MAIN) in open_streams(self.uuid):
+            if not goes_to_a_server(self._session, MAIN):
+                return MAIN
+            stream_id, words = BESIDE, f"{BESIDE} {words}"
+        result = stream_command(self._session, words)
+        if result != "+OK":
             why = f"{result or 'no answer'}; is mod_audio_stream loaded? `ivr-ai doctor` checks"
             raise StreamNotFound(f"no audio stream on call {self.uuid}: {why}")
-        self._stream_opened = True
+        return stream_id
+
+    def _stop_stream(self) -> None:
+        """Ours: a transferred call goes on without us. Once it is stopped its id may be another's."""
+        if self._stream_id is not None and not (self._stream and self._stream.closed):
+            stream_command(self._session, "stop" if self._stream_id == MAIN else f"{self._stream_id} stop")
 
     # ---- the watch's thread --------------------------------------------------------------------------------
 
@@ -269,7 +299,7 @@ class Call:
             self._transport.abort()
         if not self._stream_started:
             self._start_stream()
-        self._stream = self._stream or Stream.attach(self.uuid, MAIN, ATTACH_S)
+        self._stream = self._stream or Stream.attach(self.uuid, self._stream_id)
         with contextlib.suppress(StreamClosed):
             failure.speak_apology(self._session, self._stream, self._settings)
 
@@ -280,9 +310,9 @@ class Call:
         underruns, dropped_ms = 0, 0.0
         if self._stream is not None:
             with self._lock:
-                self._deliver(self._report_marks(self._clock()))
-        if self._stream_started:
-            stream_command(self._session, "stop")  # a transferred call goes on without us
+                actions = self._report_marks(self._clock())
+            self._deliver(actions)
+        self._stop_stream()
         if self._stream is not None:
             self._stream.close()
             stats = self._stream.stats()
@@ -341,7 +371,7 @@ class Call:
     def _connect(self) -> None:
         """Begins to connect, over the transport that the settings choose."""
         if choose(self._settings) == "native":
-            self._transport = NativeTransport(self._settings, self)
+            self._transport = NativeTransport(self._settings, self, events=Conversation.EVENTS)
             try:
                 self._transport.open()
             except ConnectError as error:
@@ -501,11 +531,10 @@ class Call:
     def _attach(self) -> Stream | None:
         """The stream, once it has been started; None when the call is over before that."""
         while not self._over.is_set():
-            opened = self._stream_opened  # before we look for it
-            try:
-                return Stream.attach(self.uuid, MAIN, ATTACH_TRY_S)
-            except StreamNotFound:
-                if opened:
+            if self._stream_opened.wait(OPENED_TRY_S):
+                try:
+                    return Stream.attach(self.uuid, self._stream_id)
+                except StreamNotFound:
                     self._end("the audio stream was stopped")
         return None
 
@@ -513,6 +542,8 @@ class Call:
         """Says how audio is to be captured and held, and makes the stream the call's."""
         settings = self._settings
         stream.set_prebuffer(settings.prebuffer_ms)
+        with self._lock:
+            self._conversation.generation = stream.generation  # it may have been flushed before it was ours
         self._input_format = sessions.input_format(settings, stream.wire)
         self._output_format = sessions.output_format(settings, stream.wire)
         stream.setup_capture(self._input_format, *self._chunks(), settings.speech_hang_ms)
@@ -611,8 +642,8 @@ class Call:
     def _flush(self) -> list[Action]:
         if self._stream is None:
             return []
-        flushed = self._stream.flush()
-        with self._lock:
+        with self._lock:  # around the cut, too: who looks in between would take it for an end
+            flushed = self._stream.flush()
             marks = []
             for item in self._conversation.unheard_items():
                 with contextlib.suppress(StreamNotFound):
@@ -647,7 +678,10 @@ class Call:
         if self._keep_events:
             self._events.append(event)
         if self._observer is not None:
-            self._observer(event)
+            try:
+                self._observer(event)
+            except Exception:  # its fault, and no reason to end the call or to leave anything of it behind
+                log.exception("call %s: observer of %s", self.uuid, kind)
 
     def _end(self, reason: str, *, failed: bool = False) -> None:
         """The first reason counts. Wakes the session's thread, which does the rest."""

@@ -80,16 +80,15 @@ class DetachedSession:
         self.wake()
 
     def execute(self, application: str, data: str = "") -> None:
-        """Runs what a Call runs.
-
-        `answer`, and `uuid_audio_stream` on this call. Raises ValueError for others.
-        """
+        """Runs what a Call runs: `answer`. Raises ValueError for others."""
         if application == "answer":
             self._api("uuid_answer", self._uuid)
-        elif application == "uuid_audio_stream":
-            self.setVariable("audio_stream_result", self._api(application, f"{self._uuid} {data}"))
         else:
             raise ValueError(f"a detached conversation cannot run {application!r}: the dialplan has the call")
+
+    def stream_command(self, words: str) -> str:
+        """The first line of what `uuid_audio_stream` answers on this call."""
+        return self._api("uuid_audio_stream", f"{self._uuid} {words}").partition("\n")[0]
 
     def hangup(self, cause: str = "NORMAL_CLEARING") -> None:
         if not self._left:

@@ -83,11 +83,26 @@ static void number(cJSON *object, const char *name, uint64_t value)
 
 /* ---- Firing ------------------------------------------------------------------------------------------------------ */
 
-/* The name of a header that shows an API key, such as the arguments of our application; NULL without one. */
-static const char *header_with_key(const switch_event_t *event)
+/* Whether a text has a WebSocket URL in it with a user, a password or a query. */
+static switch_bool_t has_secret_url(const char *text)
+{
+	for (const char *at = text; (at = switch_stristr("://", at)); at += 3) {
+		switch_bool_t ours =
+			(at - text >= 2 && !strncasecmp(at - 2, "ws", 2)) || (at - text >= 3 && !strncasecmp(at - 3, "wss", 3));
+		const char *host = at + 3;
+		size_t host_bytes = strcspn(host, "/?# \t\r\n"), bytes = strcspn(host, " \t\r\n");
+		if (ours && (memchr(host, '@', host_bytes) || memchr(host, '?', bytes))) {
+			return SWITCH_TRUE;
+		}
+	}
+	return SWITCH_FALSE;
+}
+
+/* The name of a header that shows a secret, such as the arguments of our application; NULL without one. */
+static const char *header_with_secret(const switch_event_t *event)
 {
 	for (const switch_event_header_t *header = event->headers; header; header = header->next) {
-		if (header->value && switch_stristr("api_key=", header->value)) {
+		if (header->value && (switch_stristr("api_key=", header->value) || has_secret_url(header->value))) {
 			return header->name;
 		}
 	}
@@ -103,7 +118,7 @@ static void hide_secrets(switch_event_t *event)
 	for (size_t i = 0; i < sizeof(secrets) / sizeof(secrets[0]); i++) {
 		switch_event_del_header(event, secrets[i]);
 	}
-	for (const char *name; (name = header_with_key(event));) {
+	for (const char *name; (name = header_with_secret(event));) {
 		char *own = strdup(name); /* the header's goes with it */
 		switch_assert(own);
 		switch_event_del_header(event, own);
@@ -142,7 +157,8 @@ static switch_bool_t is_terse(const char *name)
 }
 
 /* An event with the channel's data, or identity, while there is a channel. NULL when events are switched off. */
-static switch_event_t *new_event(const char *name, const char *uuid, switch_core_session_t *session, const char *body)
+static switch_event_t *new_event(const char *name, const char *uuid, switch_core_session_t *session,
+								 const char *stream_id, const char *body)
 {
 	switch_event_t *event = NULL;
 	char text[SUBCLASS_BYTES];
@@ -158,6 +174,7 @@ static switch_event_t *new_event(const char *name, const char *uuid, switch_core
 	} else {
 		switch_event_add_header_string(event, SWITCH_STACK_BOTTOM, "Unique-ID", uuid);
 	}
+	add_header(event, "Stream-ID", stream_id);
 	if (!zstr(body)) {
 		switch_event_add_body(event, "%s", body);
 	}
@@ -176,11 +193,11 @@ static void run_event(job_t *job)
 	free(job);
 }
 
-void events_fire(const char *name, switch_core_session_t *session, cJSON *body)
+void events_fire(const char *name, switch_core_session_t *session, const char *stream_id, cJSON *body)
 {
 	number(body, "at", (uint64_t)switch_micro_time_now() / 1000);
 	char *text = cJSON_PrintUnformatted(body);
-	switch_event_t *event = new_event(name, switch_core_session_get_uuid(session), session, text);
+	switch_event_t *event = new_event(name, switch_core_session_get_uuid(session), session, stream_id, text);
 	event_job_t *job = event ? calloc(1, sizeof(*job)) : NULL;
 	if (job) {
 		job->job.run = run_event;
@@ -193,10 +210,10 @@ void events_fire(const char *name, switch_core_session_t *session, cJSON *body)
 	cJSON_Delete(body);
 }
 
-void events_fire_now(const char *name, const char *uuid, const char *body)
+void events_fire_now(const char *name, const char *uuid, const char *stream_id, const char *body)
 {
 	switch_core_session_t *session = switch_core_session_locate(uuid);
-	switch_event_t *event = new_event(name, uuid, session, body);
+	switch_event_t *event = new_event(name, uuid, session, stream_id, body);
 	if (session) {
 		switch_core_session_rwunlock(session);
 	}

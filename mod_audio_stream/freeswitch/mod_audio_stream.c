@@ -115,10 +115,11 @@ static switch_status_t start_embedded(switch_core_session_t *session, const as_c
 		.source = "embedded",
 	};
 	as_stream *stream = NULL;
-	if (tap_start(session, &request, &stream, error, ERROR_BYTES) != SWITCH_STATUS_SUCCESS) {
-		return SWITCH_STATUS_FALSE;
+	switch_status_t status = tap_start(session, &request, &stream, error, ERROR_BYTES);
+	if (status != SWITCH_STATUS_SUCCESS) {
+		return status;
 	}
-	switch_status_t status = tap_announce(session, stream);
+	status = tap_announce(session, stream);
 	if (status != SWITCH_STATUS_SUCCESS) {
 		switch_snprintf(error, ERROR_BYTES, TAP_STOPPED_MEANWHILE, command->stream_id);
 	}
@@ -135,15 +136,16 @@ static switch_status_t start(switch_core_session_t *session, const as_command *c
 /* What went wrong is an event, too: whoever waits for stream_started learns that it will not come. */
 static switch_status_t run_start(switch_core_session_t *session, const as_command *command, char *error)
 {
-	if (start(session, command, error) == SWITCH_STATUS_SUCCESS) {
-		return SWITCH_STATUS_SUCCESS;
+	switch_status_t status = start(session, command, error);
+	if (status == SWITCH_STATUS_SUCCESS) {
+		return status;
 	}
 	cJSON *body = cJSON_CreateObject();
 	cJSON_AddItemToObject(body, "uuid", cJSON_CreateString(command->uuid));
 	cJSON_AddItemToObject(body, "streamId", cJSON_CreateString(command->stream_id));
 	cJSON_AddItemToObject(body, "error", cJSON_CreateString(error));
-	events_fire(EVENT_ERROR, session, body);
-	return SWITCH_STATUS_FALSE;
+	events_fire(EVENT_ERROR, session, command->stream_id, body);
+	return status;
 }
 
 static switch_status_t run_stop(switch_core_session_t *session, const as_command *command, char *error)
@@ -164,9 +166,10 @@ static switch_status_t no_server(const as_command *command, const as_stream *str
 	if (as_stream_closed(stream)) {
 		return no_stream(command, error);
 	}
+	switch_bool_t embedded = tap_embedded(stream);
 	switch_snprintf(error, ERROR_BYTES, "stream '%s' on call %s %s", command->stream_id, command->uuid,
-					tap_embedded(stream) ? "is embedded: it has no server" : "has no connection yet, or any more");
-	return SWITCH_STATUS_FALSE;
+					embedded ? "is embedded: it has no server" : "has no connection yet, or any more");
+	return embedded ? SWITCH_STATUS_FALSE : SWITCH_STATUS_GENERR;
 }
 
 static switch_status_t run_graceful(const as_command *command, char *error)
@@ -177,7 +180,7 @@ static switch_status_t run_graceful(const as_command *command, char *error)
 	}
 	switch_status_t status = streams_stop(stream, command->text, SWITCH_TRUE);
 	if (status != SWITCH_STATUS_SUCCESS) {
-		no_server(command, stream, error);
+		status = no_server(command, stream, error);
 	}
 	as_stream_unref(stream);
 	return status;
@@ -207,11 +210,11 @@ static switch_status_t run_send_text(const as_command *command, char *error)
 	}
 	switch_status_t status = streams_send_text(stream, command->text, &result);
 	if (status != SWITCH_STATUS_SUCCESS) {
-		no_server(command, stream, error);
+		status = no_server(command, stream, error);
 	} else if (result) {
 		switch_snprintf(error, ERROR_BYTES, "text for stream '%s' was not sent: %s", command->stream_id,
 						text_refused(result));
-		status = SWITCH_STATUS_FALSE;
+		status = result == AS_EINVAL ? SWITCH_STATUS_FALSE : SWITCH_STATUS_GENERR;
 	}
 	as_stream_unref(stream);
 	return status;
@@ -254,16 +257,45 @@ static switch_status_t run(const as_command *command, switch_stream_handle_t *ou
 
 /* ---- FreeSWITCH's side ------------------------------------------------------------------------------------------- */
 
+/* Whether a line begins with the uuid of a call other than the one it comes from. */
+static switch_bool_t names_another_call(const char *line, const char *own_uuid)
+{
+	char word[AS_NAME_MAX] = "";
+	if (sscanf(switch_str_nil(line), "%127s", word) != 1 || !strcmp(word, own_uuid)) {
+		return SWITCH_FALSE;
+	}
+	switch_core_session_t *other = switch_core_session_locate(word);
+	if (other) {
+		switch_core_session_rwunlock(other);
+	}
+	return other ? SWITCH_TRUE : SWITCH_FALSE;
+}
+
+/* Reads and runs a line that comes from a call, or from none (NULL). A single name means a stream of that call, unless
+ * it is the uuid of another. */
+static switch_status_t read_and_run(const char *line, switch_core_session_t *session, as_command *command,
+									switch_stream_handle_t *out, char *error)
+{
+	const char *own_uuid = session ? switch_core_session_get_uuid(session) : NULL;
+	if (own_uuid && names_another_call(line, own_uuid)) {
+		own_uuid = NULL;
+	}
+	int result = as_command_parse(line, own_uuid, command, error, ERROR_BYTES);
+	return result ? status_of(result) : run(command, out, error);
+}
+
 SWITCH_STANDARD_API(audio_stream_api)
 {
 	as_command command;
 	char error[ERROR_BYTES] = "";
-	if (as_command_parse(cmd, session ? switch_core_session_get_uuid(session) : NULL, &command, error, sizeof(error))) {
-		stream->write_function(stream, "-ERR %s\n-USAGE: " COMMAND " %s\n", error, as_command_usage(command.verb));
-	} else if (run(&command, stream, error) != SWITCH_STATUS_SUCCESS) {
+	switch_status_t status = read_and_run(cmd, session, &command, stream, error);
+	if (status != SWITCH_STATUS_SUCCESS) {
 		stream->write_function(stream, "-ERR %s\n", error);
 	} else if (command.verb != AS_VERB_STATUS) {
 		stream->write_function(stream, "+OK\n");
+	}
+	if (status == SWITCH_STATUS_FALSE) {
+		stream->write_function(stream, "-USAGE: " COMMAND " %s\n", as_command_usage(command.verb));
 	}
 	as_command_free(&command);
 	return SWITCH_STATUS_SUCCESS;
@@ -287,8 +319,7 @@ SWITCH_STANDARD_APP(audio_stream_app)
 	as_command command;
 	char error[ERROR_BYTES] = "";
 	SWITCH_STANDARD_STREAM(out);
-	if (as_command_parse(data, switch_core_session_get_uuid(session), &command, error, sizeof(error)) ||
-		run(&command, &out, error) != SWITCH_STATUS_SUCCESS) {
+	if (read_and_run(data, session, &command, &out, error) != SWITCH_STATUS_SUCCESS) {
 		/* Without the command line: there may be a key in it. */
 		switch_log_printf(SWITCH_CHANNEL_SESSION_LOG(session), SWITCH_LOG_ERROR, COMMAND ": %s\n", error);
 		switch_channel_set_variable_printf(channel, "audio_stream_result", "-ERR %s", error);

@@ -13,6 +13,13 @@
 #define TAP_STOPPED_MEANWHILE "stream '%s' was stopped meanwhile, or its call ended" /* in reply to a start */
 #define TAP_FUNCTION "audio_stream" /* our media bugs' name in `uuid_buglist` */
 
+/* What becomes of a command: SWITCH_STATUS_FALSE where its arguments are wrong, so that its usage helps, and any other
+ * status but SWITCH_STATUS_SUCCESS where they are not to blame. result: the library's. */
+static inline switch_status_t status_of(int result)
+{
+	return !result ? SWITCH_STATUS_SUCCESS : result == AS_ENOMEM ? SWITCH_STATUS_MEMERR : SWITCH_STATUS_FALSE;
+}
+
 /* Settings of audio_stream.conf.xml. Written at load, read only after. */
 typedef struct module_config {
 	int capture_buffer_ms;
@@ -55,9 +62,9 @@ switch_status_t events_reserve(switch_memory_pool_t *pool, const char *modname, 
 void events_free(void);
 /* Has the worker fire it, with the channel's data of this moment, unless events are switched off. Takes over body. Of
  * what may come often, only whose it is is told: see terse[]. */
-void events_fire(const char *name, switch_core_session_t *session, cJSON *body);
+void events_fire(const char *name, switch_core_session_t *session, const char *stream_id, cJSON *body);
 /* Fires: the worker thread. The call may be gone. */
-void events_fire_now(const char *name, const char *uuid, const char *body);
+void events_fire_now(const char *name, const char *uuid, const char *stream_id, const char *body);
 /* A stream's description and counters. */
 cJSON *events_describe(as_stream *stream);
 
@@ -88,6 +95,8 @@ typedef struct tap_request {
  * but the media thread. */
 switch_status_t tap_start(switch_core_session_t *session, const tap_request *request, as_stream **out, char *error,
 						  size_t bytes);
+/* The call's own encoding, AS_*: AS_S16 but for G.711. 0 while its codec has not been settled. */
+int tap_encoding(switch_core_session_t *session);
 /* Fires stream_started, and so stream_stopped when it ends. SWITCH_STATUS_NOTFOUND: it has ended already. */
 switch_status_t tap_announce(switch_core_session_t *session, const as_stream *stream);
 /* Whether the stream is for an application in this process. */

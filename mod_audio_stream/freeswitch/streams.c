@@ -167,7 +167,7 @@ static void run_stream_event(job_t *arg)
 	if (!strcmp(job->name, "log")) {
 		log_line(job->owner, job->body);
 	} else if (job->owner->announced) { /* else nobody has heard of the stream */
-		events_fire_now(job->name, job->owner->uuid, job->body);
+		events_fire_now(job->name, job->owner->uuid, job->owner->id, job->body);
 	}
 	free(job);
 }
@@ -240,7 +240,8 @@ static switch_status_t talk(switch_core_session_t *session, const as_command *co
 	as_streamer *streamer = NULL;
 	call_stream_t *stream = new_stream(command, tapped);
 	if (!stream) {
-		return refuse(error, bytes, as_strerror(AS_ENOMEM));
+		refuse(error, bytes, as_strerror(AS_ENOMEM));
+		return status_of(AS_ENOMEM);
 	}
 	list_stream(stream);
 	pthread_mutex_lock(&stream->starting);
@@ -251,7 +252,7 @@ static switch_status_t talk(switch_core_session_t *session, const as_command *co
 		switch_mutex_unlock(globals.mutex);
 		stream->announced = tap_announce(session, tapped) == SWITCH_STATUS_SUCCESS ? SWITCH_TRUE : SWITCH_FALSE;
 	}
-	switch_bool_t announced = stream->announced;
+	switch_status_t status = !result && !stream->announced ? SWITCH_STATUS_NOTFOUND : status_of(result);
 	pthread_mutex_unlock(&stream->starting);
 	if (result) {
 		unlist_stream(stream);
@@ -259,11 +260,11 @@ static switch_status_t talk(switch_core_session_t *session, const as_command *co
 		if (zstr(error)) {
 			refuse(error, bytes, as_strerror(result));
 		}
-	} else if (!announced) { /* the streamer finds its stream closed, and finishes */
+	} else if (status != SWITCH_STATUS_SUCCESS) { /* the streamer finds its stream closed, and finishes */
 		switch_snprintf(error, bytes, TAP_STOPPED_MEANWHILE, command->stream_id);
 	}
 	release(stream);
-	return announced ? SWITCH_STATUS_SUCCESS : SWITCH_STATUS_FALSE;
+	return status;
 }
 
 tap_track streams_track(as_command_track track)
@@ -296,15 +297,26 @@ static switch_status_t start_with(switch_core_session_t *session, const as_comma
 		.source = "websocket",
 	};
 	as_stream *tapped = NULL;
-	if (tap_start(session, &request, &tapped, error, bytes) != SWITCH_STATUS_SUCCESS) {
-		return SWITCH_STATUS_FALSE;
+	switch_status_t status = tap_start(session, &request, &tapped, error, bytes);
+	if (status != SWITCH_STATUS_SUCCESS) {
+		return status;
 	}
-	switch_status_t status = talk(session, command, options, tapped, error, bytes);
+	status = talk(session, command, options, tapped, error, bytes);
 	if (status != SWITCH_STATUS_SUCCESS) {
 		tap_stop(session, tapped, "not started");
 	}
 	as_stream_unref(tapped);
 	return status;
+}
+
+/* Of what as_streamer_new() refuses, the rest that can be known before there is media: OpenAI takes the call's own G.711
+ * at 8000 Hz, and nothing else. */
+static switch_status_t check_codec(switch_core_session_t *session, const as_command *command, char *error, size_t bytes)
+{
+	if (command->dialect != AS_DIALECT_OPENAI || command->rate_hz != 8000 || tap_encoding(session) != AS_S16) {
+		return SWITCH_STATUS_SUCCESS;
+	}
+	return refuse(error, bytes, "rate=8000: OpenAI takes PCM at 24000 Hz, and G.711 at 8000 Hz on calls that speak it");
 }
 
 switch_status_t streams_start(switch_core_session_t *session, const as_command *command, char *error, size_t bytes)
@@ -313,11 +325,14 @@ switch_status_t streams_start(switch_core_session_t *session, const as_command *
 	switch_channel_t *channel = switch_core_session_get_channel(session);
 	const as_streamer_start start = start_of(command);
 	if (config_options(globals.config.options, channel, &options, error, bytes) != SWITCH_STATUS_SUCCESS) {
-		return SWITCH_STATUS_FALSE;
+		return SWITCH_STATUS_GENERR;
 	}
 	/* Before the tap, which may bring early media up: that cannot be undone. */
 	int result = as_streamer_check(&start, options, error, bytes);
-	switch_status_t status = result ? SWITCH_STATUS_FALSE : start_with(session, command, options, error, bytes);
+	switch_status_t status = result ? status_of(result) : check_codec(session, command, error, bytes);
+	if (status == SWITCH_STATUS_SUCCESS) {
+		status = start_with(session, command, options, error, bytes);
+	}
 	if (result && zstr(error)) {
 		refuse(error, bytes, as_strerror(result));
 	}

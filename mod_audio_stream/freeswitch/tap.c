@@ -89,13 +89,14 @@ static void announce_end(const audio_tap_t *tap)
 	if (tap->announced) {
 		cJSON *body = describe(tap);
 		cJSON_AddItemToObject(body, "reason", cJSON_CreateString(reason));
-		events_fire(EVENT_STOPPED, tap->leg->session, body);
+		events_fire(EVENT_STOPPED, tap->leg->session, tap->id, body);
 	}
 }
 
 /* The tap's end, once, on the thread of its last owner. */
 static void end(audio_tap_t *tap)
 {
+	tap_drain(tap);
 	/* The id is free once the stream is closed. Whoever takes it has to find its tap, under the mutex, before it tells of
 	 * it: stream_stopped comes first. */
 	switch_mutex_lock(globals.mutex);
@@ -112,6 +113,9 @@ static void end(audio_tap_t *tap)
 	align_free(tap->line);
 	if (tap->calls) {
 		switch_atomic_dec(&tap->leg->callers);
+	}
+	if (tap->waits) {
+		switch_atomic_dec(&tap->leg->waiting);
 	}
 	switch_atomic_dec(&tap->leg->taps);
 	as_stream_unref(tap->stream);
@@ -173,12 +177,14 @@ static switch_bool_t on_bug(switch_media_bug_t *bug, void *user_data, switch_abc
 
 /* ---- The beginning ----------------------------------------------------------------------------------------------- */
 
-static int wire_encoding(const switch_codec_implementation_t *impl)
+int tap_encoding(switch_core_session_t *session)
 {
-	if (impl->iananame && !strcasecmp(impl->iananame, "PCMU")) {
-		return AS_PCMU;
+	switch_codec_implementation_t read = {0};
+	switch_core_session_get_read_impl(session, &read);
+	if (!read.iananame) {
+		return 0;
 	}
-	return impl->iananame && !strcasecmp(impl->iananame, "PCMA") ? AS_PCMA : AS_S16;
+	return !strcasecmp(read.iananame, "PCMU") ? AS_PCMU : !strcasecmp(read.iananame, "PCMA") ? AS_PCMA : AS_S16;
 }
 
 /* The call's leg, made with its first tap. It stays with the session: a hook once set costs next to nothing. */
@@ -221,12 +227,13 @@ static int open_stream(switch_core_session_t *session, const tap_request *reques
 {
 	const module_config *defaults = &globals.config;
 	switch_codec_implementation_t read = {0};
+	int encoding = tap_encoding(session);
 	switch_core_session_get_read_impl(session, &read);
 	as_config config = {
 		.rate_hz = (int)read.actual_samples_per_second,
 		.channels = request->track == TAP_STEREO ? 2 : 1,
 		.app_rate_hz = request->rate_hz,
-		.wire_encoding = wire_encoding(&read),
+		.wire_encoding = encoding ? encoding : AS_S16,
 		.frame_ms = read.microseconds_per_packet > 0 ? read.microseconds_per_packet / 1000 : 20,
 		.capture_ms = request->capture_ms ? request->capture_ms : defaults->capture_buffer_ms,
 		.inject_max_ms = request->inject_max_ms ? request->inject_max_ms : defaults->inject_max_ms,
@@ -234,6 +241,12 @@ static int open_stream(switch_core_session_t *session, const tap_request *reques
 		.fade_ms = defaults->fade_ms,
 	};
 	return as_stream_create(switch_core_session_get_uuid(session), request->stream_id, &config, out);
+}
+
+/* FreeSWITCH looks at it when a bug is added. */
+static switch_bool_t waits_for_answer(switch_core_session_t *session)
+{
+	return switch_true(switch_channel_get_variable(switch_core_session_get_channel(session), "media_bug_answer_req"));
 }
 
 static switch_bool_t both_ways(tap_track track)
@@ -254,13 +267,18 @@ static audio_tap_t *new_tap(call_leg_t *leg, as_stream *stream, const tap_reques
 	tap->stream = stream;
 	tap->leg = leg;
 	tap->head.tap = tap->tail.tap = tap;
+	tap->id = switch_core_session_strdup(leg->session, request->stream_id);
 	tap->source = request->source ? switch_core_session_strdup(leg->session, request->source) : NULL;
 	tap->rate_hz = info.rate_hz;
 	tap->track = request->track;
 	tap->calls = request->inject || request->track == TAP_OUTBOUND ? SWITCH_TRUE : SWITCH_FALSE;
+	tap->waits = tap->calls && waits_for_answer(leg->session) ? SWITCH_TRUE : SWITCH_FALSE;
 	atomic_init(&tap->owners, 1);
 	list_tap(tap, place);
 	switch_atomic_inc(&leg->taps);
+	if (tap->waits) {
+		switch_atomic_inc(&leg->waiting);
+	}
 	if (tap->calls) {
 		switch_atomic_inc(&leg->callers);
 	}
@@ -283,13 +301,16 @@ static switch_status_t add_bug(tap_bug_t *at, const char *stream_id, switch_medi
 	return status;
 }
 
-/* Of two at once, the second finds the bug gone from the session's list. */
-static switch_bool_t remove_bug(tap_bug_t *at)
+/* One that a hangup has removed already is not in the session's list any more. */
+static void remove_bug(tap_bug_t *at)
 {
 	switch_media_bug_t *bug = at->bug;
-	return bug && switch_core_media_bug_remove(at->tap->leg->session, &bug) == SWITCH_STATUS_SUCCESS;
+	if (bug) {
+		switch_core_media_bug_remove(at->tap->leg->session, &bug);
+	}
 }
 
+/* A stop finds both bugs or none, and then there will be none: SWITCH_STATUS_NOTFOUND. */
 static switch_status_t attach(audio_tap_t *tap, const tap_request *request)
 {
 	call_leg_t *leg = tap->leg;
@@ -297,7 +318,7 @@ static switch_status_t attach(audio_tap_t *tap, const tap_request *request)
 	head |= request->track != TAP_OUTBOUND ? SMBF_READ_STREAM : 0;
 	switch_mutex_lock(leg->starting);
 	tap->serial = ++leg->serials;
-	switch_status_t status = add_bug(&tap->head, request->stream_id, head);
+	switch_status_t status = tap->stopping ? SWITCH_STATUS_NOTFOUND : add_bug(&tap->head, request->stream_id, head);
 	if (status == SWITCH_STATUS_SUCCESS) {
 		status = add_bug(&tap->tail, request->stream_id, request->track != TAP_INBOUND ? SMBF_WRITE_STREAM : 0);
 	}
@@ -344,7 +365,7 @@ static switch_status_t take_place(place_t *place, const char *stream_id, char *e
 		switch_snprintf(error, bytes, "%s in audio_stream.conf.xml is reached; stream '%s' not started", reached,
 						stream_id);
 	}
-	return reached ? SWITCH_STATUS_FALSE : SWITCH_STATUS_SUCCESS;
+	return reached ? SWITCH_STATUS_GENERR : SWITCH_STATUS_SUCCESS;
 }
 
 static switch_bool_t id_taken(const char *uuid, const char *stream_id)
@@ -367,8 +388,9 @@ static switch_status_t check(switch_core_session_t *session, const tap_request *
 	if (request->track == TAP_STEREO && !request->one_leg_stereo &&
 		!switch_channel_test_flag(switch_core_session_get_channel(session), CF_BRIDGED)) {
 		switch_snprintf(error, bytes,
-						"%s needs the other leg: call %s is not bridged; bridge it first, or use mixed, or set "
-						"STREAM_ALLOW_ONE_LEG_STEREO=true",
+						"%s needs the other leg: call %s is not bridged; bridge it first, or use mixed, or allow it for all "
+						"calls: allow-one-leg-stereo in audio_stream.conf.xml, or STREAM_ALLOW_ONE_LEG_STEREO=true in "
+						"FreeSWITCH's environment",
 						request->track_name ? request->track_name : "stereo", uuid);
 		return SWITCH_STATUS_FALSE;
 	}
@@ -389,19 +411,24 @@ static switch_status_t start_in(place_t *place, switch_core_session_t *session, 
 	call_leg_t *leg = leg_of(session);
 	int result = leg ? open_stream(session, request, &stream) : AS_ENOMEM;
 	if (result) {
-		return refuse(error, bytes, "%s", as_strerror(result));
+		refuse(error, bytes, "%s", as_strerror(result));
+		return status_of(result);
 	}
 	audio_tap_t *tap = new_tap(leg, stream, request, place);
 	if (!tap) {
 		as_stream_close(stream);
 		as_stream_unref(stream);
-		return refuse(error, bytes, "%s", as_strerror(AS_ENOMEM));
+		refuse(error, bytes, "%s", as_strerror(AS_ENOMEM));
+		return status_of(AS_ENOMEM);
 	}
 	switch_status_t status = attach(tap, request);
-	if (status != SWITCH_STATUS_SUCCESS) {
-		refuse(error, bytes, "FreeSWITCH would not attach a media bug for stream '%s'", request->stream_id);
-	} else {
+	if (status == SWITCH_STATUS_SUCCESS) {
 		*out = as_stream_ref(stream);
+	} else if (status == SWITCH_STATUS_NOTFOUND) {
+		refuse(error, bytes, TAP_STOPPED_MEANWHILE, request->stream_id);
+	} else {
+		refuse(error, bytes, "FreeSWITCH would not attach a media bug for stream '%s'", request->stream_id);
+		status = SWITCH_STATUS_GENERR;
 	}
 	leave(tap);
 	return status;
@@ -449,7 +476,7 @@ switch_status_t tap_announce(switch_core_session_t *session, const as_stream *st
 		return SWITCH_STATUS_NOTFOUND;
 	}
 	tap->announced = SWITCH_TRUE;
-	events_fire(EVENT_STARTED, session, describe(tap));
+	events_fire(EVENT_STARTED, session, tap->id, describe(tap));
 	leave(tap);
 	return SWITCH_STATUS_SUCCESS;
 }
@@ -471,11 +498,19 @@ switch_status_t tap_stop(switch_core_session_t *session, const as_stream *stream
 	if (!tap) {
 		return SWITCH_STATUS_NOTFOUND;
 	}
-	tap->reason = switch_core_session_strdup(session, zstr(reason) ? "stop" : reason);
-	switch_bool_t removed = remove_bug(&tap->head);
-	removed = remove_bug(&tap->tail) || removed;
+	switch_mutex_lock(tap->leg->starting); /* attach() is through with both bugs, or will not begin */
+	switch_bool_t first = !tap->stopping;
+	if (first) {
+		tap->reason = switch_core_session_strdup(session, zstr(reason) ? "stop" : reason);
+		tap->stopping = SWITCH_TRUE;
+	}
+	switch_mutex_unlock(tap->leg->starting);
+	if (first) {
+		remove_bug(&tap->head);
+		remove_bug(&tap->tail);
+	}
 	leave(tap);
-	return removed ? SWITCH_STATUS_SUCCESS : SWITCH_STATUS_NOTFOUND;
+	return first ? SWITCH_STATUS_SUCCESS : SWITCH_STATUS_NOTFOUND;
 }
 
 /* ---- The module -------------------------------------------------------------------------------------------------- */

@@ -19,6 +19,7 @@ typedef struct call_leg {
 	uint32_t serials;               /* given out; under `starting` */
 	volatile switch_atomic_t taps;  /* open ones */
 	volatile switch_atomic_t callers; /* of them, those that need frames to be written, see tap_read.c */
+	volatile switch_atomic_t waiting; /* of those, the ones whose bugs FreeSWITCH leaves out until the call is answered */
 	volatile switch_atomic_t wrote; /* set by whatever sees a frame written, cleared by the hook */
 	/* The thread that reads: the hook, then the taps' READ callbacks for the same frame. */
 	switch_bool_t filler;  /* the frame is FreeSWITCH's, not the caller's */
@@ -50,10 +51,13 @@ struct audio_tap {
 	tap_bug_t head; /* among the first in the call's list: reads what the caller says, injects */
 	tap_bug_t tail; /* behind all that inject: sees what is written in the end */
 	_Atomic int owners; /* bugs that are attached, and commands at work on it; the last one to leave ends it */
+	const char *id; /* the stream's */
 	const char *source;
-	const char *reason; /* why it was stopped, when somebody said */
+	const char *reason;     /* why it was stopped, when somebody said; written with `stopping` */
+	switch_bool_t stopping; /* no bug is to be added any more; under the leg's `starting` */
 	switch_bool_t announced; /* stream_started has been fired; written by an owner before it leaves */
 	switch_bool_t calls;     /* counted in leg->callers */
+	switch_bool_t waits;     /* counted in leg->waiting */
 	int rate_hz;      /* the stream's */
 	uint32_t serial;  /* of the call's taps, in the order in which they were started */
 	tap_track track;
@@ -87,6 +91,8 @@ void tap_hook(call_leg_t *leg, const switch_frame_t *frame);
 void tap_on_read(audio_tap_t *tap);
 /* Either media thread. n samples of one direction, mono, at a rate, into the stream. */
 void tap_store(audio_tap_t *tap, int side, int16_t *samples, uint32_t n, int rate);
+/* The tap's end, when no media thread has it any more: what is still on its way goes into the stream. */
+void tap_drain(audio_tap_t *tap);
 /* Either media thread. Interleaved channels to mono, in place. Returns samples_per_channel. */
 uint32_t tap_downmix(int16_t *samples, uint32_t samples_per_channel, uint32_t channels);
 /* Either media thread. The resampler between two rates, made when it is first needed. NULL without memory. */

@@ -67,6 +67,15 @@ static void capture_both(audio_tap_t *tap, int64_t now_ns)
 	atomic_store_explicit(&tap->taking, 0, memory_order_release);
 }
 
+void tap_drain(audio_tap_t *tap)
+{
+	const align *line = tap->line;
+	if (line) {
+		uint64_t held = line->delay + line->frame;
+		capture_both(tap, as_now_ns() + (int64_t)(held * 1000000000 / (uint64_t)line->rate_hz));
+	}
+}
+
 void tap_store(audio_tap_t *tap, int side, int16_t *samples, uint32_t n, int rate)
 {
 	if (rate != tap->rate_hz && rate > 0) {
@@ -188,13 +197,22 @@ static void write_silence(call_leg_t *leg, const switch_codec_implementation_t *
 	switch_core_session_write_frame(leg->session, &frame, SWITCH_IO_FLAG_NONE, 0);
 }
 
+/* Whether FreeSWITCH leaves our bugs out: nobody tells us then that a frame is written, and none has room for us. */
+static switch_bool_t left_out(call_leg_t *leg)
+{
+	switch_channel_t *channel = switch_core_session_get_channel(leg->session);
+	return switch_channel_test_flag(channel, CF_PAUSE_BUGS) ||
+		   (!switch_channel_test_flag(channel, CF_ANSWERED) &&
+			switch_atomic_read(&leg->waiting) >= switch_atomic_read(&leg->callers));
+}
+
 /* Media thread that reads, after each frame, with no lock held. */
 static void fill_silence(call_leg_t *leg)
 {
 	switch_codec_implementation_t read = {0}, write = {0};
 	switch_core_session_get_read_impl(leg->session, &read);
 	uint32_t passed_us = read.microseconds_per_packet > 0 ? (uint32_t)read.microseconds_per_packet : 20000;
-	if (switch_atomic_read(&leg->wrote)) {
+	if (switch_atomic_read(&leg->wrote) || left_out(leg)) {
 		switch_atomic_set(&leg->wrote, 0);
 		leg->idle_us = leg->owed_us = 0;
 		return;

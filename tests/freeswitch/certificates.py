@@ -11,6 +11,24 @@ def _openssl(*arguments: str | Path) -> None:
     subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 
+def context_of(certificate: Path, key: Path) -> ssl.SSLContext:
+    """For a server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def self_signed(folder: Path, host: str = "localhost") -> ssl.SSLContext:
+    """A server's that no authority has signed, not even one of its own."""
+    certificate, key = folder / "self.pem", folder / "self.key"
+    _openssl(
+        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+        "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}",
+        "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate,
+    )  # fmt: skip
+    return context_of(certificate, key)
+
+
 class Authority:
     """A private CA, in a folder."""
 
@@ -37,8 +55,7 @@ class Authority:
 
     def server_context(self, host: str = "localhost", days: int = 2, ask: bool = False) -> ssl.SSLContext:
         """For a server; ask: only for clients with a certificate of this authority."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self.issue(f"server-{host}-{days}", host, days))
+        context = context_of(*self.issue(f"server-{host}-{days}", host, days))
         if ask:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(self.file)

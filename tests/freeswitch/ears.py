@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ivr_ai.sim.rtp import AUDIBLE_PEAK
@@ -49,6 +51,15 @@ def frequency_hz(pcm: bytes, rate_hz: int) -> float:
 def heard_in_order(call: SipCall) -> bytes:
     """The payloads received, one after the other as they were sent, whatever their timestamps say."""
     return b"".join(packet.payload for packet in call.media.audio_packets())
+
+
+def gaps(call: SipCall) -> int:
+    """Places where what the caller hears is interrupted: time passes between two audible packets."""
+    codec, packets = call.media.codec, call.media.audio_packets()
+    loud = [max(samples(codec.decode(packet.payload))) > AUDIBLE_PEAK for packet in packets]
+    step = len(packets[0].payload) // codec.sample_bytes
+    steps = [(after.timestamp - before.timestamp) % 2**32 for before, after in pairwise(packets)]
+    return sum(all(both) and passed != step for passed, both in zip(steps, pairwise(loud), strict=True))
 
 
 def peaks(pcm: bytes, rate_hz: int, frame_ms: int = 20) -> np.ndarray:

@@ -44,6 +44,13 @@ def wait_until(
     return value
 
 
+def reason_of(answer: str) -> str:
+    """Why wrong arguments were refused; the usage has to follow."""
+    error, _, usage = answer.partition("\n")
+    assert error.startswith("-ERR ") and usage.startswith("-USAGE: uuid_audio_stream <uuid> "), answer
+    return error.removeprefix("-ERR ")
+
+
 class Probe:
     """All streams of a switch. Thread-safe."""
 

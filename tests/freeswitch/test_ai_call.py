@@ -6,13 +6,12 @@ import json
 import time
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from ears import audible_span, chirp, frequency_hz, heard_in_order, level_db, noise, peaks, samples
+from ears import audible_span, chirp, frequency_hz, gaps, heard_in_order, level_db, noise, peaks
 from lines import TRIES, at_once, far_end
 from models import GREETING, REPLY, VOICE, WORD_MS, asked_format, model, place, spoken, wait_quiet
 from switch import FreeSwitch
@@ -140,15 +139,6 @@ def check_tones(heard: bytes, rate_hz: int, lines: list[str], slack_ms: float) -
         middle = around[int(first_ms + 50) * rate_hz // 500 : int(last_ms - 50) * rate_hz // 500]
         assert frequency_hz(middle, rate_hz) == pytest.approx(440, abs=2)
         assert level_db(middle) == pytest.approx(level_db(speak(text, rate_hz, VOICE)), abs=1)
-
-
-def gaps(call: SipCall) -> int:
-    """Places where what the caller hears is interrupted: time passes between two audible packets."""
-    codec, packets = call.media.codec, call.media.audio_packets()
-    loud = [max(samples(codec.decode(packet.payload))) > AUDIBLE_PEAK for packet in packets]
-    step = len(packets[0].payload) // codec.sample_bytes
-    steps = [(after.timestamp - before.timestamp) % 2**32 for before, after in pairwise(packets)]
-    return sum(all(both) and passed != step for passed, both in zip(steps, pairwise(loud), strict=True))
 
 
 def test_no_gaps_inside_replies(

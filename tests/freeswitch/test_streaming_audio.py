@@ -6,11 +6,13 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ears import audible_span, frequency_hz, heard_in_order, level_db, noise, peaks, similarity, tone
 from lines import CODECS, TRIES, at_once
+from packed import sound_file
 from stream_servers import Peer, StreamServer
 from switch import TONE_HZ
 from taps import Probe, wait_until
@@ -159,6 +161,27 @@ def test_every_bit_is_heard(
     pcm = exactly(call, noise(8000, 1.0))
     play(peer, form, pcm)
     wait_heard(call, pcm)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ["mp3", "ogg"])
+def test_packed_audio_is_heard(
+    probe: Probe, caller: SipCaller, server: StreamServer, tmp_path: Path, kind: str, form: str
+) -> None:
+    """From its beginning to its end, at its own rate."""
+    call = caller.call("park").wait_answered()
+    peer = start(probe, call, server, FORMS[form])
+    packed = sound_file(tmp_path / f"tone.{kind}", kind, tone(24000, 1.0, 1000), 24000)
+    name = {"audioDataType": kind} if form == "binary" else {"format": kind}
+    play(peer, form, packed, 24000, **name)
+    wait_until(lambda: peaks(call.received(), 8000).max(initial=0) > 1000, what="the tone")
+    time.sleep(1.3)
+    heard = call.received()
+    start_ms, end_ms = audible_span(heard, 8000)
+    assert end_ms - start_ms == pytest.approx(1000, abs=80)
+    middle = heard[int(start_ms + 100) * 16 : int(end_ms - 100) * 16]
+    assert frequency_hz(middle, 8000) == pytest.approx(1000, abs=4)
+    assert level_db(middle) == pytest.approx(level_db(tone(8000, 1.0, 1000)), abs=1)
 
 
 def test_raw_binary_audio_is_heard(probe: Probe, caller: SipCaller, server: StreamServer) -> None:

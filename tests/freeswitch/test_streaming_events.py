@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import socket
+import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from hashlib import sha1
 from typing import Any
 
 import pytest
 from ears import noise
 from esl import Esl
+from models import KEY, model
 from stream_servers import StreamServer
 from switch import FreeSwitch
 from taps import Probe, wait_until
 from test_streaming_audio import FORMS, play, start
-from test_streaming_commands import set_variables
+from test_streaming_commands import set_variables, streams
 
+from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.rtp import AUDIBLE_PEAK
 from ivr_ai.sim.sip import SipCall, SipCaller
 
@@ -28,7 +36,8 @@ NAMES = (
         f"stream_{what}"
         for what in ("started", "stopped", "error", "paused", "resumed", "heartbeat", "timeout")
     ),
-    *("stream_buffer_overrun", "stream_invalid_input", "message_received", "transcription_received"),
+    *("stream_buffer_overrun", "stream_buffer_underrun", "stream_invalid_input", "openai_session_expired"),
+    *("message_received", "transcription_received"),
 )
 
 pytestmark = pytest.mark.usefixtures("stream_switch")
@@ -205,6 +214,81 @@ def test_more_than_may_be_queued(probe: Probe, call: SipCall, server: StreamServ
     overrun = events.wait("stream_buffer_overrun")
     assert (overrun["direction"], overrun["limitMs"], overrun["refusedMs"]) == ("inject", 500, 400)
     assert events.wait("media_play_complete")["playedMs"] == 400
+
+
+def test_running_dry_in_the_middle(
+    probe: Probe, call: SipCall, server: StreamServer, events: Listener
+) -> None:
+    peer = start(probe, call, server, FORMS["binary"])
+    peer.send(noise(8000, 0.2, 1))
+    wait_until(lambda: streams(probe, call)["main"]["inject"]["played"] == 1600)
+    time.sleep(0.05)
+    peer.send(noise(8000, 0.2, 2))
+    underrun = events.wait("stream_buffer_underrun")
+    assert underrun["headers"]["Stream-ID"] == "main"
+    assert underrun["count"] == 1 and 20 <= underrun["gapMs"] == underrun["totalMs"] < 1000
+    assert events.wait("media_play_complete")["playedMs"] == 400
+
+
+@pytest.mark.parametrize("form", ["inbound 8000 1 1", "openai_start timeout=1 api_key=key url={url}"])
+def test_a_server_that_never_answers(probe: Probe, call: SipCall, events: Listener, form: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"ws://127.0.0.1:{deaf.getsockname()[1]}/"
+        words = form.format(url=url) if "{url}" in form else f"start {url} {form}"
+        began_s = time.monotonic()
+        assert probe.command(call.call_id, words) == "+OK"
+        late = events.wait("connection_timeout")
+        assert time.monotonic() - began_s == pytest.approx(1.0, abs=0.4)
+    assert is_of(late, call) and late["why"] == "timeout"
+    assert events.wait("stream_stopped")["reason"].startswith("connection failed")
+
+
+def test_a_server_that_stops_answering(probe: Probe, call: SipCall, events: Listener) -> None:
+    """It does not answer pings, and a shutdown that waits for it does not wait for ever."""
+    set_variables(probe, call, STREAM_HEART_BEAT=1, STREAM_GRACEFUL_TIMEOUT_MS=300)
+    with hung_server() as url, StreamServer() as server:
+        assert probe.command(call.call_id, f"hung start {url} inbound 8000 5 1") == "+OK"
+        peer = start(probe, call, server, FORMS["json"])
+        play(peer, "json", noise(8000, 3.0))
+        events.wait("media_play_start")
+        assert probe.command(call.call_id, "graceful-shutdown") == "+OK"
+        graceful, ping = events.wait("stream_timeout"), events.wait("stream_timeout", 10)
+    assert (graceful["what"], graceful["timeoutMs"], graceful["streamId"]) == (
+        "graceful-shutdown",
+        300,
+        "main",
+    )
+    assert (ping["what"], ping["streamId"]) == ("ping", "hung")
+
+
+@contextmanager
+def hung_server() -> Iterator[str]:
+    """The address of a server that opens one connection, and then neither reads nor answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ExitStack() as stack:
+
+        def open_one() -> None:
+            connection = stack.enter_context(listening.accept()[0])
+            key = re.search(rb"Sec-WebSocket-Key: (\S+)", connection.recv(4096), re.I)[1]
+            proof = b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            connection.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Protocol: audio.freeswitch.org\r\nSec-WebSocket-Accept: "
+                + proof
+                + b"\r\n\r\n"
+            )
+
+        thread = threading.Thread(target=open_one)
+        thread.start()
+        yield f"ws://127.0.0.1:{listening.getsockname()[1]}/"
+        thread.join()
+
+
+def test_a_session_that_has_reached_its_end(probe: Probe, call: SipCall, events: Listener) -> None:
+    with model(faults=Faults(expire_after_s=0.3)) as sim:
+        assert probe.command(call.call_id, f"openai_start api_key={KEY} url={sim.url}") == "+OK"
+        expired = events.wait("openai_session_expired")
+        assert is_of(expired, call) and expired["code"] == "session_expired"
+        assert events.wait("stream_stopped")["reason"] == "the session has expired"
 
 
 def test_pauses_and_heartbeats(probe: Probe, call: SipCall, server: StreamServer, events: Listener) -> None:

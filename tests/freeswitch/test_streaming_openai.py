@@ -70,10 +70,10 @@ def test_a_conversation(probe: Probe, call: SipCall, sim: SimServer, events: Esl
     assert (reply["status"], reply["transcript"]) == ("completed", REPLY)
     payload = call.media.codec.encode(spoken(call, REPLY))
     wait_until(lambda: payload in heard_in_order(call), 5.0, "the reply, to the sample,")
+    assert KEY not in str(streams(probe, call)["main"])
     assert probe.command(call.call_id, "stop") == "+OK"
     assert wait(events, "stream_stopped", call)["reason"] == "stop"
     record.wait_closed(3)
-    assert KEY not in str(streams(probe, call))
 
 
 def test_barge_in(probe: Probe, call: SipCall, sim: SimServer, events: Esl) -> None:

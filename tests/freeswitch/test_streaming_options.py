@@ -15,7 +15,7 @@ from stream_servers import Peer, StreamServer
 from switch import TONE_HZ, FreeSwitch
 from taps import Probe, wait_until
 from test_stream_module import configure  # noqa: F401
-from test_streaming_commands import set_variables
+from test_streaming_commands import set_variables, streams
 
 from ivr_ai.sim.sip import SipCall, SipCaller
 
@@ -109,6 +109,37 @@ def test_max_streams_counts_them_too(
     assert answer.startswith("-ERR max-streams in audio_stream.conf.xml is reached")
     assert probe.command(call.call_id, "s stop") == "+OK"
     start(probe.esl, call, server, stream_id="two")
+
+
+def prebuffer_ms(probe: Probe, call: SipCall, server: StreamServer, form: str) -> float:
+    """Of a stream of this form, as its status says."""
+    start(probe.esl, call, server, form)
+    ms = streams(probe, call)["s"]["connection"]["prebufferMs"]
+    assert probe.command(call.call_id, "s stop") == "+OK"
+    return ms
+
+
+@pytest.mark.usefixtures("stream_switch")
+def test_presets_and_watermarks(
+    configure: Configure,  # noqa: F811
+    probe: Probe,
+    new_caller: NewCaller,
+    server: StreamServer,
+) -> None:
+    """Samples at 8 kHz, whatever the stream's rate: 8 are a millisecond."""
+    forms = ["inbound 8000 5 0", "mono 8000", "both 16000 5 1"]
+    files = (
+        ({}, [20, 40, 80]),
+        ({"balanced_config": "960,1120,10", "low-latency-config": "400,480,5"}, [50, 120, 80]),
+        ({"buffer_low_watermark": "480", "balanced_config": "960,1120,10"}, [60, 60, 60]),
+    )
+    for params, expected in files:
+        assert configure(params) == []
+        call = new_caller().call("park").wait_answered()
+        assert [prebuffer_ms(probe, call, server, form) for form in forms] == expected
+        set_variables(probe, call, STREAM_INJECT_MIN_BUFFER_MS=250)
+        assert [prebuffer_ms(probe, call, server, form) for form in forms] == [250, 250, 250]
+        call.hangup()
 
 
 ENVIRONMENT = {

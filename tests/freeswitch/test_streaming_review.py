@@ -15,8 +15,9 @@ from ears import frequency_hz, noise
 from esl import Esl
 from lines import at_once
 from stream_servers import StreamServer
+from subclasses import ALL
 from switch import TONE_HZ, FreeSwitch
-from taps import Probe, wait_until
+from taps import Probe, reason_of, wait_until
 from test_stream_module import Configure, configure  # noqa: F401
 from test_streaming_commands import DEAD, set_variables, start, streams
 
@@ -84,6 +85,16 @@ def test_a_refused_start_does_not_bring_early_media_up(
     assert (call.early_at_s, call.answered_at_s, server.peers) == (None, None, [])
 
 
+@pytest.mark.parametrize("codec", ["L16/8000", "L16/16000"])
+def test_a_rate_that_the_calls_codec_does_not_have(probe: Probe, new_caller: NewCaller, codec: str) -> None:
+    """Told by the codec, which is known while the call rings."""
+    call = new_caller(codec).call("bridge-sofia-ring")
+    wait_until(lambda: call.status_line.startswith("SIP/2.0 180"))
+    answer = probe.command(call.call_id, f"openai_start api_key=key url={DEAD} rate=8000")
+    assert reason_of(answer).startswith("rate=8000: OpenAI takes PCM at 24000 Hz, and G.711 at 8000 Hz")
+    assert call.status_line.startswith("SIP/2.0 180") and call.early_at_s is None
+
+
 def test_an_id_that_is_taken_changes_nothing(probe: Probe, caller: SipCaller, server: StreamServer) -> None:
     call = caller.call("early").wait_early()
     assert probe.command(call.call_id, "start embedded") == "+OK"
@@ -94,7 +105,7 @@ def test_an_id_that_is_taken_changes_nothing(probe: Probe, caller: SipCaller, se
         f"openai_start api_key=key url={server.url}",
     ):
         answer = probe.command(call.call_id, words)
-        assert answer == "-ERR a stream with this id is open on this call already"
+        assert reason_of(answer) == "a stream with this id is open on this call already"
     assert probe.esl.api(f"uuid_buglist {call.call_id}") == bugs
     assert server.peers == []
 
@@ -127,7 +138,7 @@ def test_limits_hold_for_starts_at_the_same_time(
 # ---- one id, several commands ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["embedded", "{url} mono 8k"])
+@pytest.mark.parametrize("form", ["embedded", "embedded mixed", "{url} mono 8k", "{url} mixed 8k"])
 def test_starts_and_stops_of_one_id_at_the_same_time(
     switch: FreeSwitch, probe: Probe, call: SipCall, server: StreamServer, events: Esl, form: str
 ) -> None:
@@ -139,14 +150,55 @@ def test_starts_and_stops_of_one_id_at_the_same_time(
             return [esl.api(command) for _ in range(60)]
 
     stop = f"uuid_audio_stream {call.call_id} stop"
-    starts, _, more, _ = at_once([lambda c=c: repeat(c) for c in (begin, stop, begin, stop)])
-    probe.command(call.call_id, "stop")
+    starts, stops, more, others = at_once([lambda c=c: repeat(c) for c in (begin, stop, begin, stop)])
+    starts, stops = starts + more, [*stops, *others, probe.command(call.call_id, "stop")]
     allowed = r"\+OK|-ERR (a stream with this id is open|stream 'main' was stopped meanwhile)"
-    assert [answer for answer in starts + more if not re.match(allowed, answer)] == []
+    assert [answer for answer in starts if not re.match(allowed, answer)] == []
     seen = [event["Event-Subclass"] for event in events.drain(1.0)]
     told = [name for name in seen if name in (STARTED, STOPPED)]
-    assert told == [STARTED, STOPPED] * ((starts + more).count("+OK"))
+    assert told == [STARTED, STOPPED] * starts.count("+OK")
+    cut_short = sum("was stopped meanwhile" in answer for answer in starts)
+    assert stops.count("+OK") == starts.count("+OK") + cut_short  # one is enough
     assert streams(probe, call) == {}
+    assert "audio_stream" not in probe.esl.api(f"uuid_buglist {call.call_id}")
+
+
+# ---- whose stream ------------------------------------------------------------------------------------------
+
+
+def result(probe: Probe, call: SipCall) -> str:
+    """What a dialplan was told."""
+    variable = f"uuid_getvar {call.call_id} audio_stream_result"
+    return wait_until(lambda: probe.esl.api(variable).replace("_undef_", ""))
+
+
+@pytest.fixture(params=["desk-7", "0a1b2c3d-0000-4000-8000-00000000cafe"])
+def other(switch: FreeSwitch, probe: Probe, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Another call, by its name."""
+    address = "{}:{}".format(*switch.sip_address)
+    desk = f"{{origination_uuid={request.param}}}sofia/test/park@{address}"
+    assert probe.esl.api(f"originate {desk} &park()") == f"+OK {request.param}"
+    yield request.param
+    probe.esl.api(f"uuid_kill {request.param}")
+
+
+@pytest.mark.parametrize("extension", ["apply", "apply-expand"])
+def test_a_name_alone_may_be_another_call(
+    probe: Probe, new_caller: NewCaller, other: str, extension: str
+) -> None:
+    """Whatever it looks like; any other name is a stream of the call's own."""
+
+    def said(words: str) -> tuple[SipCall, str]:
+        call = new_caller().call(extension, {"X-Apply": words}).wait_answered()
+        return call, result(probe, call)
+
+    first, started = said(f"{other} start embedded")
+    second, started_too = said("desk-8 start embedded")
+    assert (started, started_too) == ("+OK", "+OK")
+    found = [probe.do("open_now", uuid=uuid) for uuid in (other, first.call_id, second.call_id)]
+    assert found == [[[other, "main"]], [], [[second.call_id, "desk-8"]]]
+    assert said(f"{other} stop")[1] == "+OK"
+    assert probe.do("open_now", uuid=other) == []
 
 
 # ---- texts -------------------------------------------------------------------------------------------------
@@ -162,9 +214,10 @@ def test_texts_that_cannot_be_sent(switch: FreeSwitch, probe: Probe, call: SipCa
             "-ERR text for stream 'main' was not sent: 1 MB of text already waits for the server"
         )
         refused = probe.command(call.call_id, "send_text a \udcff byte")
-        assert refused == "-ERR text for stream 'main' was not sent: not valid UTF-8"
+        assert reason_of(refused) == "text for stream 'main' was not sent: not valid UTF-8"
         assert probe.command(call.call_id, "stop") == "+OK"
-    assert probe.command(call.call_id, "send_text late") == f"-ERR no stream 'main' on call {call.call_id}"
+    late = probe.command(call.call_id, "send_text late")
+    assert reason_of(late) == f"no stream 'main' on call {call.call_id}"
 
 
 def test_text_for_a_stream_that_ends(probe: Probe, call: SipCall, server: StreamServer) -> None:
@@ -180,7 +233,8 @@ def test_text_for_a_stream_that_ends(probe: Probe, call: SipCall, server: Stream
         answers = []
         while not answers or not answers[-1].startswith("-ERR no stream"):
             answers.append(probe.command(call.call_id, "send_text hello"))
-        assert set(answers) <= set(allowed)
+        assert {answer.partition("\n")[0] for answer in answers} <= set(allowed)
+        assert all(("-USAGE" in answer) == answer.startswith("-ERR no stream") for answer in answers)
 
 
 # ---- events ------------------------------------------------------------------------------------------------
@@ -202,6 +256,34 @@ def test_keys_in_arguments_and_addresses_are_in_no_event(
     assert key not in str(seen)
 
 
+def test_secrets_in_addresses_are_in_no_event(
+    switch: FreeSwitch, probe: Probe, new_caller: NewCaller, server: StreamServer
+) -> None:
+    """Of no form of a start, whether it goes well or not."""
+    password, token = "pw-in-the-url", "sk-in-the-query"
+    live, dead = (f"{url}?token={token}" for url in (server.url, DEAD))
+    wrong = live.replace("://", f"://me:{password}@")
+    starts = [f"s start {url} {form}" for url in (live, dead, wrong) for form in ("mono 8k", "both 8k 5 1")]
+    with Esl(*switch.event_socket) as events:
+        events.subscribe(*ALL)
+        calls = [
+            new_caller().call(extension, {"X-Apply": words}).wait_answered()
+            for extension in ("apply", "apply-expand")
+            for words in starts
+        ]
+        for number in range(4):
+            server.wait_peer(number + 1).send_json({"any": "thing"})
+        for call in calls:
+            probe.command(call.call_id, "s stop")
+        seen = events.drain(1.0)
+    assert {event["Unique-ID"] for event in seen} == {call.call_id for call in calls}
+    names = {event["Event-Subclass"].removeprefix(PREFIX) for event in seen}
+    assert {"connect", "json", "error", "stream_error", "stream_started", "stream_stopped"} <= names
+    assert "variable_sip_call_id" in str(seen)  # the rest is there
+    texts = [f"{name}: {value}" for event in seen for name, value in event.items()]
+    assert [text for text in texts if password in text or token in text] == []
+
+
 def test_frequent_events_say_whose_they_are_and_no_more(
     probe: Probe, call: SipCall, server: StreamServer, events: Esl
 ) -> None:
@@ -212,12 +294,31 @@ def test_frequent_events_say_whose_they_are_and_no_more(
         event = events.wait(PREFIX + name, call.call_id)
         assert (event["Caller-Destination-Number"], event["Caller-Caller-ID-Number"]) == ("park", "caller")
         assert event["Channel-Name"].startswith("sofia/")
+        assert event["Stream-ID"] == "main"
         others = {header for header in event if not header.startswith(("Event-", "Core-", "FreeSWITCH-"))}
         assert others == {
-            "Unique-ID", "Channel-Name", "Caller-Caller-ID-Number", "Caller-Destination-Number",
+            "Unique-ID", "Channel-Name", "Caller-Caller-ID-Number", "Caller-Destination-Number", "Stream-ID",
             "Content-Length", "body",
         }  # fmt: skip
     assert "variable_uuid" in events.wait(STARTED, call.call_id)
+
+
+def test_every_event_says_whose_it_is(probe: Probe, call: SipCall, server: StreamServer, events: Esl) -> None:
+    """Above all those whose body is the server's own."""
+    for number in range(3):
+        start(probe, call, server, form="mono 8k", stream_id=f"s{number}").send_json({"n": number})
+    assert probe.command(call.call_id, f"s0 start {server.url} mono 8k").startswith("-ERR")
+    for number in range(3):
+        assert probe.command(call.call_id, f"s{number} stop") == "+OK"
+    seen = events.drain(1.0)
+    said = {
+        event["body"]["n"]: event["Stream-ID"] for event in seen if event["Event-Subclass"] == PREFIX + "json"
+    }
+    assert said == {number: f"s{number}" for number in range(3)}
+    for name, count in ((STARTED, 3), (STOPPED, 3), (ERROR, 1)):
+        ours = [event for event in seen if event["Event-Subclass"] == name]
+        assert len(ours) == count
+        assert all(event["Stream-ID"] == event["body"]["streamId"] for event in ours)
 
 
 def test_the_status_in_the_dialplan_is_one_line(probe: Probe, caller: SipCaller, events: Esl) -> None:

@@ -17,7 +17,8 @@ from ears import chirp, frequency_hz, heard_in_order, level_db, noise, samples, 
 from lines import TRIES, Line, at_once, change_codec
 from stream_servers import StreamServer
 from switch import MUSIC_HZ, TONE_HZ, FreeSwitch
-from taps import Probe, Tap, wait_until
+from taps import Probe, Tap, reason_of, wait_until
+from test_streaming_audio import exactly
 
 from ivr_ai.sim.sip import SipCall, SipCaller
 
@@ -176,14 +177,19 @@ class Bridge(NamedTuple):
         return (right[1] - left[1]) / 8 - passed_ms
 
     def aligned(self, seed: int) -> list[float]:
-        """What off_ms() says when it is more than 20, each time; [] otherwise."""
+        """What off_ms() says when it is more than 20, or []. What was not in one piece is said again.
+
+        A machine that stalls makes FreeSWITCH read one utterance a tick late: two of three have to be right.
+        """
         off: list[float] = []
-        while len(off) < TRIES:
-            ms = self.off_ms(10 * seed + len(off))
-            if abs(ms) <= 20:
+        for number in range(2 * TRIES):
+            ms = self.off_ms(10 * seed + number)
+            off += [ms] if np.isfinite(ms) else []
+            if len(off) in (1, TRIES) and abs(np.median(off)) <= 20:
                 return []
-            off.append(ms)
-        return off
+            if len(off) == TRIES:
+                break
+        return off or [np.inf]
 
 
 def heard_at_s(call: SipCall, pcm: bytes) -> float:
@@ -289,6 +295,41 @@ def injected_on_time(bridge: Bridge, line: Line, seed: int) -> bool:
     return fits and abs(echo[1] - own[1]) <= 160 and abs((after[1] - own[1]) / 8 - passed_ms) <= 20
 
 
+LAST_S = 0.045  # from the last packet sent until the end: FreeSWITCH has read it, and still holds it back
+
+
+def test_the_last_words_before_a_stop(probe: Probe, bridge: Bridge) -> None:
+    """What is held back for the sake of the clock is not lost."""
+    for attempt in range(TRIES):
+        tap = listen(probe, bridge.near, "mixed")
+        pcm = noise(8000, 0.5, attempt, 12000)
+        assert bridge.near.say(pcm).wait(5)
+        time.sleep(LAST_S)
+        tap.stop()
+        wait_until(lambda tap=tap: not tap.reading())
+        if exactly(bridge.near, pcm) in tap.captured():
+            return
+    pytest.fail("the end of what the caller said is missing")
+
+
+def test_the_last_words_before_a_hangup(probe: Probe, new_caller: NewCaller) -> None:
+    for attempt in range(TRIES):
+        call = new_caller("PCMU").call("bridge-sofia-echo").wait_answered()
+        call.wait_packets(10)
+        with StreamServer() as server:
+            assert probe.command(call.call_id, f"start {server.url} stereo 8000") == "+OK"
+            peer = server.wait_peer()
+            peer.wait_audio(6400)
+            pcm = noise(8000, 0.5, attempt)
+            assert call.say(pcm).wait(5)
+            time.sleep(LAST_S)
+            call.hangup()
+            peer.wait_closed()
+            if exactly(call, pcm) in sides(peer.audio())[0]:
+                return
+    pytest.fail("the end of what the caller said is missing")
+
+
 def test_stereo_has_what_is_injected_on_the_right(probe: Probe, bridge: Bridge) -> None:
     """By another stream, and by itself. The call has left the bridge."""
     assert probe.esl.api(f"uuid_transfer {bridge.near.call_id} echo").startswith("+OK")
@@ -301,9 +342,10 @@ def test_stereo_has_what_is_injected_on_the_right(probe: Probe, bridge: Bridge) 
 def test_stereo_needs_the_other_leg(probe: Probe, open_line: OpenLine) -> None:
     line = open_line("park")
     answer = probe.command(line.call.call_id, "both start embedded stereo")
-    assert answer == (
-        f"-ERR stereo needs the other leg: call {line.call.call_id} is not bridged; bridge it first, "
-        "or use mixed, or set STREAM_ALLOW_ONE_LEG_STEREO=true"
+    assert reason_of(answer) == (
+        f"stereo needs the other leg: call {line.call.call_id} is not bridged; bridge it first, or use "
+        "mixed, or allow it for all calls: allow-one-leg-stereo in audio_stream.conf.xml, or "
+        "STREAM_ALLOW_ONE_LEG_STEREO=true in FreeSWITCH's environment"
     )
     assert len(json.loads(probe.command(line.call.call_id, "status"))["streams"]) == 1
 

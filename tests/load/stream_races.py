@@ -3,10 +3,11 @@
     python tests/load/stream_races.py --races 5000
 
 Each race starts a stream on one of a few calls, in either dialect, to a server that listens, plays, resets
-the connection or closes it, or to none at all. At a random moment the stream is stopped, shut down or
-started again, its call hangs up or is killed, or nothing is done to it. Afterwards: every stream has stopped,
-once; no channel within 2 s; threads and descriptors as before; memory has stopped growing. Exits 1 when
-something is left behind.
+the connection or closes it, to none at all, or for an application in the switch. At times another thread
+stops or starts the same stream, or kills its call, while the start is under way. At a random moment the
+stream is stopped, shut down or started again, its call hangs up or is killed, or nothing is done to it.
+Afterwards: every start that was accepted has been told of once, and so has its end; no channel within 2 s;
+threads and descriptors as before; memory has stopped growing. Exits 1 when something is left behind.
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ FORMS = (
     '{url} mixed 16000 {{"a": 1}}',
     "{url} inbound 8000 5 1",
     "{url} both 24000 0 0 meta data",
+    "embedded",
+    "embedded mixed",
 )
+MEANWHILE = ("stop", "start", "kill", *[""] * 4)
+MEANWHILE_S = 0.002
 ENDS = ("stop", "stop", "graceful", "hangup", "kill", "restart", "nothing")
 PLACES = ("park", "tone", "echo", "silence")
 
@@ -101,7 +106,7 @@ class Races:
     dead_url: str
     seed: int
     outcomes: Counter[str] = field(default_factory=Counter)
-    started: set[tuple[str, str]] = field(default_factory=set)
+    accepted: Counter[tuple[str, str]] = field(default_factory=Counter)  # starts
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, races: range, workers: int) -> None:
@@ -111,8 +116,10 @@ class Races:
 
         def work() -> None:
             try:
-                with SipCaller(self.switch.sip_address) as caller, Esl(*self.switch.event_socket) as esl:
-                    racer = Racer(self, caller, esl)
+                with ExitStack() as stack:
+                    caller = stack.enter_context(SipCaller(self.switch.sip_address))
+                    esl, other = (stack.enter_context(Esl(*self.switch.event_socket)) for _ in range(2))
+                    racer = Racer(self, caller, esl, other)
                     while (number := self._next(numbers)) is not None:
                         racer.race(number)
                     racer.end()
@@ -132,18 +139,27 @@ class Races:
         with self._lock:
             return next(numbers, None)  # type: ignore[call-overload]
 
-    def count(self, outcome: str, started: tuple[str, str] | None = None) -> None:
+    def count(self, outcome: str) -> None:
         with self._lock:
             self.outcomes[outcome] += 1
-            if started:
-                self.started.add(started)
+
+    def count_start(self, answer: str, uuid: str, stream_id: str) -> bool:
+        """Whether it was accepted."""
+        with self._lock:
+            if answer == "+OK":
+                self.accepted[uuid, stream_id] += 1
+            else:
+                reason = answer.partition("\n")[0].replace(uuid, "...").replace(stream_id, "...")
+                self.outcomes[f"start: {reason}"] += 1
+        return answer == "+OK"
 
 
 class Racer:
     """One thread's call, replaced when it has been hung up."""
 
-    def __init__(self, races: Races, caller: SipCaller, esl: Esl) -> None:
-        self._races, self._caller, self._esl = races, caller, esl
+    def __init__(self, races: Races, caller: SipCaller, esl: Esl, other: Esl) -> None:
+        """other: for what is said while esl waits for an answer."""
+        self._races, self._caller, self._esl, self._other = races, caller, esl, other
         self._call: SipCall | None = None
 
     def race(self, number: int) -> None:
@@ -153,17 +169,40 @@ class Racer:
         uuid, stream_id = self._call.call_id, f"r{number}"
         url = self._races.dead_url if chance.random() < 0.05 else self._races.url
         form = chance.choice(FORMS).format(url=url)
-        answer = self._api(uuid, f"{stream_id} start {form}")
-        if answer != "+OK":
-            self._races.count(f"start: {answer}")
+        if not self._start(chance, uuid, stream_id, form):
             return
         time.sleep(chance.choice((0, 0, 0.002, 0.01, 0.05, 0.1)) * chance.uniform(0.5, 1.5))
         if chance.random() < 0.3:
             for words in ("pause", 'send_text {"b": 2}', "status", "resume"):
                 self._api(uuid, f"{stream_id} {words}")
         end = chance.choice(ENDS)
-        self._races.count(end, (uuid, stream_id))
+        self._races.count(end)
         self._end(end, uuid, stream_id, form)
+
+    def _start(self, chance: random.Random, uuid: str, stream_id: str, form: str) -> bool:
+        """Whether the stream has been started; whatever another thread does meanwhile."""
+        what, delay_s = chance.choice(MEANWHILE), chance.uniform(0, MEANWHILE_S)
+        thread = threading.Thread(target=self._meddle, args=(what, delay_s, uuid, stream_id, form))
+        if what:
+            thread.start()
+        answer = self._api(uuid, f"{stream_id} start {form}")
+        if what:
+            thread.join()
+        if what == "kill":
+            self._call.wait_ended()
+        return self._races.count_start(answer, uuid, stream_id)
+
+    def _meddle(self, what: str, delay_s: float, uuid: str, stream_id: str, form: str) -> None:
+        time.sleep(delay_s)
+        if what == "kill":
+            self._other.api(f"uuid_kill {uuid}")
+            return
+        answer = self._other.api(
+            f"uuid_audio_stream {uuid} {stream_id} {what} {form if what == 'start' else ''}"
+        )
+        if what == "start":
+            self._races.count_start(answer, uuid, stream_id)
+        self._races.count(f"{what} meanwhile: {answer[:3]}")
 
     def _end(self, end: str, uuid: str, stream_id: str, form: str) -> None:
         if end == "stop":
@@ -172,7 +211,8 @@ class Racer:
             self._api(uuid, f"{stream_id} graceful-shutdown done")
         elif end == "restart":
             self._api(uuid, f"{stream_id} stop")
-            self._api(uuid, f"{stream_id}b start {form}")
+            again = self._api(uuid, f"{stream_id}b start {form}")
+            self._races.count_start(again, uuid, f"{stream_id}b")
             self._api(uuid, f"{stream_id}b stop")
         elif end == "hangup":
             self.end()
@@ -252,16 +292,16 @@ def measure(switch: FreeSwitch, racing: Races, races: int, workers: int) -> dict
         "kb_per_race": round(median(growth_kb) * BLOCKS / races, 3),
         "started": sum(events.started.values()),
         "stopped": sum(events.stopped.values()),
-        "not_once": sorted(map(str, not_once(racing.started, events))),
+        "not_once": sorted(map(str, not_once(racing.accepted, events))),
     }
 
 
-def not_once(accepted: set[tuple[str, str]], events: Events) -> set[tuple[str, str]]:
-    """Streams of which there is not one stream_stopped, or not at most one stream_started before it."""
+def not_once(accepted: Counter[tuple[str, str]], events: Events) -> set[tuple[str, str]]:
+    """Streams of which there is not one stream_started and one stream_stopped for each start accepted."""
     return {
         stream
-        for stream in accepted | set(events.started) | set(events.stopped)
-        if events.stopped[stream] != 1 or events.started[stream] > 1
+        for stream in {*accepted, *events.started, *events.stopped}
+        if not accepted[stream] == events.started[stream] == events.stopped[stream]
     }
 
 
