@@ -201,8 +201,11 @@ class NativeTransport:
         try:
             event = json.loads(text)
         except (ValueError, RecursionError):  # C's library and Python's do not agree on all that is JSON
-            log.debug("an event of %d bytes cannot be read", len(text))
-            return
+            event = {
+                "type": "transport.complaint",
+                "about": "malformed",
+                "message": f"the server sent an event of {len(text)} bytes that is not JSON",
+            }
         kind = event["type"]
         try:
             if kind == "transport.closed":

@@ -10,14 +10,13 @@ static int is_blank(char c)
 	return c == '\0' || strchr(BLANKS, c) != NULL;
 }
 
-/* Puts dots in the place of what follows a word, up to a blank; a quote before that is the reason's. */
+/* Puts dots in the place of what follows a word: up to the reason's last quote, or a blank where there is none. */
 static void mask_after(char *reason, const char *word)
 {
 	for (char *c = reason; (c = strcasestr(c, word));) {
 		c += strlen(word);
-		size_t n = strcspn(c, BLANKS), dots = 0;
-		n -= n > 0 && (c[n - 1] == ';' || c[n - 1] == ',');
-		n -= n > 0 && c[n - 1] == '\'';
+		const char *quote = strrchr(c, '\'');
+		size_t n = quote ? (size_t)(quote - c) : strcspn(c, BLANKS), dots = 0;
 		for (; dots < n && dots < 3; dots++) {
 			*c++ = '.';
 		}

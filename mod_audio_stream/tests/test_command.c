@@ -268,6 +268,7 @@ static void test_urls(void **state)
 	static const char *const wrong[] = {
 		"u strt wss://h/x?token=SECRET mono", "u wss://h?token=SECRET", "wss://h?token=SECRET",
 		"u start embedded wss://u:SECRET@h/", "u start ws://h mono 8k2 ws://SECRET", "u status wss://h/SECRET",
+		"u start embedded 'wss://u:it's SECRET@h'", "u start 'https://u:a SECRET@h/'",
 	};
 	for (size_t i = 0; i < COUNT(wrong); i++) {
 		refused(wrong[i], NULL, "");

@@ -59,6 +59,7 @@ static int append(event_queue *queue, queued_event *event)
 	source->undecided += event->flags & EVENT_DECISIVE;
 	*queue->last = event;
 	queue->last = &event->next;
+	pthread_cond_signal(&queue->more); /* here: who takes the last event may free the queue */
 	return 0;
 }
 
@@ -75,8 +76,6 @@ int event_queue_put(event_queue *queue, event_source *source, const char *text, 
 	pthread_mutex_unlock(&queue->lock);
 	if (error) {
 		free(event);
-	} else {
-		pthread_cond_signal(&queue->more); /* who wakes does not find us holding the lock */
 	}
 	return error;
 }

@@ -8,6 +8,7 @@
 
 #define READ_BYTES 19200          /* 200 ms of 48 kHz: one append at most */
 #define UNSENT_MS 1000            /* with more unsent the server is not reading: audio stays in the ring */
+#define SPARE_MS 100              /* may wait in the ring beside a chunk */
 #define HELD_MAX_BYTES (16 << 20) /* of one conversation: half an hour of G.711 */
 #define ANNOUNCE_NS 1000000000    /* an item whose audio goes on is announced this often */
 #define FIRST_MARK (1ull << 32)   /* below it are those that applications choose */
@@ -47,8 +48,10 @@ int rt_audio_attach(rt_audio *audio, as_stream *stream, const as_realtime_audio 
 	as_stream_info(stream, &info);
 	audio->stream = as_stream_ref(stream);
 	audio->format = *format;
+	int least_ms = SPARE_MS + (format->quiet_chunk_ms > format->chunk_ms ? format->quiet_chunk_ms : format->chunk_ms);
+	uplink_max_ms = uplink_max_ms > least_ms ? uplink_max_ms : least_ms; /* less, and no chunk would ever be complete */
 	audio->uplink_max_samples = (size_t)((int64_t)info.rate_hz * uplink_max_ms / 1000);
-	int64_t samples = (int64_t)format->in_rate_hz * UNSENT_MS / 1000;
+	int64_t samples = (int64_t)format->in_rate_hz * (uplink_max_ms < UNSENT_MS ? uplink_max_ms : UNSENT_MS) / 1000;
 	audio->unsent_max_bytes = BASE64_BYTES((size_t)samples * as_format_bytes_per_sample(format->in_encoding));
 	return 0;
 }

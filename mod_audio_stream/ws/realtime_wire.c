@@ -43,6 +43,7 @@ static rt_kind kind_of(const char *type)
 typedef struct fields {
 	json_member type, response_id, item_id, delta, nested_id;
 	int has_response, has_response_id;
+	int disguised; /* a name is spelt with escapes: it may be one of these to who reads the event */
 } fields;
 
 static void read_nested(void *arg, const json_member *member)
@@ -56,6 +57,7 @@ static void read_nested(void *arg, const json_member *member)
 static void read_member(void *arg, const json_member *member)
 {
 	fields *f = arg;
+	f->disguised |= memchr(member->name, '\\', member->name_bytes) != NULL;
 	if (json_member_is(member, "type")) {
 		f->type = *member;
 	} else if (json_member_is(member, "response_id")) {
@@ -125,7 +127,7 @@ int rt_parse(char *text, size_t n, rt_message *out)
 {
 	fields f = {0};
 	memset(out, 0, sizeof(*out));
-	if (json_members(text, n, read_member, &f) || !copy_word(out->type, &f.type) ||
+	if (json_members(text, n, read_member, &f) || f.disguised || !copy_word(out->type, &f.type) || !out->type[0] ||
 		!strncmp(out->type, OWN_EVENTS, sizeof(OWN_EVENTS) - 1)) {
 		return AS_EINVAL;
 	}

@@ -35,8 +35,8 @@ typedef struct rt_message {
 	size_t base64_length;
 } rt_message;
 
-/* Reads a message of n bytes. The text is not changed. 0, or AS_EINVAL when it cannot be a JSON object with a type, or is
- * audio without its ids. */
+/* Reads a message of n bytes. The text is not changed. 0, or AS_EINVAL when it cannot be a JSON object with a type, has a
+ * name spelt with escapes, or is audio without its ids. */
 int rt_parse(char *text, size_t n, rt_message *out);
 
 /* input_audio_buffer.append around n bytes of audio; buf needs rt_append_bytes(n). Returns its length. */

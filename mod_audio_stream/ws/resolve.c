@@ -142,7 +142,7 @@ static ws_lookup *next_lookup(void)
 	while (!(lookup = take()) && pthread_cond_timedwait(&more, &lock, &until) == 0) {
 	}
 	idle--;
-	return lookup;
+	return lookup ? lookup : take(); /* it may have come in the last moment, and seen us idle */
 }
 
 /* Under the lock. Gives an answer to all in the queue that ask the same, and makes a list of them. */

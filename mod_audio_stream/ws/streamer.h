@@ -122,6 +122,7 @@ typedef struct streamer_play {
 	int closed;               /* no more messages add to it */
 	int cut;                  /* a flush took some of it */
 	int failed;               /* some of it was refused, or could not be decoded */
+	int packed;               /* it was a file */
 	char *checkpoint;         /* to be announced when it is over; NULL: none */
 	int waiting;              /* its audio is here, not in the queue, or not all of it */
 	streamer_audio audio;
@@ -135,6 +136,7 @@ typedef struct streamer_downlink {
 	streamer_play *first, *last; /* not yet over, oldest first */
 	streamer_play *spurt;        /* the last of them, when more audio may be added to it */
 	size_t count;
+	int missed;                  /* some audio since the checkpoint before was not heard */
 	uint64_t numbers;            /* plays so far */
 	int64_t look_ns;             /* nothing can happen to the first play before */
 
@@ -190,8 +192,9 @@ size_t streamer_frame_bytes(const streamer_audio *audio);
 int64_t streamer_length_us(const streamer_audio *audio);
 /* May all of this raw audio be queued? Says so when not. */
 int streamer_admit(as_streamer *s, streamer_play *play, const streamer_audio *audio);
-/* Queues raw audio of a play whose turn it is. more: of the same message, later. */
-void streamer_write(as_streamer *s, streamer_play *play, const streamer_audio *audio, int more);
+/* Queues raw audio of a play whose turn it is: a message, or the first or a later slice of one, of which rest_us follow.
+ * 0, or why the rest need not be tried. */
+int streamer_write(as_streamer *s, streamer_play *play, const streamer_audio *audio, int is_first, int64_t rest_us);
 
 /* streamer_turns.c. Queues a play's audio now, or keeps it until what came before it is there. Takes over audio->path. */
 void streamer_take(as_streamer *s, streamer_play *play, const streamer_audio *audio);
@@ -219,6 +222,7 @@ int streamer_plays_pending(const as_streamer *s);
  * when there is no memory or thread. */
 streamer_decode *streamer_decode_start(as_streamer *s, streamer_audio *audio);
 void streamer_decode_abandon(streamer_decode *decode);
+int streamer_decode_abandoned(const streamer_decode *decode);
 
 /* ---- Connecting -------------------------------------------------------------------------------------------------- */
 

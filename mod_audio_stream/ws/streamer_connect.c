@@ -103,9 +103,9 @@ static int is_credential(const char *header)
 	return !strcasecmp(header, "authorization") || !strcasecmp(header, "api-key");
 }
 
-/* text: as as_options_set() has checked it. first: before those; NULL: none. A first one is the credential: others, which
- * are for other servers, are left out. */
-static int make_headers(streamer_target *target, const char *text, const char *first)
+/* text: as as_options_set() has checked it. first: before those; NULL: none. own: credentials, which are for other servers,
+ * are left out. */
+static int make_headers(streamer_target *target, const char *text, const char *first, int own)
 {
 	json_t *headers = json_loads(text, 0, NULL);
 	const char *name;
@@ -117,7 +117,7 @@ static int make_headers(streamer_target *target, const char *text, const char *f
 		error = AS_ENOMEM;
 	}
 	json_object_foreach (headers, name, member) {
-		if (first && is_credential(name)) {
+		if (own && is_credential(name)) {
 			continue;
 		}
 		if (!target->headers || !(target->headers[count++] = header_line(name, json_string_value(member)))) {
@@ -187,6 +187,7 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 						 char *error, size_t bytes)
 {
 	streamer_target *target = &s->target;
+	int own = s->dialect == &streamer_openai;
 	subprotocol = s->options->subprotocol_set ? s->options->subprotocol : subprotocol;
 	if (!url || !*url) {
 		snprintf(error, bytes, "no URL: say ws://host[:port]/path or wss://...");
@@ -194,7 +195,7 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 	}
 	int result = ws_url_check(url, error, bytes);
 	if (!result) {
-		result = make_headers(target, s->options->extra_headers, header);
+		result = make_headers(target, s->options->extra_headers, header, own);
 	}
 	if (result) {
 		return result;
@@ -205,7 +206,7 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 		return AS_ENOMEM;
 	}
 	snprintf(target->shown, sizeof(target->shown), "%.*s", (int)strcspn(url, "?#"), url);
-	target->options = connection(s, target, timeout_s, s->dialect == &streamer_openai);
+	target->options = connection(s, target, timeout_s, own);
 	return check_headers(&target->options, error, bytes);
 }
 

@@ -129,3 +129,8 @@ void streamer_decode_abandon(streamer_decode *decode)
 {
 	decode->abandoned = 1;
 }
+
+int streamer_decode_abandoned(const streamer_decode *decode)
+{
+	return decode->abandoned;
+}

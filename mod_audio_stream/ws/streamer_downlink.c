@@ -24,7 +24,7 @@
 #define PLAYS_MAX 20000
 #define TELL_EVERY_NS 1000000000 /* of one play, that more of it has been queued */
 #define CHUNK 1024
-#define TAIL_QUEUED_MS 30 /* less than this left to play: the resampler's tail is needed now */
+#define TAIL_QUEUED_MS 30       /* less than this left to play: the resampler's tail is needed now */
 #define MARKS_FROM (1ull << 48) /* nobody else who injects is to have our numbers */
 #define NS_PER_MS 1000000
 
@@ -89,7 +89,7 @@ static void utterance_over(as_streamer *s)
 	as_jitter_rest(&down->jitter);
 }
 
-/* Audio is about to be queued: what does its coming now, and not before, say? */
+/* A message's audio is about to be queued: what does its coming now, and not before, say? */
 static void arrived(as_streamer *s, const as_stats *stats, int64_t audio_us, int64_t now_ns)
 {
 	streamer_downlink *down = &s->downlink;
@@ -102,8 +102,6 @@ static void arrived(as_streamer *s, const as_stats *stats, int64_t audio_us, int
 			set_prebuffer(s, as_jitter_underrun(&down->jitter, now_ns));
 		}
 	}
-	down->talking = 1;
-	down->arrival_ns = now_ns;
 	if (down->adaptive) {
 		int64_t queued_us = ms_of(s, stats->inject_queued_samples) * 1000;
 		set_prebuffer(s, as_jitter_arrival(&down->jitter, now_ns, audio_us, queued_us));
@@ -339,14 +337,17 @@ static void note_queued(as_streamer *s, streamer_play *play, const streamer_audi
 	}
 }
 
-/* Queues raw audio of a play whose turn it is. more: of the same message, later. */
-void streamer_write(as_streamer *s, streamer_play *play, const streamer_audio *audio, int more)
+int streamer_write(as_streamer *s, streamer_play *play, const streamer_audio *audio, int is_first, int64_t rest_us)
 {
 	streamer_downlink *down = &s->downlink;
 	as_stats stats;
 	int64_t now_ns = as_now_ns(), audio_us = streamer_length_us(audio);
-	as_stream_stats(s->stream, &stats);
-	arrived(s, &stats, audio_us, now_ns);
+	if (is_first) {
+		as_stream_stats(s->stream, &stats);
+		arrived(s, &stats, audio_us + rest_us, now_ns);
+	}
+	down->talking = 1;
+	down->arrival_ns = now_ns;
 	down->target = play;
 	down->write_error = turn_to(s, audio->rate_hz);
 	if (audio->format == WIRE_RAW_L16) {
@@ -358,15 +359,16 @@ void streamer_write(as_streamer *s, streamer_play *play, const streamer_audio *a
 		down->tail = as_convert_held(down->convert);
 		down->tail_play = play;
 	}
-	if (!more && (!down->prebuffer_ms || down->sounding)) {
+	if (rest_us == 0 && (!down->prebuffer_ms || down->sounding)) {
 		streamer_let_run_dry(s);
 	}
 	if (down->write_error) {
 		play->failed = 1;
-		write_failed(s, audio_us);
+		write_failed(s, audio_us + rest_us);
 	} else {
 		note_queued(s, play, audio, audio_us);
 	}
+	return down->write_error;
 }
 
 /* May all of this audio be queued? Says so when not. */
@@ -389,6 +391,7 @@ static streamer_play *begin_play(as_streamer *s, const char *checkpoint)
 		play = streamer_play_new(s, checkpoint);
 	}
 	if (!play) {
+		s->downlink.missed = 1;
 		streamer_invalid(s, "audio refused: %zu pieces are queued already", s->downlink.count);
 	}
 	return play;

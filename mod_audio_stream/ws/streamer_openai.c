@@ -173,8 +173,9 @@ static int openai_init(as_streamer *s, const as_streamer_start *start, char *err
 	const openai_outlets outlets = {s, say, tell, over};
 	s->bidirectional = 1;
 	s->uplink.over = 1; /* the talk reads the capture itself */
-	s->uplink.limit = (uint64_t)s->info.rate_hz * (uint64_t)uplink_max_ms / 1000;
-	return openai_talk_new(s->stream, &request, &outlets, error, bytes, &own->talk);
+	int result = openai_talk_new(s->stream, &request, &outlets, error, bytes, &own->talk);
+	s->uplink.limit = result ? 0 : openai_talk_audio(own->talk)->uplink_max_samples;
+	return result;
 }
 
 /* ---- Service thread --------------------------------------------------------------------------------------------- */

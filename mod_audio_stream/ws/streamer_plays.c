@@ -93,6 +93,7 @@ static void announce_checkpoint(as_streamer *s, const streamer_play *play, int r
 	if (!play->checkpoint) {
 		return;
 	}
+	s->downlink.missed = 0;
 	json_t *body = json_object();
 	json_object_set_new(body, "name", streamer_string(play->checkpoint));
 	json_object_set_new(body, "reached", json_boolean(reached));
@@ -114,7 +115,8 @@ static void announce_end(as_streamer *s, streamer_play *play)
 	} else if (body) {
 		streamer_event_at(s, "media_play_complete", body, play->finished_ns);
 	}
-	announce_checkpoint(s, play, !play->cut && !play->failed);
+	s->downlink.missed |= play->cut | play->failed;
+	announce_checkpoint(s, play, !s->downlink.missed);
 }
 
 /* ---- Accounts ---------------------------------------------------------------------------------------------------- */
@@ -260,4 +262,5 @@ void streamer_plays_cut(as_streamer *s, const as_mark *marks, int count, const c
 		}
 		drop_first(s);
 	}
+	s->downlink.missed = 0; /* what was thrown away has been told */
 }

@@ -25,13 +25,20 @@ static int write_slice(as_streamer *s, streamer_play *play, int64_t *slice_us)
 	if (!play->taken && !streamer_admit(s, play, &slice)) {
 		return 1;
 	}
-	size_t left = slice.bytes - play->taken;
+	int is_first = play->taken == 0;
 	slice.data += play->taken;
-	slice.bytes = left < most ? left : most;
+	slice.bytes -= play->taken;
+	int64_t left_us = streamer_length_us(&slice);
+	slice.bytes = slice.bytes < most ? slice.bytes : most;
 	play->taken += slice.bytes;
-	*slice_us -= streamer_length_us(&slice);
-	streamer_write(s, play, &slice, left > most);
-	return left <= most || s->downlink.write_error;
+	int64_t written_us = streamer_length_us(&slice);
+	*slice_us -= written_us;
+	int is_last = play->taken == play->audio.bytes;
+	int error = streamer_write(s, play, &slice, is_first, is_last ? 0 : left_us - written_us);
+	if (is_last && !is_first) {
+		streamer_tell_queued(s, play);
+	}
+	return is_last || error;
 }
 
 /* Is there anything to wait for: a disk, a decoder? */
@@ -47,8 +54,18 @@ static void turn_taken(as_streamer *s, streamer_play *play)
 	s->downlink.waiting_bytes -= play->kept_bytes;
 	play->waiting = 0;
 	play->taken = play->kept_bytes = 0;
+	if (play->packed) {
+		s->downlink.carried = 0; /* what comes next is no continuation of a file */
+	}
 	free(play->audio.data);
 	play->audio = (streamer_audio){0};
+}
+
+/* Can the next turn be taken? Not while something is being decoded, unless nobody waits for that any more. */
+static int can_go_on(const streamer_downlink *down)
+{
+	return down->waiting &&
+		   (!down->decoding || (streamer_decode_abandoned(down->decoding) && !is_file(&down->waiting->audio)));
 }
 
 /* Hands the play's packed audio to a decoder. 0 when there is none. */
@@ -68,7 +85,7 @@ void streamer_next_turn(as_streamer *s)
 {
 	streamer_downlink *down = &s->downlink;
 	int64_t slice_us = SLICE_US;
-	while (down->waiting && !down->decoding && slice_us > 0) {
+	while (can_go_on(down) && slice_us > 0) {
 		streamer_play *play = down->waiting;
 		if (is_file(&play->audio) ? !decode(s, play) : !play->audio.bytes || write_slice(s, play, &slice_us)) {
 			turn_taken(s, play);
@@ -86,7 +103,8 @@ void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, cons
 	if (!abandoned) {
 		streamer_play *play = down->waiting;
 		streamer_plays_settle(s, as_now_ns());
-		down->carried = 0; /* of a sample that this is no continuation of */
+		down->carried = 0; /* nor is a file one of what came before */
+		play->packed = 1;
 		if (error) {
 			play->failed = 1;
 			streamer_invalid(s, "%s", error);
@@ -131,11 +149,11 @@ void streamer_take(as_streamer *s, streamer_play *play, const streamer_audio *au
 	play->audible = 1;
 	if (!is_file(audio) && !down->waiting && streamer_length_us(audio) <= WHOLE_US) {
 		if (streamer_admit(s, play, audio)) {
-			streamer_write(s, play, audio, 0);
+			streamer_write(s, play, audio, 1, 0);
 		}
 		return;
 	}
-	while (down->waiting && !down->decoding && down->waiting_bytes + audio->bytes > WAITING_MAX_BYTES) {
+	while (can_go_on(down) && down->waiting_bytes + audio->bytes > WAITING_MAX_BYTES) {
 		streamer_next_turn(s);
 	}
 	int error = keep(s, play, audio);

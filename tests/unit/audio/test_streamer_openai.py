@@ -118,6 +118,20 @@ def test_other_servers_credentials_stay_here(start):
     assert headers["x-tenant"] == "blue"
 
 
+def test_not_even_where_we_have_none_of_our_own(start):
+    talk = start(OPENAI_API_KEY="", STREAM_EXTRA_HEADERS='{"Authorization": "Bearer other"}')
+    talk.events.wait("openai_session_started")
+    assert "authorization" not in talk.server.sessions[0].headers
+
+
+def test_a_bound_below_one_message_is_as_long_as_one(start):
+    talk = start(STREAM_MAX_QUEUE_MS=10)
+    talk.events.wait("openai_session_started")
+    talk.say()
+    talk.events.wait("openai_response_generated")
+    assert talk.streamer.describe()["droppedMs"] == 0
+
+
 def test_a_session_that_is_never_accepted_is_not_waited_for(start):
     talk = start(faults=Faults(no_session_created=True), STREAM_CONNECT_TIMEOUT_MS=500)
     error = talk.events.wait("openai_error")

@@ -13,6 +13,7 @@ from array import array
 import numpy as np
 import pytest
 from line import FRAME_MS, Events, noise, stripped, tone
+from packed import sound_file
 from wire_server import WireServer
 
 from ivr_ai.audio import g711
@@ -371,6 +372,17 @@ class TestUnderruns:
         one.events.wait("stream_started")
         assert one.streamer.describe()["prebufferMs"] == prebuffer_ms
 
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_a_long_message_is_not_jitter(self, talk, packed):
+        """It comes in one piece, in however many it is queued."""
+        one = talk(speed=4)
+        if packed:
+            one.visit.stream_audio(wav(noise(6000), 8000), audioDataType="wav")
+        else:
+            one.visit.stream_audio(noise(6000))
+        one.events.wait("media_play_complete")
+        assert one.streamer.describe()["prebufferMs"] == 40
+
     def test_a_prebuffer_that_is_set_stays(self, talk):
         one = talk(options={"STREAM_INJECT_MIN_BUFFER_MS": 120})
         one.visit.stream_audio(noise(500))
@@ -411,6 +423,16 @@ class TestBounds:
         one.visit.wait(lambda visit: len(visit.events("media.checkpoint")) == 2)
         told = [(event["name"], event["reached"]) for event in one.visit.events("media.checkpoint")]
         assert told == [("too long", False), ("good", True)]
+
+    def test_a_checkpoint_alone_knows_of_what_was_refused(self, talk):
+        one = talk(
+            dialect="json", options={"STREAM_INJECT_BUFFER_MS": 500, "STREAM_INJECT_BUFFER_STRICT": True}
+        )
+        one.visit.play(noise(1000))
+        one.visit.send({"event": "media.checkpoint", "payload": {"name": "after what was refused"}})
+        one.visit.play(noise(100))
+        one.visit.send({"event": "media.checkpoint", "payload": {"name": "after what was heard"}})
+        assert [one.events.wait("media_checkpoint", n)["reached"] for n in (1, 2)] == [False, True]
 
     def test_many_small_values_are_refused(self, talk):
         """What a library would be busy with for half a second, and other calls would wait for."""
@@ -637,16 +659,14 @@ class TestFiles:
         for visit in server.visits:
             assert max(b - a for a, b in itertools.pairwise(visit.times_s)) < 1.0
 
-    def test_mp3_and_ogg(self, talk):
-        """By what is in them, whatever they are said to be."""
-        soundfile = pytest.importorskip("soundfile")
-        samples = np.frombuffer(tone(1000, 24000), "<i2")
-        for n, (kind, name) in enumerate((("mp3", "MP3"), ("ogg", "OGG"))):
-            packed = io.BytesIO()
-            soundfile.write(packed, samples, 24000, format=name)
-            one = talk()
-            one.visit.stream_audio(packed.getvalue(), audioDataType=kind)
-            assert one.events.wait("media_play_complete")["playedMs"] == pytest.approx(1000, abs=100), n
+    @pytest.mark.parametrize("kind", ["mp3", "ogg"])
+    def test_packed_more_tightly(self, talk, tmp_path, kind):
+        one = talk()
+        packed = sound_file(tmp_path / "tone", kind, tone(1000, 24000), 24000)
+        one.visit.stream_audio(packed, audioDataType=kind)
+        assert one.events.wait("media_play_complete")["playedMs"] == pytest.approx(1000, abs=100)
+        heard = np.frombuffer(stripped(bytes(one.line.heard)), "<i2").astype(float)
+        assert np.abs(np.fft.rfft(heard[800:7200])).argmax() * 8000 / 6400 == pytest.approx(440, abs=5)
 
     def test_half_a_sample_before_one_is_dropped(self, talk):
         """What is left of a binary message does not shift a file, or audio of another rate, by a byte."""
@@ -657,6 +677,28 @@ class TestFiles:
         one.events.wait("media_play_complete", 3)
         heard = np.frombuffer(bytes(one.line.heard), "<i2").astype(int)
         assert np.abs(np.diff(heard)).max() < 8000  # a shifted byte is noise at full scale
+
+    def test_nor_half_a_sample_after_one(self, talk, tmp_path):
+        (tmp_path / "odd.raw").write_bytes(tone(300)[:-1])
+        options = {"STREAM_ALLOW_FILE_INJECTION": True, "file-injection-dir": tmp_path}
+        one = talk(options=options)
+        file = {"file": "odd.raw", "audioDataType": "raw", "sampleRate": 8000}
+        one.visit.send({"type": "streamAudio", "data": file})
+        one.visit.stream_audio(tone(300))
+        one.events.wait("media_play_complete", 2)
+        heard = np.frombuffer(bytes(one.line.heard), "<i2").astype(int)
+        assert np.abs(np.diff(heard)).max() < 8000
+
+    def test_what_is_decoded_for_nobody_holds_up_nothing(self, talk):
+        """A clear, and more than a moment of audio that needs no decoding."""
+        one = talk(options={**PLAIN, "STREAM_MAX_AUDIO_BASE64_LEN": "64MB"})
+        one.visit.stream_audio(wav(bytes(400 * 2 * 44100), 44100), audioDataType="wav")
+        start_s = time.monotonic()
+        one.visit.stream_audio(noise(3000), clear=True)
+        one.events.wait("media_play_start")
+        told_s = time.monotonic() - start_s
+        assert told_s < 1.0
+        assert one.events.of("media_play_start")[0]["playId"] == 2
 
     def test_a_broken_file(self, talk):
         one = talk(dialect="json")
