@@ -25,16 +25,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ivr_ai import failure, watch
+from ivr_ai import failure, host, watch
 from ivr_ai.audio.formats import Format
 from ivr_ai.audio.stream import (
-    MAIN,
     Stream,
     StreamClosed,
     StreamError,
     StreamFull,
     StreamNotFound,
-    open_streams,
 )
 from ivr_ai.config import Settings
 from ivr_ai.events import CallEvent, Observer
@@ -54,61 +52,12 @@ log = logging.getLogger("ivr_ai.call")
 
 SLEEP_MS = 10_000  # of the session's thread, which a wake() or the call's end cuts short
 GRACE_S = 0.5  # for the connection to report its own timeout first
-BESIDE = "ivr_ai"  # our stream's id where the usual one is taken by a stream to a server
 OPENED_TRY_S = 0.2  # how often to look whether the call has ended before its stream was opened
 CAPTURE_TIMEOUT_MS = 1000
 JOIN_S = 1.0
 GOODBYE = "the server ended the conversation"
 
 Function = Callable[[dict[str, Any]], Any]
-
-
-def wake(session: Any) -> None:
-    """Ends a session's sleep early, from another thread."""
-    own = getattr(session, "wake", None)
-    if own is not None:
-        own()
-        return
-    import freeswitch  # there only inside mod_python3
-
-    freeswitch.API().execute("uuid_break", session.get_uuid())
-
-
-def stream_command(session: Any, words: str) -> str:
-    """Runs `uuid_audio_stream` on a session's call; the first line of its answer, without the usage.
-
-    It says so where the module is missing.
-
-    Through FreeSWITCH's API: asked to run an application it does not have, it would hang the call up.
-    """
-    if hasattr(session, "stream_command"):  # the dialplan has the call
-        return str(session.stream_command(words))
-    if hasattr(session, "wake"):  # a host of our own
-        session.execute("uuid_audio_stream", words)
-        return str(session.getVariable("audio_stream_result") or "")
-    import freeswitch
-
-    answer = freeswitch.API().execute("uuid_audio_stream", f"{session.get_uuid()} {words}") or ""
-    return answer.strip().partition("\n")[0]
-
-
-def goes_to_a_server(session: Any, stream_id: str) -> bool:
-    """Whether an open stream is somebody else's, and not for an application in this process."""
-    try:
-        status = stream_command(session, f"{stream_id} status")
-    except ValueError:  # a host of our own: it has no such streams, and no such command
-        return False
-    return '"source":"embedded"' not in status
-
-
-def expected_wire(session: Any, settings: Settings) -> Format:
-    """The call's format, as far as it is known before media is up.
-
-    The first codec offered, or the settings'.
-    """
-    codec = session.getVariable("read_codec") or session.getVariable("ep_codec_string") or ""
-    name = codec.split(",")[0].split("@")[0].rsplit(".", 1)[-1].lower()
-    return Format(name, 8000) if name in ("pcmu", "pcma") else Format("s16", settings.sample_rate_hz)
 
 
 class Call:
@@ -132,7 +81,9 @@ class Call:
         self._clock = clock
         self.uuid: str = session.get_uuid()
         self._lock = threading.Lock()  # the conversation and _events
-        self._conversation = Conversation(settings, self._build_session(expected_wire(session, settings)))
+        self._conversation = Conversation(
+            settings, self._build_session(host.expected_wire(session, settings))
+        )
         self._transport: WebSocketTransport | NativeTransport | None = None
         self._stream: Stream | None = None
         self._output_format = Format("s16", settings.output_rate_hz)
@@ -205,26 +156,8 @@ class Call:
         if not self._session.answered():
             self._session.execute("answer", "")  # unlike answer(), lets other threads run meanwhile
         self._emit("answered")
-        self._stream_id = self._open_stream()
+        self._stream_id = host.open_stream(self._session, self.uuid)
         self._stream_opened.set()
-
-    def _open_stream(self) -> str:
-        """The id of a stream for us. Raises StreamNotFound."""
-        stream_id, words = MAIN, "start embedded"
-        if (self.uuid, MAIN) in open_streams(self.uuid):
-            if not goes_to_a_server(self._session, MAIN):
-                return MAIN
-            stream_id, words = BESIDE, f"{BESIDE} {words}"
-        result = stream_command(self._session, words)
-        if result != "+OK":
-            why = f"{result or 'no answer'}; is mod_audio_stream loaded? `ivr-ai doctor` checks"
-            raise StreamNotFound(f"no audio stream on call {self.uuid}: {why}")
-        return stream_id
-
-    def _stop_stream(self) -> None:
-        """Ours: a transferred call goes on without us. Once it is stopped its id may be another's."""
-        if self._stream_id is not None and not (self._stream and self._stream.closed):
-            stream_command(self._session, "stop" if self._stream_id == MAIN else f"{self._stream_id} stop")
 
     # ---- the watch's thread --------------------------------------------------------------------------------
 
@@ -312,7 +245,9 @@ class Call:
             with self._lock:
                 actions = self._report_marks(self._clock())
             self._deliver(actions)
-        self._stop_stream()
+        if self._stream_id is not None and not (self._stream and self._stream.closed):
+            # A transferred call goes on without us. The id of a closed stream may be another's by now.
+            host.stop_stream(self._session, self._stream_id)
         if self._stream is not None:
             self._stream.close()
             stats = self._stream.stats()
@@ -701,7 +636,7 @@ class Call:
     def _wake(self) -> None:
         session = self._session
         if session is not None:
-            wake(session)
+            host.wake(session)
 
     def _build_session(self, wire: Format) -> dict[str, Any]:
         return sessions.build_session(self._settings, wire)

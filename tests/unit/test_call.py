@@ -7,14 +7,10 @@ import logging
 import threading
 import time
 from array import array
-from types import SimpleNamespace
 
 import pytest
 
-from ivr_ai.audio.formats import Format
 from ivr_ai.audio.stream import Stream
-from ivr_ai.call import expected_wire, wake
-from ivr_ai.config import Settings
 from ivr_ai.gateways.caller import Hangup, Say
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.voices import speak
@@ -392,28 +388,3 @@ class TestTelling:
         ours = [record.getMessage() for record in caplog.records if not record.name.startswith("ivr_ai.sim")]
         assert any("refused the connection" in line for line in ours)
         assert not any(key in line for line in ours)
-
-
-@pytest.mark.parametrize(
-    ("variables", "wire"),
-    [
-        ({}, Format("s16", 16000)),
-        ({"read_codec": "PCMU"}, Format("pcmu", 8000)),
-        ({"read_codec": "opus", "ep_codec_string": "PCMA@8000h"}, Format("s16", 16000)),
-        ({"ep_codec_string": "CORE_PCM_MODULE.PCMA@8000h@20i@64000b,opus@48000h"}, Format("pcma", 8000)),
-        ({"ep_codec_string": "mod_opus.opus@48000h@20i,PCMU@8000h"}, Format("s16", 16000)),
-    ],
-    ids=str,
-)
-def test_the_line_as_far_as_it_is_known_before_the_answer(variables, wire):
-    session = SimpleNamespace(getVariable=variables.get)
-    settings = Settings(realtime_url="ws://localhost/", sample_rate_hz=16000)
-    assert expected_wire(session, settings) == wire
-
-
-def test_a_session_of_freeswitch_is_woken_by_its_api(monkeypatch):
-    executed = []
-    api = SimpleNamespace(execute=lambda *command: executed.append(command))
-    monkeypatch.setitem(__import__("sys").modules, "freeswitch", SimpleNamespace(API=lambda: api))
-    wake(SimpleNamespace(get_uuid=lambda: "u-1"))
-    assert executed == [("uuid_break", "u-1")]
