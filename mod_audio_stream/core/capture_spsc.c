@@ -212,6 +212,6 @@ void as_capture_counters(as_capture *ring, as_stats *out)
 	} while (as_seq_read_retry(&ring->seq, begin));
 	out->capture_read_samples = AS_OBSERVE(ring->taken);
 	out->capture_discarded_samples = AS_OBSERVE(ring->discarded);
-	out->capture_active = out->capture_active_samples > 0 &&
-						  out->capture_samples <= out->capture_active_samples + AS_OBSERVE(ring->hang);
+	out->capture_active =
+		out->capture_active_samples > 0 && out->capture_samples <= out->capture_active_samples + AS_OBSERVE(ring->hang);
 }

@@ -26,9 +26,9 @@ typedef struct as_capture {
 
 	/* Producer's line. */
 	_Alignas(64) _Atomic uint64_t written; /* publishes data up to here, and shift */
-	uint64_t shift;                        /* producer; the consumer reads it while written > read, when it cannot move */
-	as_activity activity;                  /* producer */
-	as_seq seq;                            /* guards the counters below, all written by the producer */
+	uint64_t shift;       /* producer; the consumer reads it while written > read, when it cannot move */
+	as_activity activity; /* producer */
+	as_seq seq;           /* guards the counters below, all written by the producer */
 	_Atomic uint64_t dropped, overruns, paused_samples, ticks, active_end;
 	_Atomic int64_t last_ns;
 

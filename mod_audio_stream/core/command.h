@@ -44,8 +44,8 @@
 #define AS_SYNTAX_SEND_TEXT "<uuid> [<stream_id>] send_text <text>"
 #define AS_SYNTAX_STATUS "<uuid> [<stream_id>] status"
 #define AS_COMMAND_SYNTAX                                                                                              \
-	AS_SYNTAX_START " | " AS_SYNTAX_OPENAI " | " AS_SYNTAX_STOP " | " AS_SYNTAX_GRACEFUL " | " AS_SYNTAX_PAUSE " | "   \
-	AS_SYNTAX_RESUME " | " AS_SYNTAX_SEND_TEXT " | " AS_SYNTAX_STATUS
+	AS_SYNTAX_START " | " AS_SYNTAX_OPENAI " | " AS_SYNTAX_STOP " | " AS_SYNTAX_GRACEFUL " | " AS_SYNTAX_PAUSE         \
+					" | " AS_SYNTAX_RESUME " | " AS_SYNTAX_SEND_TEXT " | " AS_SYNTAX_STATUS
 
 typedef enum as_verb {
 	AS_VERB_START = 1,
@@ -73,7 +73,7 @@ typedef struct as_command {
 	char stream_id[AS_NAME_MAX]; /* AS_DEFAULT_STREAM when none was named */
 	int has_stream_id;
 	/* start, openai_start */
-	int dialect;             /* AS_DIALECT_*; 0: embedded */
+	int dialect; /* AS_DIALECT_*; 0: embedded */
 	const char *url;
 	const char *track;       /* as it was said; mono (AS_DIALECT_BINARY) or inbound when nothing was */
 	as_command_track tracks; /* what that means */
@@ -82,9 +82,9 @@ typedef struct as_command {
 	int bidirectional;       /* the server may play */
 	const char *metadata;
 	const char *voice, *instructions, *api_key, *model;
-	int directions;          /* pause, resume: AS_CAPTURE and/or AS_INJECT */
-	const char *text;        /* stop, graceful-shutdown: the reason; send_text: the message */
-	char *strings;           /* where those above lie */
+	int directions;   /* pause, resume: AS_CAPTURE and/or AS_INJECT */
+	const char *text; /* stop, graceful-shutdown: the reason; send_text: the message */
+	char *strings;    /* where those above lie */
 } as_command;
 
 /* Reads a command line. own_uuid: the call's uuid when it comes from the dialplan, else NULL (a uuid must be given).

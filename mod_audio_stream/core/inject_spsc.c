@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#define TICK_SPINS 200      /* a tick lasts microseconds: yields before we take it that its thread has been descheduled */
+#define TICK_SPINS 200 /* a tick lasts microseconds: yields before we take it that its thread has been descheduled */
 #define TICK_SLEEP_NS 50000 /* and how often we look from then on */
 #define STALL_NS 250000000  /* longer than any tick: the host has stood still, and time is counted afresh */
 

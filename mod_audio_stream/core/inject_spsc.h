@@ -45,7 +45,7 @@ typedef struct as_inject {
 
 	/* Producer to consumer. */
 	_Alignas(64) _Atomic uint64_t written; /* publishes samples up to here and the blocks that hold them */
-	_Atomic uint64_t ended;                /* position where an ended utterance stops; running dry there is no underrun */
+	_Atomic uint64_t ended; /* position where an ended utterance stops; running dry there is no underrun */
 	_Atomic uint64_t flush_to;
 	_Atomic uint32_t prebuffer;
 	_Atomic uint32_t held; /* samples still in the producer's resampler: they count towards the prebuffer */
@@ -54,10 +54,10 @@ typedef struct as_inject {
 	/* Consumer's own. */
 	_Alignas(64) as_block *block;
 	uint64_t block_position;
-	uint32_t waited;    /* samples of ticks spent waiting for the prebuffer */
-	int dry;            /* inside an underrun */
-	uint32_t fade;      /* samples; never more than a tick */
-	_Atomic int busy;   /* set inside a tick: turns a second host thread away */
+	uint32_t waited;  /* samples of ticks spent waiting for the prebuffer */
+	int dry;          /* inside an underrun */
+	uint32_t fade;    /* samples; never more than a tick */
+	_Atomic int busy; /* set inside a tick: turns a second host thread away */
 
 	/* Consumer to producer. */
 	_Alignas(64) _Atomic uint32_t tick; /* odd inside a tick */

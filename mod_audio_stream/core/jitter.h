@@ -39,16 +39,16 @@ struct as_jitter {
 	int prebuffer_ms;
 	/* The utterance. */
 	int talking;
-	int64_t began_us, last_us;             /* arrival of its first and its latest piece */
-	int64_t audio_us;                      /* in all of its pieces */
-	int64_t least_us[2], least_until_us;   /* the least arrival minus audio: in this period and the one before */
-	int64_t piece_us;                      /* how long its pieces are */
+	int64_t began_us, last_us;           /* arrival of its first and its latest piece */
+	int64_t audio_us;                    /* in all of its pieces */
+	int64_t least_us[2], least_until_us; /* the least arrival minus audio: in this period and the one before */
+	int64_t piece_us;                    /* how long its pieces are */
 	/* The last seconds of speech. */
-	int64_t late_us[AS_JITTER_SECONDS];    /* greatest lateness in each; late_us[at] is being filled */
+	int64_t late_us[AS_JITTER_SECONDS]; /* greatest lateness in each; late_us[at] is being filled */
 	int at;
-	int64_t second_us;                     /* audio in the present one */
-	int alarm;                             /* seconds that the greatest lateness counts, after an underrun */
-	int alarm_before, dry;                 /* to take that back, should the underrun turn out to be the end */
+	int64_t second_us;     /* audio in the present one */
+	int alarm;             /* seconds that the greatest lateness counts, after an underrun */
+	int alarm_before, dry; /* to take that back, should the underrun turn out to be the end */
 };
 
 #endif

@@ -18,7 +18,7 @@
 #define LOW_WATERMARK 160
 #define HIGH_WATERMARK 640
 #define SUBPROTOCOL "audio.freeswitch.org" /* AS_DIALECT_JSON asks for it unless another has been set */
-#define STRING_MAX 65536 /* bytes */
+#define STRING_MAX 65536                   /* bytes */
 
 typedef enum kind {
 	INT,     /* int, least..most */
@@ -92,8 +92,8 @@ static const row rows[] = {
 	{STREAM("TLS_CA_FILE", "tls-ca-file"), "", PATH, AT(tls_ca_file), ANY},
 	{STREAM("TLS_KEY_FILE", "tls-key-file"), "", PATH, AT(tls_key_file), ANY},
 	{STREAM("TLS_CERT_FILE", "tls-cert-file"), "", PATH, AT(tls_cert_file), ANY},
-	{STREAM("TLS_DISABLE_HOSTNAME_VALIDATION", "tls-disable-hostname-validation"), "false", FLAG,
-	 AT(tls_skip_hostname), ON_OFF},
+	{STREAM("TLS_DISABLE_HOSTNAME_VALIDATION", "tls-disable-hostname-validation"), "false", FLAG, AT(tls_skip_hostname),
+	 ON_OFF},
 	{MODULE("SKIP_SERVER_CERT_HOSTNAME_CHECK", ""), "false", FLAG, AT(tls_skip_hostname), ON_OFF},
 	{MODULE("ALLOW_SELFSIGNED", "allow-selfsigned"), "false", FLAG, AT(tls_allow_selfsigned), ON_OFF},
 	{MODULE("ALLOW_EXPIRED", "allow-expired"), "false", FLAG, AT(tls_allow_expired), ON_OFF},
@@ -293,7 +293,8 @@ static int check_headers(const char *value, const reason *why)
 		json_decref(headers);
 		return fail(why, "must be a JSON object of strings, such as {\"X-Tenant\": \"blue\"}");
 	}
-	json_object_foreach(headers, name, content) {
+	json_object_foreach(headers, name, content)
+	{
 		if (!is_token(name)) {
 			wrong = fail(why, "has a header whose name is empty or not made of letters, digits and -");
 		} else if (!json_is_string(content)) {

@@ -27,7 +27,8 @@ struct as_stream {
 	as_convert *reader_convert;
 
 	as_inject inject;
-	pthread_mutex_t writer; /* serialises the application's side of inject: everything below, and the queue's producer end */
+	pthread_mutex_t
+		writer; /* serialises the application's side of inject: everything below, and the queue's producer end */
 	as_marks marks;
 	as_convert *writer_convert;
 	uint64_t writer_mark; /* whose tail is in writer_convert and writer_odd */

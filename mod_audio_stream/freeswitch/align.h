@@ -31,10 +31,10 @@
 
 typedef struct align_side {
 	int16_t *ring;
-	int begun;     /* something has been put */
-	int placed;    /* by the clock, just now */
-	int64_t least; /* samples: the least late block so far */
-	int64_t left;  /* samples to be put until we have seen enough of them */
+	int begun;            /* something has been put */
+	int placed;           /* by the clock, just now */
+	int64_t least;        /* samples: the least late block so far */
+	int64_t left;         /* samples to be put until we have seen enough of them */
 	_Atomic uint64_t end; /* publishes the ring up to here; the thread that puts */
 } align_side;
 
@@ -43,7 +43,8 @@ typedef struct align {
 	int64_t origin_ns; /* of position 0 */
 	uint64_t frame, delay, capacity, mask;
 	align_side sides[2];
-	_Atomic uint64_t taken; /* publishes that the rings before it are free, and that it is too late to put anything there */
+	_Atomic uint64_t
+		taken; /* publishes that the rings before it are free, and that it is too late to put anything there */
 } align;
 
 /* delay_ms must be more than any block lasts. Returns NULL without memory. */

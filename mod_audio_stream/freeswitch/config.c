@@ -107,8 +107,8 @@ static void load_environment(as_options *options)
 
 switch_status_t config_load(module_config *config)
 {
-	*config = (module_config){
-		.capture_buffer_ms = 30000, .inject_max_ms = 600000, .fade_ms = 10, .events = SWITCH_TRUE};
+	*config =
+		(module_config){.capture_buffer_ms = 30000, .inject_max_ms = 600000, .fade_ms = 10, .events = SWITCH_TRUE};
 	if (as_options_new(&config->options)) {
 		return SWITCH_STATUS_MEMERR;
 	}

@@ -9,27 +9,57 @@
 #define SUBCLASS_BYTES 128
 
 static struct {
-	switch_bool_t enabled; /* written at load, read only after */
+	switch_bool_t enabled;  /* written at load, read only after */
 	switch_bool_t reserved; /* the names are ours: still, when an unload had to leave us in memory */
-	char *owner;           /* the module's name */
+	char *owner;            /* the module's name */
 } events;
 
 static const char *const names[] = {
 	/* the module's */
-	"stream_started", "stream_stopped", "stream_error",
+	"stream_started",
+	"stream_stopped",
+	"stream_error",
 	/* streamers' */
-	"connect", "disconnect", "error", "json", "play",
-	"connection_established", "connection_failed", "connection_timeout", "connection_closed",
-	"media_play_start", "media_play_complete", "media_cleared", "media_checkpoint", "transcription_received",
-	"message_received", "stream_buffer_overrun", "stream_buffer_underrun", "stream_heartbeat", "stream_timeout",
-	"stream_invalid_input", "stream_paused", "stream_resumed",
-	"openai_session_started", "openai_response_generated", "openai_error", "openai_session_expired",
+	"connect",
+	"disconnect",
+	"error",
+	"json",
+	"play",
+	"connection_established",
+	"connection_failed",
+	"connection_timeout",
+	"connection_closed",
+	"media_play_start",
+	"media_play_complete",
+	"media_cleared",
+	"media_checkpoint",
+	"transcription_received",
+	"message_received",
+	"stream_buffer_overrun",
+	"stream_buffer_underrun",
+	"stream_heartbeat",
+	"stream_timeout",
+	"stream_invalid_input",
+	"stream_paused",
+	"stream_resumed",
+	"openai_session_started",
+	"openai_response_generated",
+	"openai_error",
+	"openai_session_expired",
 };
 
 /* What a server may have fired many times a second: a channel's data would be most of what FreeSWITCH passes on. */
 static const char *const terse[] = {
-	"json", "play", "media_play_start", "media_play_complete", "media_cleared", "media_checkpoint",
-	"transcription_received", "message_received", "stream_invalid_input", "stream_buffer_overrun",
+	"json",
+	"play",
+	"media_play_start",
+	"media_play_complete",
+	"media_cleared",
+	"media_checkpoint",
+	"transcription_received",
+	"message_received",
+	"stream_invalid_input",
+	"stream_buffer_overrun",
 	"stream_buffer_underrun",
 };
 
@@ -112,9 +142,9 @@ static const char *header_with_secret(const switch_event_t *event)
 /* Channel variables are part of a channel's data; these are nobody's business. */
 static void hide_secrets(switch_event_t *event)
 {
-	static const char *const secrets[] = {
-		"variable_OPENAI_API_KEY", "variable_OPENAI_REALTIME_URL", "variable_MOD_AUDIO_STREAM_HTTP_AUTH_PASSWORD",
-		"variable_STREAM_EXTRA_HEADERS"};
+	static const char *const secrets[] = {"variable_OPENAI_API_KEY", "variable_OPENAI_REALTIME_URL",
+										  "variable_MOD_AUDIO_STREAM_HTTP_AUTH_PASSWORD",
+										  "variable_STREAM_EXTRA_HEADERS"};
 	for (size_t i = 0; i < sizeof(secrets) / sizeof(secrets[0]); i++) {
 		switch_event_del_header(event, secrets[i]);
 	}

@@ -83,11 +83,11 @@ typedef struct tap_request {
 	const char *stream_id;
 	const char *track_name; /* what the command called the track, for errors; NULL: stereo */
 	tap_track track;
-	int rate_hz;        /* the application's wish; 0 = the call's */
-	int inject;         /* it may be written to */
+	int rate_hz;                                 /* the application's wish; 0 = the call's */
+	int inject;                                  /* it may be written to */
 	int capture_ms, inject_max_ms, prebuffer_ms; /* 0 = audio_stream.conf.xml's */
-	int one_leg_stereo; /* stereo although the call is not bridged */
-	const char *source; /* in events; NULL: embedded */
+	int one_leg_stereo;                          /* stereo although the call is not bridged */
+	const char *source;                          /* in events; NULL: embedded */
 } tap_request;
 
 /* Opens a stream on the call, to which the caller gets a reference; error gets the reason on failure, and then nothing has

@@ -23,10 +23,10 @@
 typedef struct call_stream {
 	job_t finished; /* first: the last job's call_stream; a place of its own, for it must not fail */
 	char uuid[AS_NAME_MAX], id[AS_NAME_MAX];
-	char reason[REASON_BYTES]; /* why it finished: written by the service thread before it leaves the last job */
-	as_stream *stream;         /* set before it is listed */
-	pthread_mutex_t starting;  /* held until stream_started is out; only the worker waits for it */
-	switch_bool_t announced;   /* it is out: written under starting */
+	char reason[REASON_BYTES];        /* why it finished: written by the service thread before it leaves the last job */
+	as_stream *stream;                /* set before it is listed */
+	pthread_mutex_t starting;         /* held until stream_started is out; only the worker waits for it */
+	switch_bool_t announced;          /* it is out: written under starting */
 	volatile switch_atomic_t dropped; /* events */
 	/* Under globals.mutex. */
 	as_streamer *streamer; /* NULL until as_streamer_new() has returned */
@@ -143,9 +143,9 @@ static void wait_started(call_stream_t *stream)
 
 static switch_log_level_t level_of(const char *name)
 {
-	return !strcmp(name, "debug")	  ? SWITCH_LOG_DEBUG
+	return !strcmp(name, "debug")     ? SWITCH_LOG_DEBUG
 		   : !strcmp(name, "warning") ? SWITCH_LOG_WARNING
-		   : !strcmp(name, "error")	  ? SWITCH_LOG_ERROR
+		   : !strcmp(name, "error")   ? SWITCH_LOG_ERROR
 									  : SWITCH_LOG_INFO;
 }
 

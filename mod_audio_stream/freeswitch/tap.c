@@ -14,8 +14,8 @@
  */
 #include "tap.h"
 
-#define DELAY_MS 40                 /* and a packet: how far a stream of both directions is behind, and a packet may be late */
-#define SHUTDOWN_TRIES 100          /* times 50 ms */
+#define DELAY_MS 40        /* and a packet: how far a stream of both directions is behind, and a packet may be late */
+#define SHUTDOWN_TRIES 100 /* times 50 ms */
 #define CALL_PRIVATE "audio_stream" /* channel private: the call's leg */
 
 /* A start on its way: it counts until its tap does, or it has failed. On the stack of tap_start(). */
@@ -354,7 +354,7 @@ static switch_status_t take_place(place_t *place, const char *stream_id, char *e
 	const int per_call = globals.config.max_streams_per_call, in_all = globals.config.max_streams;
 	switch_mutex_lock(globals.mutex);
 	const char *reached = per_call && count_streams(place->session) >= per_call ? "max-streams-per-call"
-						  : in_all && count_streams(NULL) >= in_all				? "max-streams"
+						  : in_all && count_streams(NULL) >= in_all             ? "max-streams"
 																				: NULL;
 	if (!reached) {
 		place->next = globals.places;
@@ -387,11 +387,12 @@ static switch_status_t check(switch_core_session_t *session, const tap_request *
 	}
 	if (request->track == TAP_STEREO && !request->one_leg_stereo &&
 		!switch_channel_test_flag(switch_core_session_get_channel(session), CF_BRIDGED)) {
-		switch_snprintf(error, bytes,
-						"%s needs the other leg: call %s is not bridged; bridge it first, or use mixed, or allow it for all "
-						"calls: allow-one-leg-stereo in audio_stream.conf.xml, or STREAM_ALLOW_ONE_LEG_STEREO=true in "
-						"FreeSWITCH's environment",
-						request->track_name ? request->track_name : "stereo", uuid);
+		switch_snprintf(
+			error, bytes,
+			"%s needs the other leg: call %s is not bridged; bridge it first, or use mixed, or allow it for all "
+			"calls: allow-one-leg-stereo in audio_stream.conf.xml, or STREAM_ALLOW_ONE_LEG_STEREO=true in "
+			"FreeSWITCH's environment",
+			request->track_name ? request->track_name : "stereo", uuid);
 		return SWITCH_STATUS_FALSE;
 	}
 	if (!media_up(session)) {

@@ -15,11 +15,12 @@
 /* A call leg with taps: what is common to them. In the session's pool; lives as long as the session. */
 typedef struct call_leg {
 	switch_core_session_t *session;
-	switch_mutex_t *starting;       /* taps are attached one after the other: their serials rise */
-	uint32_t serials;               /* given out; under `starting` */
-	volatile switch_atomic_t taps;  /* open ones */
+	switch_mutex_t *starting;         /* taps are attached one after the other: their serials rise */
+	uint32_t serials;                 /* given out; under `starting` */
+	volatile switch_atomic_t taps;    /* open ones */
 	volatile switch_atomic_t callers; /* of them, those that need frames to be written, see tap_read.c */
-	volatile switch_atomic_t waiting; /* of those, the ones whose bugs FreeSWITCH leaves out until the call is answered */
+	volatile switch_atomic_t
+		waiting;                    /* of those, the ones whose bugs FreeSWITCH leaves out until the call is answered */
 	volatile switch_atomic_t wrote; /* set by whatever sees a frame written, cleared by the hook */
 	/* The thread that reads: the hook, then the taps' READ callbacks for the same frame. */
 	switch_bool_t filler;  /* the frame is FreeSWITCH's, not the caller's */
@@ -48,30 +49,30 @@ typedef struct tap_bug {
 struct audio_tap {
 	as_stream *stream;
 	call_leg_t *leg;
-	tap_bug_t head; /* among the first in the call's list: reads what the caller says, injects */
-	tap_bug_t tail; /* behind all that inject: sees what is written in the end */
+	tap_bug_t head;     /* among the first in the call's list: reads what the caller says, injects */
+	tap_bug_t tail;     /* behind all that inject: sees what is written in the end */
 	_Atomic int owners; /* bugs that are attached, and commands at work on it; the last one to leave ends it */
-	const char *id; /* the stream's */
+	const char *id;     /* the stream's */
 	const char *source;
-	const char *reason;     /* why it was stopped, when somebody said; written with `stopping` */
-	switch_bool_t stopping; /* no bug is to be added any more; under the leg's `starting` */
+	const char *reason;      /* why it was stopped, when somebody said; written with `stopping` */
+	switch_bool_t stopping;  /* no bug is to be added any more; under the leg's `starting` */
 	switch_bool_t announced; /* stream_started has been fired; written by an owner before it leaves */
 	switch_bool_t calls;     /* counted in leg->callers */
 	switch_bool_t waits;     /* counted in leg->waiting */
-	int rate_hz;      /* the stream's */
-	uint32_t serial;  /* of the call's taps, in the order in which they were started */
+	int rate_hz;             /* the stream's */
+	uint32_t serial;         /* of the call's taps, in the order in which they were started */
 	tap_track track;
-	align *line;      /* of a track with both directions */
+	align *line;        /* of a track with both directions */
 	_Atomic int taking; /* a thread takes from the line: publishes what the last one has captured */
 	/* The thread that reads. */
 	uint32_t fillers; /* held back */
 	uint32_t last_samples;
 	int16_t last[LAST_SAMPLES]; /* the caller's last frame, or its beginning */
 	/* The rest only where the call's rate is not the stream's. */
-	switch_audio_resampler_t *said;  /* caller to stream; thread that reads */
-	switch_audio_resampler_t *heard; /* what is written, to stream; thread that writes */
+	switch_audio_resampler_t *said;   /* caller to stream; thread that reads */
+	switch_audio_resampler_t *heard;  /* what is written, to stream; thread that writes */
 	switch_audio_resampler_t *inject; /* stream to caller; thread that writes */
-	int16_t *left_over; /* MAX_FRAME_SAMPLES: resampled, not yet played; thread that writes */
+	int16_t *left_over;               /* MAX_FRAME_SAMPLES: resampled, not yet played; thread that writes */
 	uint32_t left_over_samples;
 	audio_tap_t *next; /* under the taps' mutex */
 };

@@ -167,9 +167,10 @@ static switch_bool_t codec_ready(call_leg_t *leg, const switch_codec_implementat
 	leg->codec_rate = rate;
 	leg->codec_us = us;
 	leg->codec_channels = impl->number_of_channels;
-	leg->codec_failed = switch_core_codec_init(&leg->codec, "L16", NULL, NULL, rate, us / 1000, impl->number_of_channels,
-											   SWITCH_CODEC_FLAG_ENCODE | SWITCH_CODEC_FLAG_DECODE, NULL,
-											   switch_core_session_get_pool(leg->session)) != SWITCH_STATUS_SUCCESS;
+	leg->codec_failed =
+		switch_core_codec_init(&leg->codec, "L16", NULL, NULL, rate, us / 1000, impl->number_of_channels,
+							   SWITCH_CODEC_FLAG_ENCODE | SWITCH_CODEC_FLAG_DECODE, NULL,
+							   switch_core_session_get_pool(leg->session)) != SWITCH_STATUS_SUCCESS;
 	if (!leg->codec_failed) {
 		/* Nobody could destroy it safely at the call's end, and it owns nothing outside the session's pool but these
 		 * references to a codec of the core, which stays loaded. */
@@ -177,7 +178,8 @@ static switch_bool_t codec_ready(call_leg_t *leg, const switch_codec_implementat
 	}
 	if (leg->codec_failed) {
 		switch_log_printf(SWITCH_CHANNEL_SESSION_LOG(leg->session), SWITCH_LOG_ERROR,
-						  "no L16 codec at %u Hz, %u us: injected audio is heard only while something else plays\n", rate, us);
+						  "no L16 codec at %u Hz, %u us: injected audio is heard only while something else plays\n",
+						  rate, us);
 	}
 	return !leg->codec_failed;
 }

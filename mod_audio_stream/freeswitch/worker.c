@@ -7,7 +7,7 @@
  */
 #include "mod_audio_stream.h"
 
-#define JOBS_MAX 20000                /* waiting; more means that nobody takes events off FreeSWITCH's hands */
+#define JOBS_MAX 20000 /* waiting; more means that nobody takes events off FreeSWITCH's hands */
 #define BYTES_MAX (32 * 1024 * 1024)
 
 static struct {

@@ -96,16 +96,16 @@ typedef struct as_mark {
 
 typedef struct as_stats {
 	/* capture: a consistent snapshot of the media thread's counters */
-	uint64_t capture_samples;         /* stored for the reader */
-	uint64_t capture_dropped_samples; /* lost because the ring was full */
-	uint64_t capture_overruns;        /* times that happened */
-	uint64_t capture_paused_samples;  /* not stored because capture was paused */
-	uint64_t capture_ticks;           /* host calls */
-	uint64_t capture_read_samples;    /* taken by the reader */
+	uint64_t capture_samples;           /* stored for the reader */
+	uint64_t capture_dropped_samples;   /* lost because the ring was full */
+	uint64_t capture_overruns;          /* times that happened */
+	uint64_t capture_paused_samples;    /* not stored because capture was paused */
+	uint64_t capture_ticks;             /* host calls */
+	uint64_t capture_read_samples;      /* taken by the reader */
 	uint64_t capture_discarded_samples; /* thrown away by as_capture_discard() */
-	uint64_t capture_active_samples;  /* position just after the last frame that sounded like speech */
-	int64_t capture_last_ns;          /* time of the last host call */
-	int capture_active;               /* speech now or within the hang-over */
+	uint64_t capture_active_samples;    /* position just after the last frame that sounded like speech */
+	int64_t capture_last_ns;            /* time of the last host call */
+	int capture_active;                 /* speech now or within the hang-over */
 	/* inject: a consistent snapshot of the media thread's counters */
 	uint64_t inject_played_samples;   /* heard, fades included */
 	uint64_t inject_flushed_samples;  /* thrown away by flushes */
@@ -116,10 +116,10 @@ typedef struct as_stats {
 	int inject_playing;
 	/* inject: the application's side */
 	uint64_t inject_written_samples;
-	uint64_t inject_queued_samples;   /* written, not yet played or flushed */
-	uint64_t inject_full_writes;      /* writes refused with AS_EFULL */
+	uint64_t inject_queued_samples; /* written, not yet played or flushed */
+	uint64_t inject_full_writes;    /* writes refused with AS_EFULL */
 	uint64_t inject_full_bytes;
-	uint64_t inject_stale_writes;     /* writes dropped with AS_ESTALE */
+	uint64_t inject_stale_writes; /* writes dropped with AS_ESTALE */
 	uint64_t inject_stale_bytes;
 	uint64_t inject_flushes;
 	uint32_t inject_generation;

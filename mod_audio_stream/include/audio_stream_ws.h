@@ -50,7 +50,7 @@ typedef struct as_streamer as_streamer;
 
 /* What one start command asks for. Strings may be NULL. */
 typedef struct as_streamer_start {
-	int dialect;          /* AS_DIALECT_* */
+	int dialect; /* AS_DIALECT_* */
 	const char *url;
 	const char *track;    /* as it was said: inbound, outbound, both, mono, mixed, stereo; told to the server */
 	int rate_hz;          /* of what is sent; 0 = the call's */
@@ -94,15 +94,15 @@ typedef struct as_events as_events;
 #define AS_RT_CLOSED 2
 
 /* Why a connection has ended, or never was. */
-#define AS_WHY_CLOSED 1  /* the server sent CLOSE, or we did */
-#define AS_WHY_LOST 2    /* the connection broke */
-#define AS_WHY_SILENT 3  /* no answer to a ping */
-#define AS_WHY_TOO_BIG 4 /* a message was longer than allowed */
-#define AS_WHY_RESOLVE 5 /* never opened: no address */
-#define AS_WHY_CONNECT 6 /* never opened: refused, unreachable */
-#define AS_WHY_TLS 7     /* never opened: the certificate, or TLS itself */
-#define AS_WHY_HTTP 8    /* never opened: the server answered HTTP with another status than 101 */
-#define AS_WHY_TIMEOUT 9 /* never opened: not in time */
+#define AS_WHY_CLOSED 1   /* the server sent CLOSE, or we did */
+#define AS_WHY_LOST 2     /* the connection broke */
+#define AS_WHY_SILENT 3   /* no answer to a ping */
+#define AS_WHY_TOO_BIG 4  /* a message was longer than allowed */
+#define AS_WHY_RESOLVE 5  /* never opened: no address */
+#define AS_WHY_CONNECT 6  /* never opened: refused, unreachable */
+#define AS_WHY_TLS 7      /* never opened: the certificate, or TLS itself */
+#define AS_WHY_HTTP 8     /* never opened: the server answered HTTP with another status than 101 */
+#define AS_WHY_TIMEOUT 9  /* never opened: not in time */
 #define AS_WHY_OPTIONS 10 /* never opened: an unreadable file, a bad header */
 
 /* How to reach the server. Strings may be NULL; headers: "Name: value" lines, each followed by "\n". events: the types
@@ -112,11 +112,11 @@ typedef struct as_realtime_config {
 	const char *headers;
 	const char *ca_file;
 	const char *events;
-	int connect_timeout_ms;   /* 5000 */
-	int ping_interval_ms;     /* 0 = never */
-	int ping_timeout_ms;      /* 5000 */
-	long max_message_bytes;   /* 16 MiB */
-	int uplink_max_ms;        /* caller audio waiting for a server that does not read; the oldest beyond is dropped: 5000 */
+	int connect_timeout_ms; /* 5000 */
+	int ping_interval_ms;   /* 0 = never */
+	int ping_timeout_ms;    /* 5000 */
+	long max_message_bytes; /* 16 MiB */
+	int uplink_max_ms; /* caller audio waiting for a server that does not read; the oldest beyond is dropped: 5000 */
 } as_realtime_config;
 
 /* The audio's formats, and how it is cut: as in as_capture_setup(). */
@@ -127,17 +127,17 @@ typedef struct as_realtime_audio {
 } as_realtime_audio;
 
 typedef struct as_realtime_info {
-	int state;                 /* AS_RT_* */
-	int close_code;            /* once closed: RFC 6455, 1006 when there was none */
-	int why;                   /* once closed: AS_WHY_* */
-	int http_status;           /* of a refused handshake; else 0 */
+	int state;       /* AS_RT_* */
+	int close_code;  /* once closed: RFC 6455, 1006 when there was none */
+	int why;         /* once closed: AS_WHY_* */
+	int http_status; /* of a refused handshake; else 0 */
 	char reason[256];
 	int64_t last_received_ns;
-	uint64_t dropped_samples;  /* uplink audio thrown away because the server did not read */
-	uint64_t appends;          /* input_audio_buffer.append messages sent */
-	uint64_t deltas;           /* audio deltas received */
-	uint64_t bad_messages;     /* neither audio nor a JSON object, or an event of more than 1 MiB */
-	uint64_t full_deltas;      /* audio deltas the inject queue had no room for */
+	uint64_t dropped_samples; /* uplink audio thrown away because the server did not read */
+	uint64_t appends;         /* input_audio_buffer.append messages sent */
+	uint64_t deltas;          /* audio deltas received */
+	uint64_t bad_messages;    /* neither audio nor a JSON object, or an event of more than 1 MiB */
+	uint64_t full_deltas;     /* audio deltas the inject queue had no room for */
 } as_realtime_info;
 
 /* Where the events of any number of connections come together, for one thread. AS_ENOMEM. */

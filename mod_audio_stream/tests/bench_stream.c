@@ -80,8 +80,7 @@ int main(void)
 		{"inject a frame of 24 kHz and play it", inject_24k, ROUNDS / 20},
 	};
 	as_config config = {.rate_hz = 8000};
-	if (as_stream_create("bench", "main", &config, &stream) ||
-		as_capture_setup(stream, AS_S16, 8000, 20, 20, 0)) {
+	if (as_stream_create("bench", "main", &config, &stream) || as_capture_setup(stream, AS_S16, 8000, 20, 20, 0)) {
 		return 1;
 	}
 	for (int i = 0; i < FRAME; i++) {

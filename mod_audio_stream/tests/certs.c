@@ -61,8 +61,8 @@ static int load_issuer(const char *file, X509 **cert, EVP_PKEY **key)
 static int save(const char *file, X509 *cert, EVP_PKEY *key)
 {
 	FILE *pem = open_file(file, "pem", "w"), *secret = open_file(file, "key", "w");
-	int well = pem && secret && PEM_write_X509(pem, cert) &&
-			   PEM_write_PrivateKey(secret, key, NULL, NULL, 0, NULL, NULL);
+	int well =
+		pem && secret && PEM_write_X509(pem, cert) && PEM_write_PrivateKey(secret, key, NULL, NULL, 0, NULL, NULL);
 	if (pem) {
 		well &= fclose(pem) == 0;
 	}

@@ -26,7 +26,7 @@ typedef struct cut {
 
 typedef struct frame {
 	size_t first, count; /* in `heard`, without the silence at its end */
-	size_t cuts_known;	 /* flushes that had returned before the tick before this one began */
+	size_t cuts_known;   /* flushes that had returned before the tick before this one began */
 } frame;
 
 typedef struct item {
@@ -38,7 +38,7 @@ typedef struct item {
 static as_stream *stream;
 static _Atomic size_t cuts_done; /* publishes nothing but itself: the writer's flushes that have returned */
 static _Atomic int writer_over, host_over;
-static int pinned; /* writer and host on a processor each, or wherever the scheduler puts them */
+static int pinned;             /* writer and host on a processor each, or wherever the scheduler puts them */
 static uint64_t next_mark = 1; /* writer's; marks are never used twice */
 
 /* Writer's log. */

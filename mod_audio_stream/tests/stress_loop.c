@@ -164,7 +164,11 @@ static void connect_somewhere(subject *s)
 {
 	uint32_t choice = next_random(&s->seed) % 32;
 	const ws_options options = {
-		.url = urls[choice < 20 ? 0 : choice < 26 ? 1 : choice < 28 ? 2 : choice < 30 ? 3 : 4],
+		.url = urls[choice < 20   ? 0
+					: choice < 26 ? 1
+					: choice < 28 ? 2
+					: choice < 30 ? 3
+								  : 4],
 		.allow_selfsigned = 1,
 		.connect_timeout_ms = choice % 5 ? 1000 : 5,
 		.ping_interval_ms = choice % 3 ? 0 : 1,

@@ -67,7 +67,7 @@ static void test_steady_noise_becomes_the_floor(void **state)
 	share_of_speech(&activity, 1000, 3000); /* a minute in a car */
 	assert_true(share_of_speech(&activity, 1000, 200) == 0);
 	assert_true(share_of_speech(&activity, 8000, 10) == 1); /* who speaks over it is still seen */
-	assert_true(share_of_speech(&activity, 60, 20) == 0);	/* and when the car stops the floor comes down at once */
+	assert_true(share_of_speech(&activity, 60, 20) == 0);   /* and when the car stops the floor comes down at once */
 	assert_true(share_of_speech(&activity, 1000, 1) == 1);
 }
 
@@ -86,10 +86,8 @@ static void test_loud_is_always_speech(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_silence_is_none),
-		cmocka_unit_test(test_speech_is_seen_in_its_first_frame),
-		cmocka_unit_test(test_a_sentence_is_not_a_floor),
-		cmocka_unit_test(test_steady_noise_becomes_the_floor),
+		cmocka_unit_test(test_silence_is_none),           cmocka_unit_test(test_speech_is_seen_in_its_first_frame),
+		cmocka_unit_test(test_a_sentence_is_not_a_floor), cmocka_unit_test(test_steady_noise_becomes_the_floor),
 		cmocka_unit_test(test_loud_is_always_speech),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -144,7 +144,8 @@ static void test_after_a_pause(void **state)
 		take_all(line, &out, START + (400 + pause_ms) * MS);
 		long first = find(&out, 1, 0), second = find(&out, 1, 1000);
 		assert_int_equal(second - first, (20 + pause_ms) * 8);
-		assert_int_equal(count_silence(&out, 1, (size_t)first + FRAME, (size_t)second), (size_t)(second - first) - FRAME);
+		assert_int_equal(count_silence(&out, 1, (size_t)first + FRAME, (size_t)second),
+						 (size_t)(second - first) - FRAME);
 		taken_free(&out);
 		align_free(line);
 	}

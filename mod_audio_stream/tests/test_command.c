@@ -79,9 +79,9 @@ static void test_rates(void **state)
 	static const struct {
 		const char *word;
 		int rate_hz;
-	} rates[] = {{"8000", 8000},   {"16000", 16000}, {"24000", 24000}, {"32000", 32000}, {"44100", 44100},
-				 {"48000", 48000}, {"8k", 8000},     {"16K", 16000},   {"24k", 24000},   {"32k", 32000},
-				 {"44.1k", 44100}, {"48k", 48000}};
+	} rates[] = {{"8000", 8000},   {"16000", 16000}, {"24000", 24000}, {"32000", 32000},
+				 {"44100", 44100}, {"48000", 48000}, {"8k", 8000},     {"16K", 16000},
+				 {"24k", 24000},   {"32k", 32000},   {"44.1k", 44100}, {"48k", 48000}};
 	char line[64];
 	for (size_t i = 0; i < COUNT(rates); i++) {
 		snprintf(line, sizeof(line), "u start embedded %s", rates[i].word);
@@ -93,9 +93,25 @@ static void test_rates(void **state)
 static void test_what_is_no_rate(void **state)
 {
 	(void)state;
-	static const char *const words[] = {
-		"0",   "8001", "-8000", "8000.5", "8kHz",   "8kk", "k",   "fast",                  "nan", "inf",
-		"-inf", "1e999", "8e3",   "0x1f40", "+8k", "8 k", "99999999999999999999k", ".",   "8000.0.0"};
+	static const char *const words[] = {"0",
+										"8001",
+										"-8000",
+										"8000.5",
+										"8kHz",
+										"8kk",
+										"k",
+										"fast",
+										"nan",
+										"inf",
+										"-inf",
+										"1e999",
+										"8e3",
+										"0x1f40",
+										"+8k",
+										"8 k",
+										"99999999999999999999k",
+										".",
+										"8000.0.0"};
 	static const char *const forms[] = {"u start embedded %s", "u start ws://h both %s 0 1", "u openai_start rate=%s"};
 	char line[96];
 	for (size_t form = 0; form < COUNT(forms); form++) {
@@ -155,7 +171,7 @@ static void test_quotes(void **state)
 		{"'{\"mode\":\"x\"}'", "{\"mode\":\"x\"}"},
 		{"\"{\\\"mode\\\":\\\"x\\\"}\"", "{\"mode\":\"x\"}"},
 		{"'{\"line\":\"a\\n\\\\\"}'", "{\"line\":\"a\\n\\\\\"}"}, /* '...' leaves JSON's escapes alone */
-		{"'it's over'", "it's over"},                                     /* an apostrophe ends nothing */
+		{"'it's over'", "it's over"},                             /* an apostrophe ends nothing */
 		{"'it\\'s over'", "it's over"},
 		{"'one' and 'two'", "'one' and 'two'"}, /* they do not enclose all of it */
 		{"'tis over", "'tis over"},
@@ -266,9 +282,14 @@ static void test_urls(void **state)
 	assert_null(strstr(error, "password"));
 	refused("u start ws://", NULL, "the URL names no host");
 	static const char *const wrong[] = {
-		"u strt wss://h/x?token=SECRET mono", "u wss://h?token=SECRET", "wss://h?token=SECRET",
-		"u start embedded wss://u:SECRET@h/", "u start ws://h mono 8k2 ws://SECRET", "u status wss://h/SECRET",
-		"u start embedded 'wss://u:it's SECRET@h'", "u start 'https://u:a SECRET@h/'",
+		"u strt wss://h/x?token=SECRET mono",
+		"u wss://h?token=SECRET",
+		"wss://h?token=SECRET",
+		"u start embedded wss://u:SECRET@h/",
+		"u start ws://h mono 8k2 ws://SECRET",
+		"u status wss://h/SECRET",
+		"u start embedded 'wss://u:it's SECRET@h'",
+		"u start 'https://u:a SECRET@h/'",
 	};
 	for (size_t i = 0; i < COUNT(wrong); i++) {
 		refused(wrong[i], NULL, "");
@@ -320,20 +341,13 @@ static void test_an_api_key_is_never_shown(void **state)
 {
 	(void)state;
 	static const char *const lines[] = {
-		"u openai_start api_key= sk-SECRET",
-		"u openai_start sk-SECRET",
-		"u openai_start sk-SECRET=1",
-		"u openai_start api_key=sk-SECRET rate=1",
-		"u openai_start api_key=sk-SECRET\x01",
-		"u openai_start apikey=sk-SECRET",
-		"u openai_start api_key=\"sk-SECRET",
-		"u openai_start api_key=a sk-SECRET",
-		"u openai_start api_key='sk SECRET'",
-		"u openai_start api_key=a api_key=sk-SECRET",
-		"u opnai_start api_key=sk-SECRET",
-		"u api_key=sk-SECRET",
-		"u status x api_key=sk-SECRET",
-		"u start ws://h x API_KEY=sk-SECRET y",
+		"u openai_start api_key= sk-SECRET",    "u openai_start sk-SECRET",
+		"u openai_start sk-SECRET=1",           "u openai_start api_key=sk-SECRET rate=1",
+		"u openai_start api_key=sk-SECRET\x01", "u openai_start apikey=sk-SECRET",
+		"u openai_start api_key=\"sk-SECRET",   "u openai_start api_key=a sk-SECRET",
+		"u openai_start api_key='sk SECRET'",   "u openai_start api_key=a api_key=sk-SECRET",
+		"u opnai_start api_key=sk-SECRET",      "u api_key=sk-SECRET",
+		"u status x api_key=sk-SECRET",         "u start ws://h x API_KEY=sk-SECRET y",
 	};
 	for (size_t i = 0; i < COUNT(lines); i++) {
 		refused(lines[i], NULL, "");

@@ -38,12 +38,53 @@ static size_t random_bytes(char *out, size_t most)
 
 static size_t random_word(char *out)
 {
-	static const char *const words[] = {
-		"start", "stop", "pause", "resume", "status", "send_text", "graceful-shutdown", "openai_start", "start",
-		"embedded", "capture", "inject", "main", "8000", "16k", "44.1k", "8001", "0x1f40", "nan", "1e300k", "0", "1", "30",
-		"mono", "mixed", "stereo", "inbound", "outbound", "both", "ws://127.0.0.1:1/%s?x=%n", "wss://h", "'{\"a\":1}'",
-		"voice=marin", "instructions=\"be %n nice\"", "api_key=sk-1", "rate=8k", "track=both", "timeout=5", "url=ws://h",
-		"START", "-", "5c7a4b0e-8d1f-4a53-9f2e-0123456789ab", "own", "\xc3\xa9", "'", "\"", "''"};
+	static const char *const words[] = {"start",
+										"stop",
+										"pause",
+										"resume",
+										"status",
+										"send_text",
+										"graceful-shutdown",
+										"openai_start",
+										"start",
+										"embedded",
+										"capture",
+										"inject",
+										"main",
+										"8000",
+										"16k",
+										"44.1k",
+										"8001",
+										"0x1f40",
+										"nan",
+										"1e300k",
+										"0",
+										"1",
+										"30",
+										"mono",
+										"mixed",
+										"stereo",
+										"inbound",
+										"outbound",
+										"both",
+										"ws://127.0.0.1:1/%s?x=%n",
+										"wss://h",
+										"'{\"a\":1}'",
+										"voice=marin",
+										"instructions=\"be %n nice\"",
+										"api_key=sk-1",
+										"rate=8k",
+										"track=both",
+										"timeout=5",
+										"url=ws://h",
+										"START",
+										"-",
+										"5c7a4b0e-8d1f-4a53-9f2e-0123456789ab",
+										"own",
+										"\xc3\xa9",
+										"'",
+										"\"",
+										"''"};
 	switch (below(10)) {
 	case 0:
 		return random_bytes(out, 40);
@@ -186,8 +227,14 @@ static void random_openai(as_command *command)
 
 static as_command random_command(void)
 {
-	as_command command = {.verb = (as_verb)random_upto(&seed, AS_VERB_OPENAI_START), .has_stream_id = (int)below(2),
-						  .track = "inbound", .url = "", .metadata = "", .text = "", .voice = "", .instructions = "",
+	as_command command = {.verb = (as_verb)random_upto(&seed, AS_VERB_OPENAI_START),
+						  .has_stream_id = (int)below(2),
+						  .track = "inbound",
+						  .url = "",
+						  .metadata = "",
+						  .text = "",
+						  .voice = "",
+						  .instructions = "",
 						  .api_key = ""};
 	random_name(command.uuid, AS_NAME_MAX - 1);
 	strcpy(command.stream_id, AS_DEFAULT_STREAM);
@@ -283,8 +330,8 @@ static void expect_same(const as_command *command, const as_command *wanted)
 static void test_what_is_written_down_comes_back(void **state)
 {
 	(void)state;
-	static const char *const verbs[] = {"start", "stop", "pause", "resume", "status", "send_text", "graceful-shutdown",
-										"openai_start"};
+	static const char *const verbs[] = {
+		"start", "stop", "pause", "resume", "status", "send_text", "graceful-shutdown", "openai_start"};
 	for (int i = 0; i < LINES; i++) {
 		as_command wanted = random_command(), command;
 		char line[LINE_MAX], error[512] = "";

@@ -22,9 +22,16 @@ static void test_what_is_agreed(void **state)
 		" permessage-deflate ; client_max_window_bits = \"10\" ",
 	};
 	static const char *const bad[] = {
-		"", ";", "x-webkit-deflate-frame", "permessage-deflatex", "permessage-deflate; what", "permessage-deflate; x=1",
-		"permessage-deflate; server_max_window_bits=7", "permessage-deflate; server_max_window_bits=16",
-		"permessage-deflate; client_max_window_bits", "permessage-deflate; client_max_window_bits=1x",
+		"",
+		";",
+		"x-webkit-deflate-frame",
+		"permessage-deflatex",
+		"permessage-deflate; what",
+		"permessage-deflate; x=1",
+		"permessage-deflate; server_max_window_bits=7",
+		"permessage-deflate; server_max_window_bits=16",
+		"permessage-deflate; client_max_window_bits",
+		"permessage-deflate; client_max_window_bits=1x",
 		"permessage-deflate, permessage-deflate",
 	};
 	for (size_t i = 0; i < COUNT(good); i++) {
@@ -120,9 +127,9 @@ static void test_the_standard(void **state)
 	(void)state;
 	ws_deflate *d = agree("permessage-deflate");
 	unpack(d, "\xf2\x48\xcd\xc9\xc9\x07\x00", 7, 100, 0, "Hello");
-	unpack(d, "\xf2\x00\x11\x00\x00", 5, 100, 0, "Hello"); /* by the window */
-	unpack(d, "\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00", 11, 100, 0, "Hello"); /* not compressed */
-	unpack(d, "\xf3\x48\xcd\xc9\xc9\x07\x00\x00", 8, 100, 0, "Hello"); /* a last block */
+	unpack(d, "\xf2\x00\x11\x00\x00", 5, 100, 0, "Hello");                                  /* by the window */
+	unpack(d, "\x00\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f\x00", 11, 100, 0, "Hello");         /* not compressed */
+	unpack(d, "\xf3\x48\xcd\xc9\xc9\x07\x00\x00", 8, 100, 0, "Hello");                      /* a last block */
 	unpack(d, "\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00", 13, 100, 0, "Hello"); /* two blocks */
 	unpack(d, "\x00", 1, 100, 0, "");
 	unpack(d, "", 0, 100, 0, "");
@@ -147,8 +154,8 @@ static void test_limits_and_nonsense(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_what_is_agreed), cmocka_unit_test(test_there_and_back),
-		cmocka_unit_test(test_what_is_not_packed), cmocka_unit_test(test_the_standard),
+		cmocka_unit_test(test_what_is_agreed),      cmocka_unit_test(test_there_and_back),
+		cmocka_unit_test(test_what_is_not_packed),  cmocka_unit_test(test_the_standard),
 		cmocka_unit_test(test_limits_and_nonsense),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -147,7 +147,8 @@ static void *put_many(void *arg)
 	for (int i = 0; i < 20000; i++) {
 		char text[16];
 		int n = snprintf(text, sizeof(text), "%d", i);
-		while (event_queue_put(one->queue, &one->owner.source, text, (size_t)n, i % 3 == 0 ? EVENT_DECISIVE : 0) == AS_EFULL) {
+		while (event_queue_put(one->queue, &one->owner.source, text, (size_t)n, i % 3 == 0 ? EVENT_DECISIVE : 0) ==
+			   AS_EFULL) {
 			sleep_ms(1);
 		}
 	}

@@ -8,10 +8,10 @@
 
 typedef struct law {
 	const char *name;
-	int unit;      /* one step of the recommendation's scale in 16-bit samples */
-	int x[129];    /* decision values */
-	int y2[128];   /* quantised values, doubled: mu-law's and A-law's middles can be halves */
-	uint8_t flip;  /* what the wire inverts */
+	int unit;     /* one step of the recommendation's scale in 16-bit samples */
+	int x[129];   /* decision values */
+	int y2[128];  /* quantised values, doubled: mu-law's and A-law's middles can be halves */
+	uint8_t flip; /* what the wire inverts */
 	void (*encode)(const int16_t *, uint8_t *, size_t);
 	void (*decode)(const uint8_t *, int16_t *, size_t);
 } law;

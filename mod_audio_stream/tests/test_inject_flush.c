@@ -362,9 +362,12 @@ static void test_fade_lengths(void **state)
 {
 	(void)state;
 	static const as_config configs[] = {
-		{.rate_hz = 8000, .frame_ms = 10},					{.rate_hz = 8000, .frame_ms = 30},
-		{.rate_hz = 16000, .frame_ms = 20},					{.rate_hz = 48000, .frame_ms = 40},
-		{.rate_hz = 8000, .frame_ms = 20, .fade_ms = 1},	{.rate_hz = 8000, .frame_ms = 20, .fade_ms = 20},
+		{.rate_hz = 8000, .frame_ms = 10},
+		{.rate_hz = 8000, .frame_ms = 30},
+		{.rate_hz = 16000, .frame_ms = 20},
+		{.rate_hz = 48000, .frame_ms = 40},
+		{.rate_hz = 8000, .frame_ms = 20, .fade_ms = 1},
+		{.rate_hz = 8000, .frame_ms = 20, .fade_ms = 20},
 		{.rate_hz = 8000, .frame_ms = 20, .fade_ms = 100}, /* no longer than a frame */
 	};
 	for (size_t i = 0; i < COUNT(configs); i++) {

@@ -39,7 +39,9 @@ static void is(size_t i, const char *name, char kind, const char *value)
 static void test_members_in_order(void **state)
 {
 	(void)state;
-	assert_int_equal(walk(" {\n\"a\" : \"x\\\"}\" ,\"b\":{\"c\":[1,{}]},\"\":[\"]\"], \"n\":-1.5e3,\"t\" :true , \"z\":null}\r\n"), 0);
+	assert_int_equal(
+		walk(" {\n\"a\" : \"x\\\"}\" ,\"b\":{\"c\":[1,{}]},\"\":[\"]\"], \"n\":-1.5e3,\"t\" :true , \"z\":null}\r\n"),
+		0);
 	assert_int_equal(count, 6);
 	is(0, "a", '"', "x\\\"}");
 	is(1, "b", '{', "{\"c\":[1,{}]}");
@@ -57,9 +59,26 @@ static void test_what_cannot_be_an_object(void **state)
 {
 	(void)state;
 	static const char *const texts[] = {
-		"",          " ",         "[]",         "null",        "\"a\"",       "{",           "{\"a\"}",     "{\"a\":}",
-		"{\"a\":1",  "{\"a\":1,}", "{\"a\":1}}", "{\"a\":1} x", "{\"a\" 1}",   "{a:1}",       "{,}",         "{\"a\":[}",
-		"{\"a\":\"", "{\"a\":\"\\\"}", "{\"a\":{\"b\":1}", "{\"a\":1 \"b\":2}",
+		"",
+		" ",
+		"[]",
+		"null",
+		"\"a\"",
+		"{",
+		"{\"a\"}",
+		"{\"a\":}",
+		"{\"a\":1",
+		"{\"a\":1,}",
+		"{\"a\":1}}",
+		"{\"a\":1} x",
+		"{\"a\" 1}",
+		"{a:1}",
+		"{,}",
+		"{\"a\":[}",
+		"{\"a\":\"",
+		"{\"a\":\"\\\"}",
+		"{\"a\":{\"b\":1}",
+		"{\"a\":1 \"b\":2}",
 	};
 	for (size_t i = 0; i < COUNT(texts); i++) {
 		if (walk(texts[i]) == 0) {
@@ -135,7 +154,8 @@ static void test_random_objects(void **state)
 		char *text = json_dumps(object, next_random(&seed) % 2 ? JSON_COMPACT : JSON_INDENT(2));
 		assert_int_equal(walk(text), 0);
 		assert_int_equal(count, json_object_size(object));
-		json_object_foreach (object, name, value) {
+		json_object_foreach(object, name, value)
+		{
 			json_t *found = again(&seen[at]);
 			assert_true(json_member_is(&seen[at], name));
 			assert_true(json_equal(found, value) || json_is_real(value));

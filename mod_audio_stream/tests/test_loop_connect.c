@@ -75,10 +75,10 @@ static void test_url_check(void **state)
 		"ws://a", "WSS://a.example:65535/x?y=z", "ws://[::1]:80/", "ws://1.2.3.4?q", "wss://a_b-c/",
 	};
 	static const char *const bad[] = {
-		"",				"http://a",		"ws://",		   "ws:///x",	  "ws://a:0/",	 "ws://a:65536",
-		"ws://a:",		"ws://a:1x",	"ws://user@a/",	   "ws://u:p@a/", "ws://a/#f",	 "ws://a/ b",
-		"ws://[::1",	"ws://[::g]/",	"ws://[1.2.3.4]/", "ws://a b/",	  "ws://a\\b/", "ws://a/\r\nX: y",
-		"ws://:80/",	"wss:/a",		"ws://a/\xc3\xa4",
+		"",          "http://a",    "ws://",           "ws:///x",     "ws://a:0/",  "ws://a:65536",
+		"ws://a:",   "ws://a:1x",   "ws://user@a/",    "ws://u:p@a/", "ws://a/#f",  "ws://a/ b",
+		"ws://[::1", "ws://[::g]/", "ws://[1.2.3.4]/", "ws://a b/",   "ws://a\\b/", "ws://a/\r\nX: y",
+		"ws://:80/", "wss:/a",      "ws://a/\xc3\xa4",
 	};
 	char error[200], long_url[4000];
 	for (size_t i = 0; i < COUNT(good); i++) {
@@ -123,8 +123,11 @@ static void test_the_request(void **state)
 	ws_server *server =
 		server_start(&(ws_server_options){.serve = tell_request, .extra = "Sec-WebSocket-Protocol: two\r\n"});
 	const char *const headers[] = {"X-One: 1", "X-Two:2 3", NULL};
-	ws_options options = {.url = url_at("ws://127.0.0.1", server, "/path?a=b&c=%20"), .subprotocol = "one, two",
-						  .headers = headers, .user = "me", .password = "p:w"};
+	ws_options options = {.url = url_at("ws://127.0.0.1", server, "/path?a=b&c=%20"),
+						  .subprotocol = "one, two",
+						  .headers = headers,
+						  .user = "me",
+						  .password = "p:w"};
 	char host[64];
 	snprintf(host, sizeof(host), "\r\nHost: 127.0.0.1:%d\r\n", server_port(server));
 	setenv("http_proxy", "127.0.0.1:9", 1);
@@ -185,8 +188,8 @@ static void test_bad_options(void **state)
 {
 	(void)state;
 	static const char *const bad[] = {
-		"X: secret\r\nY: z", "X: secret\n",   "no colon secret",			 ": secret",		   "a b: secret",
-		"X: \x01secret",	  "Host: secret", "sec-websocket-key: secret", "Connection: secret",
+		"X: secret\r\nY: z", "X: secret\n",  "no colon secret",           ": secret",           "a b: secret",
+		"X: \x01secret",     "Host: secret", "sec-websocket-key: secret", "Connection: secret",
 	};
 	for (size_t i = 0; i < COUNT(bad); i++) {
 		const char *const headers[] = {"Fine: 1", bad[i], NULL};
@@ -212,8 +215,8 @@ static void test_http_refusals(void **state)
 	(void)state;
 	static const int statuses[] = {200, 301, 302, 307, 400, 401, 403, 404, 429, 500, 503};
 	for (size_t i = 0; i < COUNT(statuses); i++) {
-		ws_server *server = server_start(
-			&(ws_server_options){.refuse = statuses[i], .extra = "Location: ws://127.0.0.1:1/x\r\n"});
+		ws_server *server =
+			server_start(&(ws_server_options){.refuse = statuses[i], .extra = "Location: ws://127.0.0.1:1/x\r\n"});
 		client *c = client_fail(&(ws_options){.url = url_of(server)}, WS_WHY_HTTP);
 		assert_int_equal(c->end.http_status, statuses[i]);
 		assert_int_equal(server_connections(server), 1);
@@ -386,7 +389,8 @@ static void test_many_who_ask_for_one_name(void **state)
 	asked = 0;
 	for (int i = 0; i < MANY; i++) {
 		clients[i] = client_new();
-		client_connect(clients[i], &(ws_options){.url = url_at("ws://busy.test", server, "/"), .connect_timeout_ms = 3000});
+		client_connect(clients[i],
+					   &(ws_options){.url = url_at("ws://busy.test", server, "/"), .connect_timeout_ms = 3000});
 	}
 	for (int i = 0; i < MANY; i++) {
 		client_wait_open(clients[i]);

@@ -56,7 +56,7 @@ static void expect_last(client *c, int binary, const void *data, size_t n)
 static void test_echo_of_all_sizes(void **state)
 {
 	(void)state;
-	static const size_t sizes[] = {0,	 1,		125,   126,	  127,	  4096,	   8191,   8192,
+	static const size_t sizes[] = {0,    1,     125,   126,   127,    4096,    8191,   8192,
 								   8193, 65535, 65536, 65537, 100000, 1000000, 3000000};
 	ws_server *server;
 	client *c = serve_one(&server, NULL, NULL);
@@ -444,16 +444,26 @@ static void test_the_server_closes(void **state)
 {
 	(void)state;
 	static farewell cases[] = {
-		{1000, "bye", 1000}, {1001, "", 1001},	   {1011, "gr\xc3\xbc\xc3\x9f\x65", 1011}, {4000, "ours", 4000},
-		{0, "", 1005},		 {999, "low", 1002},   {1005, "never", 1002},				   {1006, "never", 1002},
-		{2999, "", 1002},	 {5000, "high", 5000}, {3000, "a\x01\xff\xc3(b", 3000},
+		{1000, "bye", 1000},
+		{1001, "", 1001},
+		{1011, "gr\xc3\xbc\xc3\x9f\x65", 1011},
+		{4000, "ours", 4000},
+		{0, "", 1005},
+		{999, "low", 1002},
+		{1005, "never", 1002},
+		{1006, "never", 1002},
+		{2999, "", 1002},
+		{5000, "high", 5000},
+		{3000, "a\x01\xff\xc3(b", 3000},
 	};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		ws_server *server;
 		code_seen = 0;
 		client *c = serve_one(&server, say_farewell, &cases[i]);
 		client_wait_close(c, WS_WHY_CLOSED, cases[i].code == 5000 ? 1002 : cases[i].expected);
-		assert_string_equal(c->reason, cases[i].code == 3000 ? "a??" "?(b" : cases[i].reason);
+		assert_string_equal(c->reason, cases[i].code == 3000 ? "a??"
+															   "?(b"
+															 : cases[i].reason);
 		while (!code_seen) {
 			sleep_ms(1);
 		}

@@ -266,7 +266,7 @@ static void test_presets(void **state)
 	as_options *o = fresh();
 	static const struct {
 		int rate_hz, bidirectional, high_jitter, min_frames;
-	} cases[] = {{8000, 0, 0, 160}, {8000, 1, 0, 320}, {16000, 0, 0, 320}, {16000, 1, 0, 640},
+	} cases[] = {{8000, 0, 0, 160}, {8000, 1, 0, 320},  {16000, 0, 0, 320}, {16000, 1, 0, 640},
 				 {8000, 0, 1, 640}, {48000, 1, 0, 640}, {8000, 1, 1, 640}};
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		as_preset preset = as_options_preset(o, cases[i].rate_hz, cases[i].bidirectional, cases[i].high_jitter);

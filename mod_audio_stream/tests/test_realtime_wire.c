@@ -69,7 +69,8 @@ static void test_a_delta_that_is_not_small(void **state)
 	(void)state;
 	size_t n = 300000;
 	char *text = malloc(n + 256);
-	int head = sprintf(text, "{\"type\":\"response.output_audio.delta\",\"response_id\":\"r\",\"item_id\":\"i\",\"delta\":\"");
+	int head =
+		sprintf(text, "{\"type\":\"response.output_audio.delta\",\"response_id\":\"r\",\"item_id\":\"i\",\"delta\":\"");
 	memset(text + head, 'A', n);
 	strcpy(text + head + n, "\"}");
 	rt_message message;
@@ -134,19 +135,31 @@ static void test_ids_too_long_are_none(void **state)
 		assert_string_equal(parsed(text, 0).response_id, length < RT_ID_MAX ? id : "");
 		id[length] = 'x';
 	}
-	assert_string_equal(parsed("{\"type\":\"response.created\",\"response\":{\"id\":\"a\\u0000b\"}}", 0).response_id, "");
+	assert_string_equal(parsed("{\"type\":\"response.created\",\"response\":{\"id\":\"a\\u0000b\"}}", 0).response_id,
+						"");
 }
 
 static void test_what_is_not_an_event(void **state)
 {
 	(void)state;
 	static const char *const texts[] = {
-		"", " ", "null", "[]", "7", "\"type\"", "{}", "{\"type\":7}", "{\"type\":\"error\"", "{\"type\":\"error\"}}",
+		"",
+		" ",
+		"null",
+		"[]",
+		"7",
+		"\"type\"",
+		"{}",
+		"{\"type\":7}",
+		"{\"type\":\"error\"",
+		"{\"type\":\"error\"}}",
 		"{\"type\":\"response.output_audio.delta\",\"response_id\":\"r\",\"item_id\":\"i\"}",
 		"{\"type\":\"response.output_audio.delta\",\"response_id\":\"r\",\"delta\":\"\"}",
 		"{\"type\":\"response.output_audio.delta\",\"response_id\":\"r\",\"item_id\":\"i\",\"delta\":7}",
 		"{\"type\":\"response.output_audio.delta\",\"response_id\":\"r\",\"item_id\":\"i\",\"delta\":\"QUJD",
-		"{\"type\":\"\xff\"}", "{\"type\":\"\"}", "{\"type\":\"a\\nb\"}",
+		"{\"type\":\"\xff\"}",
+		"{\"type\":\"\"}",
+		"{\"type\":\"a\\nb\"}",
 		"{\"type\":\"wanted\",\"ty\\u0070e\":\"transport.closed\"}", /* one type to us, another to who reads it */
 	};
 	for (size_t i = 0; i < COUNT(texts); i++) {

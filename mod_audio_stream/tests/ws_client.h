@@ -13,8 +13,8 @@ typedef struct client {
 	pthread_mutex_t lock; /* what follows */
 	pthread_cond_t changed;
 	int starts, ticks, opens, closes, frees, messages, binary;
-	size_t bytes;       /* of all messages */
-	char *last;         /* the last message */
+	size_t bytes; /* of all messages */
+	char *last;   /* the last message */
 	size_t last_bytes;
 	ws_end end;
 	char reason[256];

@@ -15,12 +15,12 @@ enum { WS_OP_CONTINUATION = 0, WS_OP_TEXT = 1, WS_OP_BINARY = 2, WS_OP_CLOSE = 8
 typedef struct ws_server_options {
 	void (*serve)(ws_peer *peer, void *arg); /* after the handshake, on a thread of its own; NULL: server_echo */
 	void *arg;
-	int raw;             /* no handshake of the server's own: serve() is called with a connected socket */
-	int ipv6;            /* on ::1 */
-	const char *cert;    /* TLS: CERT.pem and CERT.key */
+	int raw;               /* no handshake of the server's own: serve() is called with a connected socket */
+	int ipv6;              /* on ::1 */
+	const char *cert;      /* TLS: CERT.pem and CERT.key */
 	const char *client_ca; /* and clients must have a certificate of CLIENT_CA.pem */
-	int refuse;          /* answers this HTTP status; with `extra` among its headers */
-	const char *extra;   /* lines for the answer, each with its CR LF */
+	int refuse;            /* answers this HTTP status; with `extra` among its headers */
+	const char *extra;     /* lines for the answer, each with its CR LF */
 } ws_server_options;
 
 /* Never NULL: a test without its server ends. */
@@ -41,9 +41,9 @@ int peer_send(ws_peer *peer, int opcode, const void *data, size_t n); /* 0 when 
 int peer_send_close(ws_peer *peer, int code, const char *reason);
 int peer_write(ws_peer *peer, const void *data, size_t n); /* bytes as they are */
 long peer_read(ws_peer *peer, void *data, size_t n);
-void peer_reset(ws_peer *peer);           /* RST */
-void peer_wait(ws_peer *peer, int ms);    /* does nothing, shorter when the server stops */
-void peer_wait_gone(ws_peer *peer);       /* reads and forgets until the end */
+void peer_reset(ws_peer *peer);             /* RST */
+void peer_wait(ws_peer *peer, int ms);      /* does nothing, shorter when the server stops */
+void peer_wait_gone(ws_peer *peer);         /* reads and forgets until the end */
 void server_echo(ws_peer *peer, void *arg); /* sends messages back, answers pings and CLOSE */
 
 #endif

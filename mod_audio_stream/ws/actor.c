@@ -135,4 +135,3 @@ int ws_post(ws_actor *actor, void (*run_it)(void *arg, void *message), void *mes
 	}
 	return 0;
 }
-

@@ -15,7 +15,7 @@
 
 struct ws_deflate {
 	z_stream pack, unpack;
-	int pack_bits, unpack_bits; /* windows, as agreed */
+	int pack_bits, unpack_bits;   /* windows, as agreed */
 	int pack_alone, unpack_alone; /* no context takeover: every message by itself */
 	int can_pack, can_unpack;
 };
@@ -110,8 +110,7 @@ static int prepare_pack(ws_deflate *d)
 {
 	int bits = d->pack_bits < PACK_WINDOW_BITS ? d->pack_bits : PACK_WINDOW_BITS;
 	if (!d->can_pack && bits > 8) {
-		d->can_pack =
-			deflateInit2(&d->pack, Z_BEST_SPEED, Z_DEFLATED, -bits, PACK_MEMORY, Z_DEFAULT_STRATEGY) == Z_OK;
+		d->can_pack = deflateInit2(&d->pack, Z_BEST_SPEED, Z_DEFLATED, -bits, PACK_MEMORY, Z_DEFAULT_STRATEGY) == Z_OK;
 	}
 	return d->can_pack;
 }
@@ -191,8 +190,7 @@ static int unpack_piece(ws_deflate *d, const void *data, size_t n, size_t most, 
 	}
 }
 
-int ws_deflate_unpack(ws_deflate *d, const void *data, size_t n, size_t most, char **out, size_t *room,
-					  size_t *bytes)
+int ws_deflate_unpack(ws_deflate *d, const void *data, size_t n, size_t most, char **out, size_t *room, size_t *bytes)
 {
 	*bytes = 0;
 	int result = n < UINT32_MAX ? prepare_unpack(d) : AS_EFULL;

@@ -15,10 +15,10 @@ typedef struct queued_event queued_event;
 
 /* Whose events these are. It must outlive them: see release. */
 typedef struct event_source {
-	uint64_t tag;                  /* given to the application with each event */
-	size_t max_bytes;              /* of the server's that may wait */
-	void (*retain)(void *owner);   /* the queue holds the owner for each event, until it has been dealt with */
-	void (*release)(void *owner);  /* on the application's thread; not under the queue's lock */
+	uint64_t tag;                 /* given to the application with each event */
+	size_t max_bytes;             /* of the server's that may wait */
+	void (*retain)(void *owner);  /* the queue holds the owner for each event, until it has been dealt with */
+	void (*release)(void *owner); /* on the application's thread; not under the queue's lock */
 	void *owner;
 	/* The queue's lock. */
 	size_t bytes;

@@ -11,11 +11,11 @@
 #include <stddef.h>
 
 typedef struct json_member {
-	const char *name;  /* as it stands between the quotes: one spelt with escapes is another name here */
+	const char *name; /* as it stands between the quotes: one spelt with escapes is another name here */
 	size_t name_bytes;
 	const char *value; /* of a string: its inside, escapes and all; else the value as it stands */
 	size_t bytes;
-	char kind;         /* '"', '{', '[', or 0 for a number, true, false or null */
+	char kind; /* '"', '{', '[', or 0 for a number, true, false or null */
 } json_member;
 
 typedef void (*json_member_sink)(void *arg, const json_member *member);

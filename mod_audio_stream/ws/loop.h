@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WS_TICK_MS 3       /* how often on_tick() is called */
+#define WS_TICK_MS 3 /* how often on_tick() is called */
 #define WS_THREADS_MAX 16
 #define WS_THREADS_DEFAULT 2
 
@@ -33,32 +33,32 @@ typedef struct ws_actor ws_actor;
 
 /* What a connection is to be like. Strings may be NULL (none). Copied by ws_connect(). */
 typedef struct ws_options {
-	const char *url;             /* ws://host[:port][/path][?query] or wss://...; see ws_url_check() */
-	const char *subprotocol;     /* Sec-WebSocket-Protocol */
-	const char *const *headers;  /* "Name: value", the last one followed by NULL */
-	const char *user, *password; /* HTTP basic authentication */
-	const char *ca_file;         /* PEM to trust instead of the system's authorities */
+	const char *url;                  /* ws://host[:port][/path][?query] or wss://...; see ws_url_check() */
+	const char *subprotocol;          /* Sec-WebSocket-Protocol */
+	const char *const *headers;       /* "Name: value", the last one followed by NULL */
+	const char *user, *password;      /* HTTP basic authentication */
+	const char *ca_file;              /* PEM to trust instead of the system's authorities */
 	const char *cert_file, *key_file; /* client certificate (PEM) */
 	int allow_selfsigned, allow_expired, skip_hostname_check;
-	int deflate;                 /* offer permessage-deflate */
-	int connect_timeout_ms;      /* until the handshake is done, name resolution included; 0 = 5000 */
-	int ping_interval_ms;        /* when nothing has come for this long; 0 = never */
-	int ping_timeout_ms;         /* then given up on after this; 0 = 5000 */
-	size_t max_message_bytes;    /* of one message, decompressed; longer ones close with 1009; 0 = 16 MiB */
-	size_t max_unsent_bytes;     /* ws_send() beyond it fails; 0 = 4 MiB */
+	int deflate;              /* offer permessage-deflate */
+	int connect_timeout_ms;   /* until the handshake is done, name resolution included; 0 = 5000 */
+	int ping_interval_ms;     /* when nothing has come for this long; 0 = never */
+	int ping_timeout_ms;      /* then given up on after this; 0 = 5000 */
+	size_t max_message_bytes; /* of one message, decompressed; longer ones close with 1009; 0 = 16 MiB */
+	size_t max_unsent_bytes;  /* ws_send() beyond it fails; 0 = 4 MiB */
 } ws_options;
 
 typedef enum ws_why {
-	WS_WHY_CLOSED = 1,  /* the server sent CLOSE, or we did and it answered (or did not in time) */
-	WS_WHY_LOST,        /* the connection broke */
-	WS_WHY_SILENT,      /* no answer to a ping */
-	WS_WHY_TOO_BIG,     /* a message was longer than max_message_bytes */
-	WS_WHY_RESOLVE,     /* never opened: no address */
-	WS_WHY_CONNECT,     /* never opened: refused, unreachable */
-	WS_WHY_TLS,         /* never opened: the certificate, or TLS itself */
-	WS_WHY_HTTP,        /* never opened: the server answered something else than 101; http_status says what */
-	WS_WHY_TIMEOUT,     /* never opened: not within connect_timeout_ms */
-	WS_WHY_OPTIONS,     /* never opened: an unreadable file, a bad header */
+	WS_WHY_CLOSED = 1, /* the server sent CLOSE, or we did and it answered (or did not in time) */
+	WS_WHY_LOST,       /* the connection broke */
+	WS_WHY_SILENT,     /* no answer to a ping */
+	WS_WHY_TOO_BIG,    /* a message was longer than max_message_bytes */
+	WS_WHY_RESOLVE,    /* never opened: no address */
+	WS_WHY_CONNECT,    /* never opened: refused, unreachable */
+	WS_WHY_TLS,        /* never opened: the certificate, or TLS itself */
+	WS_WHY_HTTP,       /* never opened: the server answered something else than 101; http_status says what */
+	WS_WHY_TIMEOUT,    /* never opened: not within connect_timeout_ms */
+	WS_WHY_OPTIONS,    /* never opened: an unreadable file, a bad header */
 } ws_why;
 
 typedef struct ws_end {
@@ -71,13 +71,13 @@ typedef struct ws_end {
 
 /* All on the actor's service thread. NULL for those not wanted, but on_free. */
 typedef struct ws_callbacks {
-	void (*on_start)(void *arg);                  /* first of all */
-	void (*on_tick)(void *arg, int64_t now_ns);   /* every WS_TICK_MS, connected or not */
+	void (*on_start)(void *arg);                /* first of all */
+	void (*on_tick)(void *arg, int64_t now_ns); /* every WS_TICK_MS, connected or not */
 	void (*on_open)(void *arg);
 	/* A whole message. data[n] is 0, and data may be written to; it is gone after the callback. */
 	void (*on_message)(void *arg, int binary, char *data, size_t n);
 	void (*on_close)(void *arg, const ws_end *end); /* once for each successful ws_connect(); may connect again */
-	void (*on_free)(void *arg);                   /* last of all: after ws_finish() and the last unref */
+	void (*on_free)(void *arg);                     /* last of all: after ws_finish() and the last unref */
 } ws_callbacks;
 
 /* ---- Any thread -------------------------------------------------------------------------------------------------- */

@@ -68,7 +68,7 @@ typedef enum ws_stage {
 
 struct ws_conn {
 	ws_actor *actor;
-	struct lws *wsi; /* while lws has it */
+	struct lws *wsi;         /* while lws has it */
 	int fd, watched, choked; /* its socket; it is in events_fd, to be written to as well */
 	ws_conn *next_writer;
 	int is_writer;
@@ -96,8 +96,8 @@ struct ws_conn {
 	char *in;              /* the message that is arriving */
 	size_t in_bytes, in_room;
 	int in_packed, out_packed, too_big; /* the message is compressed; or was too long */
-	ws_deflate *deflater;  /* when that has been agreed */
-	int64_t ping_ns; /* when the ping that waits for an answer was due; 0: none */
+	ws_deflate *deflater;               /* when that has been agreed */
+	int64_t ping_ns;                    /* when the ping that waits for an answer was due; 0: none */
 	int ping_due;
 
 	/* closing */

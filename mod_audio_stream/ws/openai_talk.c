@@ -18,7 +18,7 @@ struct openai_talk {
 	rt_audio audio;
 	const char *format; /* audio/pcm, audio/pcmu, audio/pcma */
 	int rate_hz;
-	int started; /* the server has accepted the session, */
+	int started;         /* the server has accepted the session, */
 	int64_t deadline_ns; /* which it must have by then */
 	int finished;
 };
@@ -30,8 +30,8 @@ int openai_rate_check(int rate_hz, int g711, char *error, size_t bytes)
 	if (!rate_hz || rate_hz == PCM_HZ || (rate_hz == G711_HZ && g711)) {
 		return 0;
 	}
-	snprintf(error, bytes, "rate=%d: OpenAI takes PCM at %d Hz, and G.711 at %d Hz on calls that speak it", rate_hz, PCM_HZ,
-			 G711_HZ);
+	snprintf(error, bytes, "rate=%d: OpenAI takes PCM at %d Hz, and G.711 at %d Hz on calls that speak it", rate_hz,
+			 PCM_HZ, G711_HZ);
 	return AS_EINVAL;
 }
 
@@ -81,7 +81,8 @@ int openai_talk_new(as_stream *stream, const openai_request *request, const open
 	if (!talk) {
 		return AS_ENOMEM;
 	}
-	json_t *voice = json_string(request->voice), *words = json_string(request->instructions ? request->instructions : "");
+	json_t *voice = json_string(request->voice),
+		   *words = json_string(request->instructions ? request->instructions : "");
 	int utf8 = voice && words;
 	json_decref(voice);
 	json_decref(words);
@@ -148,8 +149,8 @@ static void say_update(openai_talk *talk)
 							"create_response", 1, "interrupt_response", 1);
 	json_t *input = json_pack("{s:o,s:o}", "format", format_object(talk), "turn_detection", vad);
 	json_t *output = json_pack("{s:o,s:s}", "format", format_object(talk), "voice", request->voice);
-	json_t *session = json_pack("{s:s,s:[s],s:{s:o,s:o}}", "type", "realtime", "output_modalities", "audio", "audio", "input",
-								input, "output", output);
+	json_t *session = json_pack("{s:s,s:[s],s:{s:o,s:o}}", "type", "realtime", "output_modalities", "audio", "audio",
+								"input", input, "output", output);
 	if (session && request->instructions && *request->instructions) {
 		json_object_set_new(session, "instructions", json_string(request->instructions));
 	}
@@ -161,8 +162,8 @@ static void say_heard(openai_talk *talk, const char *item_id, uint64_t played, i
 {
 	json_int_t heard_ms = (json_int_t)(played * 1000 / (uint64_t)rate_hz);
 	if (heard_ms > 0) {
-		say(talk, json_pack("{s:s,s:s,s:i,s:I}", "type", "conversation.item.truncate", "item_id", item_id, "content_index", 0,
-							"audio_end_ms", heard_ms));
+		say(talk, json_pack("{s:s,s:s,s:i,s:I}", "type", "conversation.item.truncate", "item_id", item_id,
+							"content_index", 0, "audio_end_ms", heard_ms));
 	} else {
 		say(talk, json_pack("{s:s,s:s}", "type", "conversation.item.delete", "item_id", item_id));
 	}
@@ -230,7 +231,8 @@ static const char *text_of(const json_t *object, const char *name, const char *o
 /* An error by itself ends nothing, unless the session never came about or is over. */
 static void on_error(openai_talk *talk, const json_t *error)
 {
-	const char *code = text_of(error, "code", text_of(error, "type", "error")), *message = text_of(error, "message", "");
+	const char *code = text_of(error, "code", text_of(error, "type", "error")),
+			   *message = text_of(error, "message", "");
 	if (!strcmp(code, "session_expired")) {
 		tell(talk, "openai_session_expired", json_pack("{s:s,s:s}", "code", code, "message", message));
 		finish(talk, "the session has expired");
@@ -252,7 +254,8 @@ static json_t *transcript_of(const json_t *response)
 		json_array_foreach(json_object_get(item, "content"), j, part)
 		{
 			const char *words = text_of(part, "transcript", text_of(part, "text", ""));
-			json_t *longer = json_sprintf("%s%s%s", json_string_value(text), *json_string_value(text) && *words ? " " : "", words);
+			json_t *longer =
+				json_sprintf("%s%s%s", json_string_value(text), *json_string_value(text) && *words ? " " : "", words);
 			json_decref(text);
 			text = longer ? longer : json_string("");
 		}
@@ -307,7 +310,8 @@ void openai_talk_message(openai_talk *talk, char *text, size_t n)
 	rt_message message;
 	if (rt_parse(text, n, &message) || (message.kind != RT_AUDIO_DELTA && n > EVENT_MAX_BYTES)) {
 		tell(talk, "openai_error",
-			 json_pack("{s:s,s:s,s:b}", "code", "malformed", "message", "the server sent what is not an event", "fatal", 0));
+			 json_pack("{s:s,s:s,s:b}", "code", "malformed", "message", "the server sent what is not an event", "fatal",
+					   0));
 		return;
 	}
 	switch (message.kind) {
@@ -340,8 +344,9 @@ void openai_talk_pump(openai_talk *talk, ws_actor *actor, int64_t now_ns)
 {
 	rt_audio_pump(&talk->audio, actor);
 	if (!talk->started && !talk->finished && now_ns >= talk->deadline_ns) {
-		tell(talk, "openai_error", json_pack("{s:s,s:s,s:b}", "code", "session_timeout", "message",
-											 "the server has not accepted the session in time", "fatal", 1));
+		tell(talk, "openai_error",
+			 json_pack("{s:s,s:s,s:b}", "code", "session_timeout", "message",
+					   "the server has not accepted the session in time", "fatal", 1));
 		finish(talk, "the server has not accepted the session in time");
 	}
 }

@@ -28,9 +28,9 @@ typedef struct openai_request {
 /* Where what it says goes. */
 typedef struct openai_outlets {
 	void *arg;
-	void (*send)(void *arg, const char *text, size_t n);           /* to the server */
-	void (*event)(void *arg, const char *name, json_t *body);      /* openai_*; body is borrowed */
-	void (*finish)(void *arg, const char *reason);                 /* there is nothing more to be had from this server */
+	void (*send)(void *arg, const char *text, size_t n);      /* to the server */
+	void (*event)(void *arg, const char *name, json_t *body); /* openai_*; body is borrowed */
+	void (*finish)(void *arg, const char *reason);            /* there is nothing more to be had from this server */
 } openai_outlets;
 
 /* Can this rate be, on a call that speaks G.711 or not? AS_EINVAL with the reason. */

@@ -24,7 +24,7 @@
 
 #define UPLINK_MAX_MS 5000
 #define EVENTS_MAX_BYTES (32 << 20) /* that the application does not take: then it has gone, and so do we */
-#define EVENT_MAX_BYTES (1 << 20) /* of one: reading more would keep the events of other calls waiting */
+#define EVENT_MAX_BYTES (1 << 20)   /* of one: reading more would keep the events of other calls waiting */
 #define HEADERS_MAX 32
 #define CODE_AWAY 1001
 
@@ -210,7 +210,8 @@ static void pass_on(as_realtime *rt, const rt_message *message, const char *data
 	}
 	if (n > EVENT_MAX_BYTES) {
 		on_nonsense(rt, "the server sent an event of more than 1 MiB; from now on such messages are only counted");
-	} else if (event_queue_put(rt->queue, &rt->source, data, n, message->kind == RT_SPEECH_STARTED ? EVENT_DECISIVE : 0)) {
+	} else if (event_queue_put(rt->queue, &rt->source, data, n,
+							   message->kind == RT_SPEECH_STARTED ? EVENT_DECISIVE : 0)) {
 		ws_disconnect(rt->actor, CODE_AWAY, "events are not taken", 0);
 	}
 }
@@ -462,8 +463,8 @@ static int check_formats(as_stream *stream, const as_realtime_audio *audio)
 {
 	int error = as_format_check(audio->out_encoding, audio->out_rate_hz);
 	return error ? error
-				 : as_capture_setup(stream, audio->in_encoding, audio->in_rate_hz, audio->chunk_ms, audio->quiet_chunk_ms,
-									audio->hang_ms);
+				 : as_capture_setup(stream, audio->in_encoding, audio->in_rate_hz, audio->chunk_ms,
+									audio->quiet_chunk_ms, audio->hang_ms);
 }
 
 /* Of two that attach, the first does. */

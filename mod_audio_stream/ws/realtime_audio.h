@@ -54,10 +54,10 @@ typedef struct rt_audio {
 
 /* What rt_audio_delta() has to say. */
 typedef struct rt_outcome {
-	const rt_item *announce;   /* this item's audio is worth an announcement: the first, or a second has passed */
-	int first;                 /* it has not been announced before */
-	const char *complaint;     /* what was wrong with the audio; NULL */
-	const char *about;         /* a word for the kind of complaint */
+	const rt_item *announce; /* this item's audio is worth an announcement: the first, or a second has passed */
+	int first;               /* it has not been announced before */
+	const char *complaint;   /* what was wrong with the audio; NULL */
+	const char *about;       /* a word for the kind of complaint */
 } rt_outcome;
 
 void rt_audio_init(rt_audio *audio);

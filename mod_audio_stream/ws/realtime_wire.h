@@ -14,9 +14,9 @@
 #define RT_ID_MAX 128
 
 typedef enum rt_kind {
-	RT_OTHER,            /* a JSON object of no interest here */
-	RT_AUDIO_DELTA,      /* response.output_audio.delta */
-	RT_AUDIO_DONE,       /* response.output_audio.done */
+	RT_OTHER,       /* a JSON object of no interest here */
+	RT_AUDIO_DELTA, /* response.output_audio.delta */
+	RT_AUDIO_DONE,  /* response.output_audio.done */
 	RT_RESPONSE_CREATED,
 	RT_RESPONSE_DONE,
 	RT_SPEECH_STARTED,
@@ -31,7 +31,7 @@ typedef struct rt_message {
 	char type[RT_ID_MAX];
 	char response_id[RT_ID_MAX]; /* "" when there is none, or it is too long to be one */
 	char item_id[RT_ID_MAX];
-	char *base64;                /* RT_AUDIO_DELTA: inside the text; may be empty */
+	char *base64; /* RT_AUDIO_DELTA: inside the text; may be empty */
 	size_t base64_length;
 } rt_message;
 

@@ -29,7 +29,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
 static ws_lookup *first, **last = &first;
-static int waiting, idle, workers; /* lookups in the queue; threads without one; threads */
+static int waiting, idle, workers;              /* lookups in the queue; threads without one; threads */
 static const ws_lookup *busy_with[WORKERS_MAX]; /* what threads are looking up; NULL: nothing */
 
 static void free_lookup(ws_lookup *lookup)
@@ -74,8 +74,8 @@ static void resolve(ws_lookup *lookup)
 static void look_up(ws_lookup *lookup)
 {
 	if (lookup->wants_tls) {
-		lookup->tls = ws_tls_load(lookup->ca_file, lookup->cert_file, lookup->key_file, lookup->error,
-								  sizeof(lookup->error));
+		lookup->tls =
+			ws_tls_load(lookup->ca_file, lookup->cert_file, lookup->key_file, lookup->error, sizeof(lookup->error));
 		if (!lookup->tls) {
 			lookup->why = WS_WHY_OPTIONS;
 			return;

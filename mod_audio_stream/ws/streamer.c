@@ -16,9 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CLOSE_TIMEOUT_MS 1500  /* for the server's CLOSE */
-#define END_TIMEOUT_MS 1900    /* for everything once the call is over */
-#define STEADY_NS 30000000000  /* open for so long: the attempts before are forgotten */
+#define CLOSE_TIMEOUT_MS 1500 /* for the server's CLOSE */
+#define END_TIMEOUT_MS 1900   /* for everything once the call is over */
+#define STEADY_NS 30000000000 /* open for so long: the attempts before are forgotten */
 #define SLOW_NS 100000000
 #define PLAY_OUT_SPARE_MS 5000 /* beyond what is queued: for a prebuffer, decoding, a host that is late */
 #define NS_PER_MS 1000000
@@ -201,8 +201,8 @@ static void announce_end(as_streamer *s, const ws_end *end, int retry_ms)
 	streamer_log(s, s->state == STREAMER_ENDING ? "info" : "warning", "%s: %s%s", s->target.shown, end->reason,
 				 retry_ms >= 0 ? "; will be tried again" : "");
 	if (end->why == WS_WHY_SILENT) {
-		streamer_event(s, "stream_timeout", json_pack("{s:s,s:s}", "what", "ping", "error",
-													  "the server did not answer a ping"));
+		streamer_event(s, "stream_timeout",
+					   json_pack("{s:s,s:s}", "what", "ping", "error", "the server did not answer a ping"));
 	}
 }
 
@@ -399,12 +399,14 @@ static void check_paused(as_streamer *s, const as_stats *stats)
 	int paused = (stats->capture_paused ? AS_CAPTURE : 0) | (stats->inject_paused ? AS_INJECT : 0);
 	int changed = paused ^ s->paused;
 	if (changed & paused) {
-		streamer_event(s, "stream_paused", json_pack("{s:b,s:b}", "capture", changed & paused & AS_CAPTURE, "inject",
-													 changed & paused & AS_INJECT));
+		streamer_event(
+			s, "stream_paused",
+			json_pack("{s:b,s:b}", "capture", changed & paused & AS_CAPTURE, "inject", changed & paused & AS_INJECT));
 	}
 	if (changed & ~paused) {
-		streamer_event(s, "stream_resumed", json_pack("{s:b,s:b}", "capture", changed & ~paused & AS_CAPTURE, "inject",
-													  changed & ~paused & AS_INJECT));
+		streamer_event(
+			s, "stream_resumed",
+			json_pack("{s:b,s:b}", "capture", changed & ~paused & AS_CAPTURE, "inject", changed & ~paused & AS_INJECT));
 	}
 	s->paused = paused;
 }

@@ -38,10 +38,10 @@
 /* ---- The seam ---------------------------------------------------------------------------------------------------- */
 
 typedef struct streamer_dialect {
-	const char *name;                                  /* in descriptions */
-	const char *opened, *failed, *timed_out, *closed;  /* the connection's events */
-	const char *queued;                                /* fired when audio has been queued; NULL: none */
-	int spurts;                                        /* raw messages of one utterance are one play */
+	const char *name;                                 /* in descriptions */
+	const char *opened, *failed, *timed_out, *closed; /* the connection's events */
+	const char *queued;                               /* fired when audio has been queued; NULL: none */
+	int spurts;                                       /* raw messages of one utterance are one play */
 	/* as_streamer_new() and as_streamer_check(), the caller's thread: checks what was asked for and calls
 	 * streamer_target_init(). There may be no s->stream, and s->info be empty. AS_EINVAL with the reason, AS_ENOMEM. */
 	int (*reach)(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes);
@@ -109,25 +109,25 @@ typedef struct streamer_audio {
  * is in the inject queue under one mark for each write: marks are consecutive, and all before `mark` have been heard. */
 typedef struct streamer_play {
 	struct streamer_play *next;
-	uint64_t number;          /* "playId" */
-	uint64_t untold_bytes;    /* queued since the dialect's `queued` event was fired last, */
-	int64_t untold_us;        /* all of one rate */
+	uint64_t number;       /* "playId" */
+	uint64_t untold_bytes; /* queued since the dialect's `queued` event was fired last, */
+	int64_t untold_us;     /* all of one rate */
 	int rate_hz;
 	int64_t told_ns;          /* when that was; 0: never */
 	uint64_t mark, last_mark; /* none: mark > last_mark */
 	uint64_t heard, written;  /* samples: of the marks before `mark`; of all */
 	uint64_t hearing;         /* samples of `mark` heard so far */
 	int64_t started_ns, finished_ns;
-	int audible;              /* a play: has, or may come to have, audio */
-	int closed;               /* no more messages add to it */
-	int cut;                  /* a flush took some of it */
-	int failed;               /* some of it was refused, or could not be decoded */
-	int packed;               /* it was a file */
-	char *checkpoint;         /* to be announced when it is over; NULL: none */
-	int waiting;              /* its audio is here, not in the queue, or not all of it */
+	int audible;      /* a play: has, or may come to have, audio */
+	int closed;       /* no more messages add to it */
+	int cut;          /* a flush took some of it */
+	int failed;       /* some of it was refused, or could not be decoded */
+	int packed;       /* it was a file */
+	char *checkpoint; /* to be announced when it is over; NULL: none */
+	int waiting;      /* its audio is here, not in the queue, or not all of it */
 	streamer_audio audio;
-	size_t taken;             /* bytes of it that are in the queue */
-	size_t kept_bytes;        /* what of waiting_bytes is its */
+	size_t taken;      /* bytes of it that are in the queue */
+	size_t kept_bytes; /* what of waiting_bytes is its */
 } streamer_play;
 
 typedef struct streamer_decode streamer_decode;
@@ -136,42 +136,42 @@ typedef struct streamer_downlink {
 	streamer_play *first, *last; /* not yet over, oldest first */
 	streamer_play *spurt;        /* the last of them, when more audio may be added to it */
 	size_t count;
-	int missed;                  /* some audio since the checkpoint before was not heard */
-	uint64_t numbers;            /* plays so far */
-	int64_t look_ns;             /* nothing can happen to the first play before */
+	int missed;       /* some audio since the checkpoint before was not heard */
+	uint64_t numbers; /* plays so far */
+	int64_t look_ns;  /* nothing can happen to the first play before */
 
 	/* Waiting for their turn: behind audio that is being decoded, or queued bit by bit. */
-	streamer_play *waiting;      /* the first of them; all after it wait too */
+	streamer_play *waiting; /* the first of them; all after it wait too */
 	size_t waiting_bytes;
-	streamer_decode *decoding;   /* of `waiting`'s audio */
+	streamer_decode *decoding; /* of `waiting`'s audio */
 
 	/* Writing. */
 	as_convert *convert;
-	streamer_play *tail_play;    /* whose tail is in convert; NULL: none */
-	size_t tail;                 /* samples that will come out of it */
-	streamer_play *target;       /* during a write */
+	streamer_play *tail_play; /* whose tail is in convert; NULL: none */
+	size_t tail;              /* samples that will come out of it */
+	streamer_play *target;    /* during a write */
 	int write_error;
 	uint8_t carry[2 * STREAMER_CHANNELS_MAX]; /* the part of a sample that a message ended in */
 	size_t carried;
-	size_t carry_frame;          /* bytes of such a sample, all channels, */
-	int carry_rate_hz;           /* and its rate; a message of another kind drops it */
-	uint64_t next_mark;          /* marks below it have been used, */
-	uint64_t ended;              /* and up to here as_inject_end() has been called */
+	size_t carry_frame; /* bytes of such a sample, all channels, */
+	int carry_rate_hz;  /* and its rate; a message of another kind drops it */
+	uint64_t next_mark; /* marks below it have been used, */
+	uint64_t ended;     /* and up to here as_inject_end() has been called */
 
 	/* The utterance: plays that follow each other closely. */
-	int talking;                 /* in one */
-	int64_t arrival_ns;          /* of the latest audio */
-	int64_t heard_ns;            /* when the latest finished mark ended; 0: none in this utterance */
-	uint64_t begun;              /* the latest mark known to have started */
-	int sounding;                /* the first play is being heard */
-	int dry;                     /* it ran dry; the next sound tells for how long */
+	int talking;        /* in one */
+	int64_t arrival_ns; /* of the latest audio */
+	int64_t heard_ns;   /* when the latest finished mark ended; 0: none in this utterance */
+	uint64_t begun;     /* the latest mark known to have started */
+	int sounding;       /* the first play is being heard */
+	int dry;            /* it ran dry; the next sound tells for how long */
 	int adaptive;
 	as_jitter jitter;
 	int prebuffer_ms;
 	uint64_t underruns, underrun_ms;
 
-	int over;                    /* more than STREAM_INJECT_BUFFER_MS is queued, and this has been said */
-	uint64_t refused_ms;         /* audio turned away */
+	int over;            /* more than STREAM_INJECT_BUFFER_MS is queued, and this has been said */
+	uint64_t refused_ms; /* audio turned away */
 } streamer_downlink;
 
 void streamer_downlink_init(as_streamer *s);
@@ -230,7 +230,7 @@ int streamer_decode_abandoned(const streamer_decode *decode);
 typedef struct streamer_target {
 	ws_options options;
 	char *url, *subprotocol;
-	char **headers; /* "Name: value", the last one followed by NULL */
+	char **headers;               /* "Name: value", the last one followed by NULL */
 	char shown[STREAMER_URL_MAX]; /* the URL without its query, which may be secret */
 } streamer_target;
 
@@ -250,9 +250,9 @@ const char *streamer_why_name(ws_why why);
 typedef enum streamer_state {
 	STREAMER_CONNECTING,
 	STREAMER_OPEN,
-	STREAMER_WAITING,    /* to connect again */
+	STREAMER_WAITING,     /* to connect again */
 	STREAMER_PLAYING_OUT, /* the connection is gone for good; what is queued is still played */
-	STREAMER_ENDING,     /* saying goodbye */
+	STREAMER_ENDING,      /* saying goodbye */
 	STREAMER_FINISHED,
 } streamer_state;
 
@@ -271,8 +271,9 @@ typedef struct streamer_view {
 } streamer_view;
 
 struct as_streamer {
-	_Atomic int refs; /* the application's, and one of the actor's; a count, publishes nothing but the last one's turn */
-	ws_actor *actor;  /* service thread: it lives as long as that has to do with us */
+	_Atomic int
+		refs;        /* the application's, and one of the actor's; a count, publishes nothing but the last one's turn */
+	ws_actor *actor; /* service thread: it lives as long as that has to do with us */
 	/* Set by as_streamer_new(). */
 	as_stream *stream;
 	as_info info;
@@ -299,23 +300,23 @@ struct as_streamer {
 	streamer_state state;
 	streamer_uplink uplink;
 	streamer_downlink downlink;
-	int started;               /* stream_started has been fired */
-	int attempt;               /* attempts in a row that were not open for long */
-	int64_t opened_ns;         /* while open */
-	int64_t next_ns;           /* WAITING: when to connect */
-	int64_t give_up_ns;        /* when what is going on is cut short; 0: never */
-	int stop_taken;            /* what of `stop` has been acted on */
-	char *farewell;            /* as_streamer_stop()'s text, once that has been acted on; NULL: none */
-	int graceful;              /* ends when all is said and heard */
+	int started;                      /* stream_started has been fired */
+	int attempt;                      /* attempts in a row that were not open for long */
+	int64_t opened_ns;                /* while open */
+	int64_t next_ns;                  /* WAITING: when to connect */
+	int64_t give_up_ns;               /* when what is going on is cut short; 0: never */
+	int stop_taken;                   /* what of `stop` has been acted on */
+	char *farewell;                   /* as_streamer_stop()'s text, once that has been acted on; NULL: none */
+	int graceful;                     /* ends when all is said and heard */
 	char reason[STREAMER_REASON_MAX]; /* why it ends; "" while it does not */
-	uint64_t reopened, failed; /* times it was opened again; attempts that failed */
+	uint64_t reopened, failed;        /* times it was opened again; attempts that failed */
 	uint64_t sent_messages, sent_bytes, received_messages, received_bytes;
 	int64_t slow_ns, heart_ns, stats_ns; /* when these are due */
-	int paused;                /* AS_CAPTURE, AS_INJECT as last announced */
-	int refused_media;         /* not bidirectional, and this has been said */
-	int64_t invalid_ns;        /* when stream_invalid_input was fired last */
+	int paused;                          /* AS_CAPTURE, AS_INJECT as last announced */
+	int refused_media;                   /* not bidirectional, and this has been said */
+	int64_t invalid_ns;                  /* when stream_invalid_input was fired last */
 	uint64_t invalid, invalid_unsaid;
-	uint64_t logged;           /* how far queueing and playing were when statistics were logged last */
+	uint64_t logged; /* how far queueing and playing were when statistics were logged last */
 	uint32_t random;
 };
 

@@ -116,7 +116,8 @@ static int make_headers(streamer_target *target, const char *text, const char *f
 	if (target->headers && first && !(target->headers[count++] = strdup(first))) {
 		error = AS_ENOMEM;
 	}
-	json_object_foreach (headers, name, member) {
+	json_object_foreach(headers, name, member)
+	{
 		if (own && is_credential(name)) {
 			continue;
 		}

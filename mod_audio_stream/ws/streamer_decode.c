@@ -14,14 +14,14 @@
 #include "audio_file.h"
 
 #define ERROR_MAX 256
-#define POST_AGAIN_US 10000 /* without memory */
+#define POST_AGAIN_US 10000                                /* without memory */
 #define DECODED_MAX_SAMPLES (600 * (size_t)AS_RATE_MAX_HZ) /* longer than the inject queue is no use */
 
 struct streamer_decode {
 	ws_actor *actor;
 	as_streamer *streamer; /* lives as long as the actor does */
-	pthread_t thread; /* service thread */
-	int abandoned; /* service thread */
+	pthread_t thread;      /* service thread */
+	int abandoned;         /* service thread */
 	const char *directory; /* the streamer's options' */
 	/* What there is to decode, then the result; the decoding thread's until it posts. */
 	pthread_t self;

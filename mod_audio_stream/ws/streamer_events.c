@@ -157,10 +157,12 @@ static void hide_secrets(json_t *value)
 	json_t *member;
 	size_t i;
 	void *next;
-	json_array_foreach (value, i, member) {
+	json_array_foreach(value, i, member)
+	{
 		hide_secrets(member);
 	}
-	json_object_foreach_safe (value, next, name, member) {
+	json_object_foreach_safe(value, next, name, member)
+	{
 		if (json_is_string(member) && (is_secret(name) || is_audio(value, name))) {
 			json_object_set_new(value, name, json_string("..."));
 		} else {

@@ -94,7 +94,8 @@ static int check_request(const as_streamer *s, const as_streamer_start *start, c
 	}
 	if (!streamer_is_utf8(s->options->openai_instructions) || !streamer_is_utf8(s->options->openai_voice) ||
 		!streamer_is_utf8(s->options->openai_model)) {
-		snprintf(error, bytes, "OPENAI_SYSTEM_INSTRUCTIONS, OPENAI_REALTIME_VOICE and OPENAI_REALTIME_MODEL must be "
+		snprintf(error, bytes,
+				 "OPENAI_SYSTEM_INSTRUCTIONS, OPENAI_REALTIME_VOICE and OPENAI_REALTIME_MODEL must be "
 				 "UTF-8 text");
 		return AS_EINVAL;
 	}
@@ -115,8 +116,9 @@ static int openai_reach(as_streamer *s, const as_streamer_start *start, char *er
 		return AS_EINVAL;
 	}
 	char *url = url_for(base, model), *header = authorization(base, key);
-	int result = url && header ? streamer_target_init(s, url, NULL, *header ? header : NULL, start->timeout_s, error, bytes)
-							   : AS_ENOMEM;
+	int result = url && header
+					 ? streamer_target_init(s, url, NULL, *header ? header : NULL, start->timeout_s, error, bytes)
+					 : AS_ENOMEM;
 	free(url);
 	free(header);
 	return result;

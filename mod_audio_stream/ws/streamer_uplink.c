@@ -14,13 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define UNSENT_MS 1000       /* audio handed to the connection ahead of what the server reads, */
-#define UNSENT_LEAST 16384   /* in bytes at least, unless STREAM_MAX_QUEUE_MS is less */
-#define UNSENT_LAST (2 << 20) /* the same for all that is left at the call's end */
-#define SPARE_MS 100         /* read at once beyond a chunk, after a pause */
-#define RING_SPARE_MS 500    /* the oldest is dropped before the ring is full and drops the newest */
+#define UNSENT_MS 1000          /* audio handed to the connection ahead of what the server reads, */
+#define UNSENT_LEAST 16384      /* in bytes at least, unless STREAM_MAX_QUEUE_MS is less */
+#define UNSENT_LAST (2 << 20)   /* the same for all that is left at the call's end */
+#define SPARE_MS 100            /* read at once beyond a chunk, after a pause */
+#define RING_SPARE_MS 500       /* the oldest is dropped before the ring is full and drops the newest */
 #define EXCURSION_NS 1000000000 /* without a loss: the next one is a new overrun */
-#define PREBATCHED_MS 20     /* STREAM_BUFFER_SIZE up to this asks for no batches */
+#define PREBATCHED_MS 20        /* STREAM_BUFFER_SIZE up to this asks for no batches */
 
 static size_t bytes_of(const streamer_uplink *uplink, int ms)
 {
@@ -55,8 +55,10 @@ int streamer_uplink_check(const as_streamer *s, char *error, size_t bytes)
 		return AS_EINVAL;
 	}
 	if (2 * chunk_ms > ring_ms) {
-		snprintf(error, bytes, "STREAM_BUFFER_SIZE is %d ms, but MOD_AUDIO_STREAM_BUFFER_SECS must have room for it twice: "
-				 "use %d s there", chunk_ms, (2 * chunk_ms + 999) / 1000);
+		snprintf(error, bytes,
+				 "STREAM_BUFFER_SIZE is %d ms, but MOD_AUDIO_STREAM_BUFFER_SECS must have room for it twice: "
+				 "use %d s there",
+				 chunk_ms, (2 * chunk_ms + 999) / 1000);
 		return AS_EINVAL;
 	}
 	return 0;

@@ -185,8 +185,8 @@ static void make_context(void)
 		context = NULL;
 		return;
 	}
-	SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-								  SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_mode(context,
+					 SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF); /* a session resumed is a certificate not looked at */
 	SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
@@ -225,8 +225,8 @@ static void identify_all(identity files[3], const char *const *paths)
 static int is_same(const identity *a, const identity *b)
 {
 	int same_path = a->path && b->path ? !strcmp(a->path, b->path) : a->path == b->path;
-	return same_path && a->changed.tv_sec == b->changed.tv_sec &&
-		   a->changed.tv_nsec == b->changed.tv_nsec && a->bytes == b->bytes && a->inode == b->inode;
+	return same_path && a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec &&
+		   a->bytes == b->bytes && a->inode == b->inode;
 }
 
 static void release(ws_tls *tls)

@@ -14,10 +14,10 @@
 #include "loop_internal.h"
 
 #define MS 1000000LL
-#define TURN_BYTES 65536           /* sent for one connection before the others have their turn */
+#define TURN_BYTES 65536             /* sent for one connection before the others have their turn */
 #define AHEAD_BYTES ((size_t)262144) /* of an announced message, to make room for before it has come */
-#define KERNEL_CLOCK_NS (10 * MS)  /* how wrong the kernel's "last received" may be */
-#define RSV1 0x40 /* of a frame's first byte: the message is compressed */
+#define KERNEL_CLOCK_NS (10 * MS)    /* how wrong the kernel's "last received" may be */
+#define RSV1 0x40                    /* of a frame's first byte: the message is compressed */
 #define PROTOCOL_ERROR 1002
 #define TOO_BIG 1009
 #define TOO_BIG_TIMEOUT_MS 1000
@@ -72,8 +72,8 @@ static int unpack(ws_conn *conn)
 {
 	char *out = NULL;
 	size_t room = 0, bytes = 0;
-	int result = ws_deflate_unpack(conn->deflater, conn->in, conn->in_bytes, conn->max_message_bytes, &out, &room,
-								   &bytes);
+	int result =
+		ws_deflate_unpack(conn->deflater, conn->in, conn->in_bytes, conn->max_message_bytes, &out, &room, &bytes);
 	if (result) {
 		free(out);
 		return result;

@@ -167,9 +167,15 @@ static int has_controls(const char *text)
 
 int ws_header_check(const char *line, char *error, size_t bytes)
 {
-	static const char *const ours[] = {"Host",					   "Connection",		   "Upgrade",
-									   "Sec-WebSocket-Key",		   "Sec-WebSocket-Version", "Sec-WebSocket-Extensions",
-									   "Sec-WebSocket-Accept",	   "Content-Length",		   "Transfer-Encoding"};
+	static const char *const ours[] = {"Host",
+									   "Connection",
+									   "Upgrade",
+									   "Sec-WebSocket-Key",
+									   "Sec-WebSocket-Version",
+									   "Sec-WebSocket-Extensions",
+									   "Sec-WebSocket-Accept",
+									   "Content-Length",
+									   "Transfer-Encoding"};
 	size_t name = strspn(line, token);
 	if (name == 0 || line[name] != ':' || name > 100) {
 		return refuse(error, bytes, "a header is not \"Name: value\"");

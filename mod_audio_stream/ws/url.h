@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#define WS_HOST_MAX 100  /* what lws's request has room for */
+#define WS_HOST_MAX 100 /* what lws's request has room for */
 #define WS_PATH_MAX 2000
 #define WS_HEADERS_MAX 16000 /* characters of all headers of ours */
 
