@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WS_TICK_MS 3 /* how often on_tick() is called */
+#define WS_TICK_MS 2 /* how often on_tick() is called */
 #define WS_THREADS_MAX 16
 #define WS_THREADS_DEFAULT 2
 

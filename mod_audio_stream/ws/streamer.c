@@ -6,7 +6,7 @@
  *         │            │              └──▶ PLAYING_OUT ──▶ FINISHED      what is queued is heard first
  *         └────────────┴──▶ ENDING ──▶ FINISHED                          stop, hangup: goodbye to the server
  *
- * The application asks (stop, text) by leaving word under the lock; the next tick, at most 3 ms later, takes it up. So
+ * The application asks (stop, text) by leaving word under the lock; the next tick, at most 2 ms later, takes it up. So
  * asking cannot fail for want of memory, and callbacks may ask as well as anybody.
  */
 #define _GNU_SOURCE

@@ -15,7 +15,7 @@
 
 #define WAITING_MAX_BYTES (16 << 20)
 #define WHOLE_US 2000000 /* audio up to this long is queued at once: 9 ms of resampling, at 44.1 kHz */
-#define SLICE_US 200000  /* and at a time, of what is longer: 1 ms for every tick of 3 */
+#define SLICE_US 100000  /* and at a time, of what is longer: 0.5 ms for every tick of 2 */
 
 /* Queues the next slice of the audio whose turn it is, which its length is taken off. 1 when that was the last of it. */
 static int write_slice(as_streamer *s, streamer_play *play, int64_t *slice_us)

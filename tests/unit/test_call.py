@@ -114,7 +114,7 @@ class TestConversation:
     def test_small_chunks_in_speech_large_ones_in_silence(self, place, sim):
         server = sim()
         script = [Say(SAYS, after="answer", delay_ms=1000), Hangup(after=3)]
-        # The clock runs too fast for one that looks at the ring every 3 ms; test_native.py has its own.
+        # The clock runs too fast for one that looks at the ring every 2 ms; test_native.py has its own.
         place(server, script, speech_hang_ms=200, quiet_chunk_ms=200, transport="python").finish()
         sizes = [event.body["audio_bytes"] for event in server.sessions[0].events if event.type == APPEND]
         assert 160 in sizes

@@ -645,7 +645,7 @@ class TestFiles:
         """Minutes of audio to resample, on a thread that other calls share; and it is heard whole."""
         (tmp_path / "long.wav").write_bytes(wav(bytes(600 * 2 * 44100), 44100))
         options = {**PLAIN, "STREAM_MAX_AUDIO_BASE64_LEN": "64MB", "STREAM_ALLOW_FILE_INJECTION": True}
-        one = talk(speed=200, options={**options, "file-injection-dir": tmp_path})
+        one = talk(speed=40, options={**options, "file-injection-dir": tmp_path})
         others = [talk(says=noise(60_000), server=server) for _ in range(4)]  # some share the thread
         for other in others:
             other.events.wait("stream_started")
