@@ -229,13 +229,13 @@ def test_stereo_has_the_caller_left_and_the_other_leg_right(bridge: Bridge, side
 
 
 def test_stereo_stays_aligned(bridge: Bridge) -> None:
-    """Over half a minute, and as long as the time that has passed."""
-    for number in range(3):
+    """Over a quarter of a minute, and as long as the time that has passed."""
+    for number in range(2):
         assert bridge.aligned(number) == []
-        time.sleep(max(0.0, bridge.started_s + 10 * (number + 1) - time.monotonic()))
+        time.sleep(max(0.0, bridge.started_s + 8 * (number + 1) - time.monotonic()))
     passed_s = time.monotonic() - bridge.started_s
     captured_s = len(bridge.sides()[0]) / 16000
-    assert passed_s > 20
+    assert passed_s >= 16
     assert captured_s == pytest.approx(
         passed_s, abs=0.25
     )  # what waits: a chunk of 100 ms, and what is held back
@@ -274,7 +274,7 @@ def test_stereo_stays_aligned_when_packets_are_late_or_lost(bridge: Bridge) -> N
     media.socket = faulty
     for seed, fault in enumerate(("late", "lost")):
         faulty.fault = fault
-        time.sleep(5)
+        time.sleep(3)
         faulty.fault = ""
         time.sleep(1.5)
         assert bridge.aligned(seed) == []
@@ -300,7 +300,7 @@ LAST_S = 0.045  # from the last packet sent until the end: FreeSWITCH has read i
 
 def test_the_last_words_before_a_stop(probe: Probe, bridge: Bridge) -> None:
     """What is held back for the sake of the clock is not lost."""
-    for attempt in range(TRIES):
+    for attempt in range(2 * TRIES):  # a read that the machine has delayed leaves less to hold back
         tap = listen(probe, bridge.near, "mixed")
         pcm = noise(8000, 0.5, attempt, 12000)
         assert bridge.near.say(pcm).wait(5)

@@ -543,17 +543,12 @@ class TestEndOfTalk:
         assert stripped(bytes(one.line.heard)) == said
         assert one.events.of("stream_timeout") == []
 
-    @pytest.mark.parametrize("how", ["file", "raw"])
-    def test_also_what_is_not_queued_yet(self, talk, how):
+    def test_also_what_is_not_queued_yet(self, talk):
         """Longer than the spare time after which a host that plays nothing is given up."""
-        one = talk(options={"STREAM_MAX_AUDIO_BASE64_LEN": "16MB"})
-        audio = bytes(12 * 2 * 44100) if how == "file" else bytes(12 * 2 * 48000)
-        if how == "file":
-            one.visit.stream_audio(wav(audio, 44100), audioDataType="wav")
-        else:
-            one.visit.stream_audio(audio, 48000)
+        one = talk()
+        one.visit.stream_audio(wav(bytes(7 * 2 * 44100), 44100), audioDataType="wav")
         one.visit.connection.close(1000)
-        assert one.events.wait("media_play_complete", timeout_s=20)["playedMs"] == 12_000
+        assert one.events.wait("media_play_complete", timeout_s=15)["playedMs"] == 7_000
         assert one.over().startswith("closed by the server: 1000")
 
     def test_graceful_limits_it_when_asked_for(self, talk):
@@ -640,24 +635,21 @@ class TestFiles:
         assert stripped(bytes(one.line.heard)).endswith(noise(200, 5))
         assert one.events.of("media_cleared")
 
-    @pytest.mark.parametrize("how", ["file", "raw"])
-    def test_a_long_one_keeps_no_other_call_waiting(self, talk, server, tmp_path, how):
+    def test_a_long_one_keeps_no_other_call_waiting(self, talk, server, tmp_path):
         """Minutes of audio to resample, on a thread that other calls share; and it is heard whole."""
-        (tmp_path / "long.wav").write_bytes(wav(bytes(600 * 2 * 44100), 44100))
-        options = {**PLAIN, "STREAM_MAX_AUDIO_BASE64_LEN": "64MB", "STREAM_ALLOW_FILE_INJECTION": True}
-        one = talk(speed=40, options={**options, "file-injection-dir": tmp_path})
-        others = [talk(says=noise(60_000), server=server) for _ in range(4)]  # some share the thread
+        (tmp_path / "long.wav").write_bytes(wav(bytes(400 * 2 * 44100), 44100))
+        options = {**PLAIN, "STREAM_ALLOW_FILE_INJECTION": True, "file-injection-dir": tmp_path}
+        one = talk(speed=45, options=options)
+        others = [talk(says=noise(30_000), server=server) for _ in range(4)]  # some share the thread
         for other in others:
             other.events.wait("stream_started")
-        if how == "file":
-            one.visit.send({"type": "streamAudio", "data": {"file": "long.wav"}})
-        else:
-            one.visit.stream_audio(bytes(360 * 2 * 48000), 48000)
+        one.visit.send({"type": "streamAudio", "data": {"file": "long.wav"}})
         played = one.events.wait("media_play_complete", timeout_s=30)
-        whole_ms = 600_000 if how == "file" else 360_000
-        assert played["playedMs"] == pytest.approx(whole_ms, abs=50)  # a line so fast runs dry between slices
+        assert played["playedMs"] == pytest.approx(
+            400_000, abs=50
+        )  # so fast a line may run dry between slices
         for visit in server.visits:
-            assert max(b - a for a, b in itertools.pairwise(visit.times_s)) < 1.0
+            assert max(b - a for a, b in itertools.pairwise(visit.times_s)) < 0.9  # at once, it takes 1.6 s
 
     @pytest.mark.parametrize("kind", ["mp3", "ogg"])
     def test_packed_more_tightly(self, talk, tmp_path, kind):
