@@ -8,9 +8,12 @@ shift 2
 paths=()
 for path in "$@"; do [ -e "$path" ] && paths+=("$path"); done
 
+workers=() # unit tests mostly wait: two files at a time. There is one switch: its tests take turns
+[ "$name" = unit ] && workers=(-n 2 --dist loadfile)
+
 mkdir -p build/test-summary
 log=build/test-summary/$name.log
-"$python" -m pytest -q --durations=5 --durations-min=3 "${paths[@]}" | tee "$log"
+"$python" -m pytest -q --durations=5 --durations-min=3 "${workers[@]}" "${paths[@]}" | tee "$log"
 status=$?
 first=
 if [ $status -eq 1 ]; then
