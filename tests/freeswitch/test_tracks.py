@@ -295,16 +295,18 @@ def injected_on_time(bridge: Bridge, line: Line, seed: int) -> bool:
     return fits and abs(echo[1] - own[1]) <= 160 and abs((after[1] - own[1]) / 8 - passed_ms) <= 20
 
 
-LAST_S = 0.045  # from the last packet sent until the end: FreeSWITCH has read it, and still holds it back
+LAST_S = 0.045  # from the last packet sent until the end: FreeSWITCH has read it, and it is still held back
+# The same on a call that a stall of the machine has left packets behind on, one, two or three: it keeps them.
+LATER_S = (LAST_S, 0.06, 0.075, 0.09)
 
 
 def test_the_last_words_before_a_stop(probe: Probe, bridge: Bridge) -> None:
     """What is held back for the sake of the clock is not lost."""
-    for attempt in range(2 * TRIES):  # a read that the machine has delayed leaves less to hold back
+    for attempt, last_s in enumerate(2 * LATER_S):
         tap = listen(probe, bridge.near, "mixed")
         pcm = noise(8000, 0.5, attempt, 12000)
         assert bridge.near.say(pcm).wait(5)
-        time.sleep(LAST_S)
+        time.sleep(last_s)
         tap.stop()
         wait_until(lambda tap=tap: not tap.reading())
         if exactly(bridge.near, pcm) in tap.captured():
