@@ -14,54 +14,27 @@ static struct {
 	char *owner;            /* the module's name */
 } events;
 
+/* One name a line would hide the groups. */
+/* clang-format off */
 static const char *const names[] = {
 	/* the module's */
-	"stream_started",
-	"stream_stopped",
-	"stream_error",
+	"stream_started", "stream_stopped", "stream_error",
 	/* streamers' */
-	"connect",
-	"disconnect",
-	"error",
-	"json",
-	"play",
-	"connection_established",
-	"connection_failed",
-	"connection_timeout",
-	"connection_closed",
-	"media_play_start",
-	"media_play_complete",
-	"media_cleared",
-	"media_checkpoint",
-	"transcription_received",
-	"message_received",
-	"stream_buffer_overrun",
-	"stream_buffer_underrun",
-	"stream_heartbeat",
-	"stream_timeout",
-	"stream_invalid_input",
-	"stream_paused",
-	"stream_resumed",
-	"openai_session_started",
-	"openai_response_generated",
-	"openai_error",
-	"openai_session_expired",
+	"connect", "disconnect", "error", "json", "play",
+	"connection_established", "connection_failed", "connection_timeout", "connection_closed",
+	"media_play_start", "media_play_complete", "media_cleared", "media_checkpoint", "transcription_received",
+	"message_received", "stream_buffer_overrun", "stream_buffer_underrun", "stream_heartbeat", "stream_timeout",
+	"stream_invalid_input", "stream_paused", "stream_resumed",
+	"openai_session_started", "openai_response_generated", "openai_error", "openai_session_expired",
 };
 
 /* What a server may have fired many times a second: a channel's data would be most of what FreeSWITCH passes on. */
 static const char *const terse[] = {
-	"json",
-	"play",
-	"media_play_start",
-	"media_play_complete",
-	"media_cleared",
-	"media_checkpoint",
-	"transcription_received",
-	"message_received",
-	"stream_invalid_input",
-	"stream_buffer_overrun",
+	"json", "play", "media_play_start", "media_play_complete", "media_cleared", "media_checkpoint",
+	"transcription_received", "message_received", "stream_invalid_input", "stream_buffer_overrun",
 	"stream_buffer_underrun",
 };
+/* clang-format on */
 
 #define NAMES (sizeof(names) / sizeof(names[0]))
 
