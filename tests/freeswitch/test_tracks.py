@@ -296,7 +296,7 @@ def injected_on_time(bridge: Bridge, line: Line, seed: int) -> bool:
 
 
 LAST_S = 0.045  # from the last packet sent until the end: FreeSWITCH has read it, and it is still held back
-# The same on a call that a stall of the machine has left a packet behind on: it keeps it. Later than this proves nothing.
+# The same on a call that a stall of the machine has left a packet behind on. Later than this proves nothing.
 LATER_S = (LAST_S, 0.06)
 
 
