@@ -7,6 +7,8 @@
 #define TOLERANCE_MS 5     /* a direction may be off by */
 #define WATCH_MS 500       /* before it is moved, */
 #define FIRST_WATCH_MS 100 /* and when it has just been placed by the clock */
+#define PATIENCE_MS 500    /* for a pause in what is said, to move it by a block at most there */
+#define QUIET_PEAK 328     /* -40 dBFS */
 #define STANDSTILL_S 5     /* when neither direction has moved for so long, the time until then is left out */
 #define CAPACITY_MS 300    /* beside the delay */
 
@@ -77,8 +79,18 @@ static void watch(const align *line, align_side *side, int placed)
 	side->left = (int64_t)samples_of(line, placed ? FIRST_WATCH_MS : WATCH_MS);
 }
 
-/* How far the direction is to be moved, in samples: later (more than 0), earlier (less), or not. */
-static int64_t correction(align *line, align_side *side, int64_t late, uint64_t n)
+static int quiet(const int16_t *samples, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++) {
+		if (samples[i] > QUIET_PEAK || samples[i] < -QUIET_PEAK) {
+			return 0;
+		}
+	}
+	return 1;
+}
+
+/* How far the direction is to be moved before a block, in samples: later (more than 0), earlier (less), or not. */
+static int64_t correction(align *line, align_side *side, int64_t late, const int16_t *samples, uint64_t n)
 {
 	int64_t tolerance = (int64_t)samples_of(line, TOLERANCE_MS), most = (int64_t)n;
 	side->least = late < side->least ? late : side->least;
@@ -87,12 +99,24 @@ static int64_t correction(align *line, align_side *side, int64_t late, uint64_t 
 		return 0;
 	}
 	int64_t off = side->least;
-	int soon = side->placed; /* too soon to tell lateness from jitter; but nothing makes a block early */
-	watch(line, side, 0);
-	if (off >= -tolerance && (off <= tolerance || soon)) {
+	/* Just placed, it is too soon to tell lateness from jitter; but nothing makes a block early. */
+	if (off >= -tolerance && (off <= tolerance || side->placed)) {
+		watch(line, side, 0);
 		return 0;
 	}
+	if (off >= -most && off <= most && !quiet(samples, n) && side->left > -(int64_t)samples_of(line, PATIENCE_MS)) {
+		return 0; /* not in a word, for so little */
+	}
+	watch(line, side, 0);
 	return off > most ? most : off < -most ? -most : off;
+}
+
+size_t align_missing(const align *line, int which, size_t n, int64_t now_ns)
+{
+	const align_side *side = &line->sides[which];
+	uint64_t end = atomic_load_explicit(&side->end, memory_order_relaxed), now = position(line, now_ns);
+	uint64_t taken = atomic_load_explicit(&line->taken, memory_order_relaxed);
+	return side->begun && end >= taken && now > end + n ? (size_t)(now - end - n) : 0;
 }
 
 void align_put(align *line, int which, const int16_t *samples, size_t n, int64_t now_ns)
@@ -107,7 +131,7 @@ void align_put(align *line, int which, const int16_t *samples, size_t n, int64_t
 		at = now > taken + n ? now - n : taken;
 		watch(line, side, 1);
 	} else {
-		int64_t move = correction(line, side, late, n);
+		int64_t move = correction(line, side, late, samples, n);
 		if (move < 0) {
 			samples -= move;
 			n -= (size_t)-move;

@@ -12,7 +12,7 @@
  * No drift. The clocks at both ends of a call differ, packets get lost, and FreeSWITCH sometimes reads a packet early to
  * catch up. So each direction is watched: jitter only ever makes a block late, so the least late one of half a second
  * shows where the direction stands. When that is off by more than a few ms, the direction is moved by it, by a block at
- * most: silence is put in, or the beginning of a block is left out. As long as either direction moves, what is taken is
+ * most and in a pause of what is said, if one comes soon: silence is put in, or the beginning of a block is left out. As long as either direction moves, what is taken is
  * as long as the time that has passed.
  *
  * Neither locks, allocates or waits.
@@ -52,6 +52,9 @@ align *align_new(int rate_hz, int delay_ms, int64_t now_ns);
 void align_free(align *line);
 /* Any thread, one at a time for each side. n samples that came just now. */
 void align_put(align *line, int side, const int16_t *samples, size_t n, int64_t now_ns);
+/* The thread that puts. How many samples there is room for on a side before n that come just now: time in which nothing
+ * came. 0 where the clock will place it, and what is missing is silence. */
+size_t align_missing(const align *line, int side, size_t n, int64_t now_ns);
 /* Any thread, one at a time. A frame of each side, of up to ALIGN_FRAME_MAX samples; returns how many, 0 when it is not
  * time yet. To be called until then, by every thread that puts, just before it does. */
 size_t align_take(align *line, int16_t *near, int16_t *far, int64_t now_ns);

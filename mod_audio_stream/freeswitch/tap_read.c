@@ -126,13 +126,30 @@ static void store_filler(audio_tap_t *tap, int16_t *samples, uint32_t n, int rat
 	}
 }
 
+/* How many of the fillers held back are lost frames. On a time line no more than it has room for: a stream that has just
+ * begun, or that was silent for long, is placed by the clock, and what is said next would be pushed behind it. */
+static uint32_t count_lost(audio_tap_t *tap, uint32_t n, int rate)
+{
+	uint32_t lost = tap->fillers < tap->leg->lost ? tap->fillers : tap->leg->lost;
+	if (lost && tap->line && rate > 0) {
+		int64_t now_ns = as_now_ns();
+		size_t frame = (size_t)n * (size_t)tap->rate_hz / (size_t)rate;
+		capture_both(tap, now_ns);
+		uint32_t room =
+			frame ? (uint32_t)((align_missing(tap->line, ALIGN_NEAR, frame, now_ns) + frame / 2) / frame) : 0;
+		lost = room < lost ? room : lost;
+	}
+	return lost;
+}
+
 static void store_in_order(audio_tap_t *tap, int16_t *samples, uint32_t n, int rate)
 {
 	if (tap->leg->filler) {
 		store_filler(tap, samples, n, rate);
 		return;
 	}
-	for (uint32_t nth = 0; nth < tap->fillers && nth < tap->leg->lost; nth++) {
+	uint32_t lost = count_lost(tap, n, rate);
+	for (uint32_t nth = 0; nth < lost; nth++) {
 		store_repeat(tap, nth, n, rate);
 	}
 	tap->fillers = 0;
