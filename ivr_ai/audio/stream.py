@@ -344,6 +344,7 @@ class HostStream(Stream):
         inject_max_ms: int = 0,
         prebuffer_ms: int = 0,
         fade_ms: int = 0,
+        behind_ms: int = 0,
     ) -> HostStream:
         """Opens a stream; 0 means the library's default. Raises StreamExists, ValueError."""
         config = ffi.new(
@@ -358,6 +359,7 @@ class HostStream(Stream):
                 "inject_max_ms": inject_max_ms,
                 "prebuffer_ms": prebuffer_ms,
                 "fade_ms": fade_ms,
+                "behind_ms": behind_ms,
             },
         )
         out = ffi.new("as_stream **")

@@ -66,7 +66,7 @@ static int config_complete(as_config *config)
 			 as_in_range(config->wire_encoding, AS_S16, AS_PCMA) && as_in_range(config->channels, 1, 2) &&
 			 as_in_range(config->frame_ms, 5, 120) && as_in_range(config->capture_ms, 100, 600000) &&
 			 as_in_range(config->inject_max_ms, 100, 7200000) && as_in_range(config->prebuffer_ms, 0, 10000) &&
-			 as_in_range(config->fade_ms, 1, 100);
+			 as_in_range(config->fade_ms, 1, 100) && as_in_range(config->behind_ms, 0, 1000);
 	return ok ? 0 : AS_EINVAL;
 }
 
@@ -171,6 +171,7 @@ void as_stream_info(const as_stream *stream, as_info *out)
 	out->wire_encoding = stream->config.wire_encoding;
 	out->channels = stream->config.channels;
 	out->frame_ms = stream->config.frame_ms;
+	out->behind_ms = stream->config.behind_ms;
 	out->closed = as_stream_closed(stream);
 }
 

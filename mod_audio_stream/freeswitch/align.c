@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FRAMES_PER_S 50    /* taken */
 #define TOLERANCE_MS 5     /* a direction may be off by */
 #define WATCH_MS 500       /* before it is moved, */
 #define FIRST_WATCH_MS 100 /* and when it has just been placed by the clock */
@@ -30,7 +29,7 @@ align *align_new(int rate_hz, int delay_ms, int64_t now_ns)
 		return NULL;
 	}
 	line->rate_hz = rate_hz;
-	line->frame = (uint64_t)rate_hz / FRAMES_PER_S;
+	line->frame = samples_of(line, ALIGN_FRAME_MS);
 	line->delay = samples_of(line, delay_ms);
 	line->origin_ns = now_ns - (int64_t)delay_ms * 1000000; /* the first block began before now */
 	for (line->capacity = 1; line->capacity < line->delay + samples_of(line, CAPACITY_MS); line->capacity <<= 1) {

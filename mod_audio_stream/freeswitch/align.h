@@ -27,7 +27,8 @@
 #define ALIGN_NEAR 0 /* what the caller says */
 #define ALIGN_FAR 1  /* what the caller hears */
 
-#define ALIGN_FRAME_MAX 960 /* samples: 20 ms at 48 kHz */
+#define ALIGN_FRAME_MS 20
+#define ALIGN_FRAME_MAX 960 /* samples of it at 48 kHz */
 
 typedef struct align_side {
 	int16_t *ring;

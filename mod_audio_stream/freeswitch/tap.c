@@ -223,6 +223,17 @@ static int packet_ms(switch_core_session_t *session)
 	return us > 0 ? us / 1000 : 20;
 }
 
+static switch_bool_t both_ways(tap_track track)
+{
+	return track == TAP_MIXED || track == TAP_STEREO;
+}
+
+/* How long a time line waits for late packets. */
+static int delay_ms(switch_core_session_t *session)
+{
+	return DELAY_MS + packet_ms(session);
+}
+
 static int open_stream(switch_core_session_t *session, const tap_request *request, as_stream **out)
 {
 	const module_config *defaults = &globals.config;
@@ -239,6 +250,7 @@ static int open_stream(switch_core_session_t *session, const tap_request *reques
 		.inject_max_ms = request->inject_max_ms ? request->inject_max_ms : defaults->inject_max_ms,
 		.prebuffer_ms = request->prebuffer_ms ? request->prebuffer_ms : defaults->prebuffer_ms,
 		.fade_ms = defaults->fade_ms,
+		.behind_ms = both_ways(request->track) ? delay_ms(session) + ALIGN_FRAME_MS : 0,
 	};
 	return as_stream_create(switch_core_session_get_uuid(session), request->stream_id, &config, out);
 }
@@ -249,19 +261,14 @@ static switch_bool_t waits_for_answer(switch_core_session_t *session)
 	return switch_true(switch_channel_get_variable(switch_core_session_get_channel(session), "media_bug_answer_req"));
 }
 
-static switch_bool_t both_ways(tap_track track)
-{
-	return track == TAP_MIXED || track == TAP_STEREO;
-}
-
 /* A tap that takes over the stream, in the list; it is the caller's until leave(). NULL without memory. */
 static audio_tap_t *new_tap(call_leg_t *leg, as_stream *stream, const tap_request *request, place_t *place)
 {
 	as_info info;
 	audio_tap_t *tap = switch_core_session_alloc(leg->session, sizeof(*tap));
 	as_stream_info(stream, &info);
-	if (!tap || (both_ways(request->track) &&
-				 !(tap->line = align_new(info.rate_hz, DELAY_MS + packet_ms(leg->session), as_now_ns())))) {
+	if (!tap ||
+		(both_ways(request->track) && !(tap->line = align_new(info.rate_hz, delay_ms(leg->session), as_now_ns())))) {
 		return NULL;
 	}
 	tap->stream = stream;

@@ -71,6 +71,7 @@ typedef struct as_config {
 	int inject_max_ms; /* bound of the inject queue, default 600000 (10 minutes) */
 	int prebuffer_ms;  /* audio to hold before an utterance starts to play; default 0 */
 	int fade_ms;       /* fade-out of a flush or pause, 1..100; default 10 */
+	int behind_ms;     /* how long the host holds audio before it captures it, 0..1000; default 0 */
 } as_config;
 
 typedef struct as_info {
@@ -81,6 +82,7 @@ typedef struct as_info {
 	int app_rate_hz;
 	int wire_encoding;
 	int frame_ms;
+	int behind_ms;
 	int closed; /* 0 while open */
 } as_info;
 

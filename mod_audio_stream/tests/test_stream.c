@@ -64,6 +64,8 @@ static void test_configurations_out_of_range(void **state)
 		{.rate_hz = 8000, .prebuffer_ms = -1},
 		{.rate_hz = 8000, .fade_ms = -1},
 		{.rate_hz = 8000, .fade_ms = 101},
+		{.rate_hz = 8000, .behind_ms = -1},
+		{.rate_hz = 8000, .behind_ms = 1001},
 	};
 	as_stream *stream = NULL;
 	for (size_t i = 0; i < COUNT(wrong); i++) {
@@ -80,7 +82,7 @@ static void test_configurations_in_range(void **state)
 		{.rate_hz = 48000, .app_rate_hz = 8000, .frame_ms = 10},
 		{.rate_hz = 44100, .frame_ms = 60, .wire_encoding = AS_S16},
 		{.rate_hz = 11025, .capture_ms = 1000, .inject_max_ms = 1000, .prebuffer_ms = 5000, .fade_ms = 1},
-		{.rate_hz = 8000, .wire_encoding = AS_PCMU, .fade_ms = 100},
+		{.rate_hz = 8000, .wire_encoding = AS_PCMU, .fade_ms = 100, .behind_ms = 1000},
 	};
 	for (size_t i = 0; i < COUNT(fine); i++) {
 		as_stream *stream = NULL;

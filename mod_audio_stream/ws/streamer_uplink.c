@@ -184,11 +184,12 @@ void streamer_uplink_pump(as_streamer *s)
 
 void streamer_uplink_finish(as_streamer *s)
 {
+	int behind_ms = s->info.behind_ms; /* the host has it, and we do not */
 	as_stats stats;
 	as_stream_stats(s->stream, &stats);
-	s->uplink.until = stats.capture_samples;
-	s->uplink.until_ns = as_now_ns() + (int64_t)(s->uplink.chunk_ms + SPARE_MS) * 1000000;
-	s->uplink.over |= stats.capture_samples == stats.capture_read_samples + stats.capture_discarded_samples;
+	s->uplink.until = stats.capture_samples + (uint64_t)s->info.rate_hz * (uint64_t)behind_ms / 1000;
+	s->uplink.until_ns = as_now_ns() + (int64_t)(s->uplink.chunk_ms + behind_ms + SPARE_MS) * 1000000;
+	s->uplink.over |= s->uplink.until == stats.capture_read_samples + stats.capture_discarded_samples;
 }
 
 void streamer_uplink_rest(as_streamer *s)

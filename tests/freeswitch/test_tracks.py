@@ -362,6 +362,19 @@ def test_the_last_words_before_a_hangup(probe: Probe, new_caller: NewCaller) -> 
     pytest.fail("the end of what the caller said is missing")
 
 
+def test_the_last_words_before_a_graceful_shutdown(probe: Probe, bridge: Bridge) -> None:
+    for attempt in range(TRIES):
+        with StreamServer() as server:
+            assert probe.command(bridge.near.call_id, f"words start {server.url} stereo 8000") == "+OK"
+            peer = server.wait_peer()
+            said = say_until_read(bridge, attempt)
+            assert probe.command(bridge.near.call_id, "words graceful-shutdown") == "+OK"
+            peer.wait_closed()
+            if said in sides(peer.audio())[0]:
+                return
+    pytest.fail("the end of what the caller said is missing")
+
+
 def test_stereo_has_what_is_injected_on_the_right(probe: Probe, bridge: Bridge) -> None:
     """By another stream, and by itself. The call has left the bridge."""
     assert probe.esl.api(f"uuid_transfer {bridge.near.call_id} echo").startswith("+OK")

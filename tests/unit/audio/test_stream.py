@@ -170,6 +170,7 @@ class TestFinding:
             {"frame_ms": 1},
             {"prebuffer_ms": -1},
             {"fade_ms": 101},
+            {"behind_ms": 1001},
             {"inject_max_ms": 1},
             {"wire": "opus"},
         ],

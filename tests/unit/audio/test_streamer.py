@@ -309,6 +309,15 @@ class TestEnd:
         assert says.startswith(one.visit.audio())
         assert one.visit.events()[-1]["event"] == "stop"
 
+    def test_graceful_waits_for_what_the_host_holds(self, talk):
+        """As on a time line of both directions, which is captured a little later."""
+        one = talk(says=noise(5000), config={"behind_ms": 300})
+        one.visit.wait(enough(3200))
+        said_bytes = one.line.said
+        one.streamer.stop("enough", graceful=True)
+        one.over()
+        assert 4800 <= len(one.visit.audio()) - said_bytes <= 4800 + 5 * 320
+
 
 class TestWhatCannotBe:
     @pytest.mark.parametrize(
