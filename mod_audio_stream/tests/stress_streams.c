@@ -65,25 +65,30 @@ static const char *const messages[] = {
 	"{\"type\":\"what\",\"is\":\"%s",
 };
 
+#define LONG_BYTES 200000 /* more than is queued at once */
+
 static int say_something(ws_peer *peer, uint32_t *seed)
 {
-	uint8_t audio[640] = {0};
-	char base64[BASE64_BYTES(sizeof(audio)) + 1], text[2048];
-	size_t n = random_upto(seed, sizeof(audio));
+	static const uint8_t audio[LONG_BYTES];
+	size_t n = random_upto(seed, random_upto(seed, 32) ? 640 : LONG_BYTES), room = BASE64_BYTES(n) + 256;
 	uint32_t which = next_random(seed) % (sizeof(messages) / sizeof(messages[0]) + 3), id = next_random(seed) % 4;
 	if (which >= sizeof(messages) / sizeof(messages[0])) {
 		return peer_send(peer, WS_OP_BINARY, audio, n);
 	}
+	char *base64 = malloc(room), *text = malloc(room);
 	base64[base64_encode(audio, n, base64)] = '\0';
 	const char *form = messages[which], *arguments = strstr(form, "%u");
 	int ids = arguments ? strstr(arguments + 1, "%u") ? 2 : 1 : 0;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	int bytes = ids == 2   ? snprintf(text, sizeof(text), form, id, id + next_random(seed) % 2, base64)
-				: ids == 1 ? snprintf(text, sizeof(text), form, id, base64)
-						   : snprintf(text, sizeof(text), form, base64);
+	int bytes = ids == 2   ? snprintf(text, room, form, id, id + next_random(seed) % 2, base64)
+				: ids == 1 ? snprintf(text, room, form, id, base64)
+						   : snprintf(text, room, form, base64);
 #pragma GCC diagnostic pop
-	return peer_send(peer, WS_OP_TEXT, text, (size_t)bytes);
+	int error = peer_send(peer, WS_OP_TEXT, text, (size_t)bytes);
+	free(base64);
+	free(text);
+	return error;
 }
 
 static void serve(ws_peer *peer, void *arg)
