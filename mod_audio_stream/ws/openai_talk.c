@@ -342,11 +342,19 @@ void openai_talk_message(openai_talk *talk, char *text, size_t n)
 	}
 }
 
-void openai_talk_pump(openai_talk *talk, ws_actor *actor, int64_t now_ns)
+int openai_talk_queue(openai_talk *talk)
 {
+	if (!talk->audio.due) {
+		return 0;
+	}
 	if (rt_audio_next_slice(&talk->audio)) {
 		complain(talk, "full", RT_FULL);
 	}
+	return 1;
+}
+
+void openai_talk_pump(openai_talk *talk, ws_actor *actor, int64_t now_ns)
+{
 	rt_audio_pump(&talk->audio, actor);
 	if (!talk->started && !talk->finished && now_ns >= talk->deadline_ns) {
 		tell(talk, "openai_error",
