@@ -12,8 +12,8 @@
  * No drift. The clocks at both ends of a call differ, packets get lost, and FreeSWITCH sometimes reads a packet early to
  * catch up. So each direction is watched: jitter only ever makes a block late, so the least late one of half a second
  * shows where the direction stands. When that is off by more than a few ms, the direction is moved by it, by a block at
- * most and in a pause of what is said, if one comes soon: silence is put in, or the beginning of a block is left out. As long as either direction moves, what is taken is
- * as long as the time that has passed.
+ * most: silence is put in, or the beginning of a block is left out. A move of less than a block waits for a pause in what
+ * is said, if one comes soon. As long as either direction moves, what is taken is as long as the time that has passed.
  *
  * Neither locks, allocates or waits.
  */

@@ -296,16 +296,12 @@ static void on_event(openai_talk *talk, rt_kind kind, const char *text, size_t n
 	json_decref(event);
 }
 
-static void complain(openai_talk *talk, const char *about, const char *complaint)
-{
-	tell(talk, "openai_error", json_pack("{s:s,s:s,s:b}", "code", about, "message", complaint, "fatal", 0));
-}
-
 static void on_delta(openai_talk *talk, const rt_message *message)
 {
 	rt_outcome outcome = rt_audio_delta(&talk->audio, message, 0, as_now_ns());
 	if (outcome.complaint) {
-		complain(talk, outcome.about, outcome.complaint);
+		tell(talk, "openai_error",
+			 json_pack("{s:s,s:s,s:b}", "code", outcome.about, "message", outcome.complaint, "fatal", 0));
 	}
 }
 
@@ -313,7 +309,9 @@ void openai_talk_message(openai_talk *talk, char *text, size_t n)
 {
 	rt_message message;
 	if (rt_parse(text, n, &message) || (message.kind != RT_AUDIO_DELTA && n > EVENT_MAX_BYTES)) {
-		complain(talk, "malformed", "the server sent what is not an event");
+		tell(talk, "openai_error",
+			 json_pack("{s:s,s:s,s:b}", "code", "malformed", "message", "the server sent what is not an event", "fatal",
+					   0));
 		return;
 	}
 	switch (message.kind) {
@@ -340,17 +338,6 @@ void openai_talk_message(openai_talk *talk, char *text, size_t n)
 	default:
 		break;
 	}
-}
-
-int openai_talk_queue(openai_talk *talk)
-{
-	if (!talk->audio.due) {
-		return 0;
-	}
-	if (rt_audio_next_slice(&talk->audio)) {
-		complain(talk, "full", RT_FULL);
-	}
-	return 1;
 }
 
 void openai_talk_pump(openai_talk *talk, ws_actor *actor, int64_t now_ns)

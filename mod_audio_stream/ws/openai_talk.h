@@ -43,8 +43,6 @@ void openai_talk_free(openai_talk *talk); /* NULL is allowed */
 void openai_talk_restart(openai_talk *talk, int64_t deadline_ns);
 /* A text message from the server; text[n] must be 0. */
 void openai_talk_message(openai_talk *talk, char *text, size_t n);
-/* Goes on with what is too long to be queued at once. 1 when there was any. */
-int openai_talk_queue(openai_talk *talk);
 /* Sends what the caller says, once the server has accepted the session; finishes when it has not in time. */
 void openai_talk_pump(openai_talk *talk, ws_actor *actor, int64_t now_ns);
 /* For its counters. */

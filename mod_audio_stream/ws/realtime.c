@@ -45,7 +45,8 @@ struct as_realtime {
 	const char *headers[HEADERS_MAX + 1];
 	const char *events; /* in strings: wanted, each with "\n" before and after it; NULL: all */
 	int uplink_max_ms;
-	/* The lock; held while a slice of audio is converted. It comes before the queue's and the stream's. Counters, and what pump() uses, are the service thread's without it. */
+	/* The lock; held while audio is converted, so never by who must be quick. It comes before the queue's and the
+	 * stream's. Counters, and what pump() uses, are the service thread's without it. */
 	pthread_mutex_t audio_lock;
 	rt_audio audio;
 	/* Service thread. */
@@ -133,6 +134,15 @@ static void on_start(void *arg)
 static void on_open(void *arg)
 {
 	set_state(arg, AS_RT_OPEN);
+}
+
+static void on_tick(void *arg, int64_t now_ns)
+{
+	as_realtime *rt = arg;
+	(void)now_ns;
+	if (ws_is_open(rt->actor) && !rt->closing) {
+		rt_audio_pump(&rt->audio, rt->actor);
+	}
 }
 
 static void on_close(void *arg, const ws_end *end)
@@ -254,28 +264,6 @@ static void on_message(void *arg, int binary, char *data, size_t n)
 		note(rt, &message);
 		pthread_mutex_unlock(&rt->audio_lock);
 		pass_on(rt, &message, data, n);
-	}
-}
-
-static void go_on_queueing(as_realtime *rt)
-{
-	pthread_mutex_lock(&rt->audio_lock);
-	int error = rt_audio_next_slice(&rt->audio);
-	pthread_mutex_unlock(&rt->audio_lock);
-	if (error) {
-		complain(rt, "full", RT_FULL);
-	}
-}
-
-static void on_tick(void *arg, int64_t now_ns)
-{
-	as_realtime *rt = arg;
-	(void)now_ns;
-	if (rt->audio.due) {
-		go_on_queueing(rt);
-	}
-	if (ws_is_open(rt->actor) && !rt->closing) {
-		rt_audio_pump(&rt->audio, rt->actor);
 	}
 }
 

@@ -10,8 +10,6 @@
 #define UNSENT_MS 1000            /* with more unsent the server is not reading: audio stays in the ring */
 #define SPARE_MS 100              /* may wait in the ring beside a chunk */
 #define HELD_MAX_BYTES (16 << 20) /* of one conversation: half an hour of G.711 */
-#define SLICE_BYTES 32768         /* queued at a time: 0.4 ms of resampling from 24 kHz */
-#define WHOLE_BYTES (96 << 10)    /* audio up to this long is queued at once: 2 s of 24 kHz */
 #define ANNOUNCE_NS 1000000000    /* an item whose audio goes on is announced this often */
 #define FIRST_MARK (1ull << 32)   /* below it are those that applications choose */
 
@@ -19,7 +17,7 @@
 struct rt_held {
 	rt_held *next;
 	rt_item item;
-	size_t bytes, queued;
+	size_t bytes;
 	uint8_t data[];
 };
 
@@ -120,96 +118,27 @@ static rt_item *find_item(rt_audio *audio, const char *id)
 	return NULL;
 }
 
-static int is_due(const rt_held *held)
-{
-	return !held->item.response->held;
-}
-
-static void set_held(rt_audio *audio, rt_response *response, int held)
-{
-	size_t entries = 0;
-	for (const rt_held *each = audio->held; each; each = each->next) {
-		entries += each->item.response == response;
-	}
-	audio->due += held == response->held ? 0 : held ? -entries : entries;
-	response->held = held;
-}
-
-static void take_out(rt_audio *audio, rt_held **link)
-{
-	rt_held *held = *link;
-	if (is_due(held)) {
-		audio->due--;
-	}
-	audio->held_bytes -= held->bytes;
-	*link = held->next;
-	if (audio->held_end == &held->next) {
-		audio->held_end = link;
-	}
-	free(held);
-}
-
-/* Throws away what is held of a response. */
-static void drop_held(rt_audio *audio, const rt_response *response)
+/* Takes a response's audio, or its items' ends, out of what is held: queued under a generation, or thrown away (0). */
+static void release(rt_audio *audio, const rt_response *response, uint32_t generation)
 {
 	rt_held **link = &audio->held;
 	while (*link) {
-		if ((*link)->item.response == response) {
-			take_out(audio, link);
-		} else {
-			link = &(*link)->next;
+		rt_held *held = *link;
+		if (held->item.response != response) {
+			link = &held->next;
+			continue;
 		}
+		if (generation && held->bytes) {
+			as_inject_write(audio->stream, held->item.mark, generation, audio->format.out_encoding,
+							audio->format.out_rate_hz, held->data, held->bytes);
+		} else if (generation) {
+			as_inject_end(audio->stream, held->item.mark);
+		}
+		audio->held_bytes -= held->bytes;
+		*link = held->next;
+		free(held);
 	}
-}
-
-static long write_audio(rt_audio *audio, const rt_item *item, const void *data, size_t bytes)
-{
-	return as_inject_write(audio->stream, item->mark, item->response->generation, audio->format.out_encoding,
-						   audio->format.out_rate_hz, data, bytes);
-}
-
-/* Queues at most so many bytes of what is held. Returns how many, or what as_inject_write() does; 0 is an item's end. */
-static long write_some(rt_audio *audio, rt_held *held, size_t most)
-{
-	size_t left = held->bytes - held->queued, n = left < most ? left : most;
-	const rt_item *item = &held->item;
-	if (!held->bytes) {
-		if (item->response->generation == as_inject_generation(audio->stream)) {
-			as_inject_end(audio->stream, item->mark);
-		}
-		return 0;
-	}
-	long result = item->response->generation ? write_audio(audio, item, held->data + held->queued, n) : AS_ESTALE;
-	held->queued += result > 0 ? n : left; /* what was refused is lost, whole */
-	return result;
-}
-
-/* As rt_audio_next_slice(), not counted. */
-static int queue_slice(rt_audio *audio)
-{
-	rt_held **link = &audio->held;
-	size_t most = SLICE_BYTES;
-	while (audio->due && most > 0) {
-		while (!is_due(*link)) {
-			link = &(*link)->next;
-		}
-		long result = write_some(audio, *link, most);
-		if ((*link)->queued == (*link)->bytes) {
-			take_out(audio, link);
-		}
-		if (result == AS_EFULL || result == AS_ENOMEM) {
-			return (int)result;
-		}
-		most -= result > 0 ? (size_t)result : 0;
-	}
-	return 0;
-}
-
-int rt_audio_next_slice(rt_audio *audio)
-{
-	int error = queue_slice(audio);
-	audio->full_deltas += error != 0;
-	return error;
+	audio->held_end = link;
 }
 
 /* The response's entry, made when it is first heard of. The oldest one makes room. */
@@ -220,7 +149,7 @@ static rt_response *response_of(rt_audio *audio, const char *id, int hold)
 		return response;
 	}
 	response = &audio->responses[audio->next_response++ % RT_RESPONSES];
-	drop_held(audio, response);
+	release(audio, response, 0);
 	for (int i = 0; i < RT_ITEMS; i++) {
 		if (audio->items[i].response == response) {
 			memset(&audio->items[i], 0, sizeof(audio->items[i]));
@@ -238,7 +167,7 @@ static rt_item *item_of(rt_audio *audio, const rt_message *message, int hold)
 	if (!item) {
 		rt_response *response = response_of(audio, message->response_id, hold);
 		if (hold && response->generation) { /* of before the caller spoke, and nobody knows yet that it speaks */
-			set_held(audio, response, 1);
+			response->held = 1;
 			response->generation = 0;
 		}
 		item = &audio->items[audio->next_item++ % RT_ITEMS];
@@ -248,12 +177,9 @@ static rt_item *item_of(rt_audio *audio, const rt_message *message, int hold)
 	return item;
 }
 
-/* What only waits to be queued makes room at once. 0, or AS_EFULL, AS_ENOMEM. */
+/* 0, or AS_EFULL, AS_ENOMEM. */
 static int hold_back(rt_audio *audio, const rt_item *item, const void *data, size_t bytes)
 {
-	while (audio->due && audio->held_bytes + bytes > HELD_MAX_BYTES) {
-		rt_audio_next_slice(audio);
-	}
 	if (audio->held_bytes + bytes > HELD_MAX_BYTES) {
 		return AS_EFULL;
 	}
@@ -264,12 +190,10 @@ static int hold_back(rt_audio *audio, const rt_item *item, const void *data, siz
 	held->next = NULL;
 	held->item = *item;
 	held->bytes = bytes;
-	held->queued = 0;
 	memcpy(held->data, data, bytes);
 	*audio->held_end = held;
 	audio->held_end = &held->next;
 	audio->held_bytes += bytes;
-	audio->due += (size_t)is_due(held);
 	return 0;
 }
 
@@ -282,11 +206,8 @@ static long queue(rt_audio *audio, const rt_item *item, const void *data, size_t
 	if (!response->generation) {
 		return AS_ESTALE;
 	}
-	if (!audio->due && bytes <= WHOLE_BYTES) {
-		return write_audio(audio, item, data, bytes);
-	}
-	int idle = !audio->due, error = hold_back(audio, item, data, bytes);
-	return error || !idle ? error : queue_slice(audio); /* its mark is known to the stream at once */
+	return as_inject_write(audio->stream, item->mark, response->generation, audio->format.out_encoding,
+						   audio->format.out_rate_hz, data, bytes);
 }
 
 void rt_audio_response(rt_audio *audio, const char *response_id, int hold)
@@ -315,7 +236,7 @@ rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, 
 	long result = bytes ? queue(audio, item, message->base64, (size_t)bytes) : 0;
 	if (result == AS_EFULL || result == AS_ENOMEM) {
 		audio->full_deltas++;
-		return complain("full", RT_FULL);
+		return complain("full", "a reply is too long to hold and loses its end");
 	}
 	if (result == AS_ESTALE || result == AS_ECLOSED || now_ns - item->announced_ns < ANNOUNCE_NS) {
 		return (rt_outcome){0};
@@ -331,7 +252,7 @@ void rt_audio_done(rt_audio *audio, const char *item_id)
 	if (!item || !item->response) {
 		return;
 	}
-	if (item->response->held || audio->due) {
+	if (item->response->held) {
 		hold_back(audio, item, "", 0);
 	} else if (item->response->generation == as_inject_generation(audio->stream)) {
 		as_inject_end(audio->stream, item->mark);
@@ -350,8 +271,8 @@ const rt_item *rt_audio_item(const rt_audio *audio, uint64_t mark)
 
 void rt_audio_forget(rt_audio *audio)
 {
-	while (audio->held) {
-		take_out(audio, &audio->held);
+	for (int i = 0; i < RT_RESPONSES; i++) {
+		release(audio, &audio->responses[i], 0);
 	}
 	memset(audio->items, 0, sizeof(audio->items));
 	memset(audio->responses, 0, sizeof(audio->responses));
@@ -360,16 +281,9 @@ void rt_audio_forget(rt_audio *audio)
 void rt_audio_route(rt_audio *audio, const char *response_id, uint32_t generation)
 {
 	rt_response *response = response_id[0] ? find_response(audio, response_id) : NULL;
-	if (!response || !response->held) {
-		return;
-	}
-	int idle = !audio->due;
-	if (!generation) {
-		drop_held(audio, response);
-	}
-	set_held(audio, response, 0);
-	response->generation = generation;
-	if (idle) {
-		rt_audio_next_slice(audio);
+	if (response && response->held) {
+		response->held = 0;
+		response->generation = generation;
+		release(audio, response, generation);
 	}
 }

@@ -9,9 +9,6 @@
  * Generations. A response's audio is queued under the generation in which it was first heard of, so that a flush in the
  * meantime drops it. Where whoever decides about flushes is still thinking (the caller spoke, and that has not been dealt
  * with), audio of a response or an item first heard of then is held back until rt_audio_route() says what becomes of it.
- *
- * Long audio is queued slice by slice, and what comes after it waits: a thread that resamples megabytes at once keeps
- * every other call on it waiting.
  */
 #ifndef WS_REALTIME_AUDIO_H
 #define WS_REALTIME_AUDIO_H
@@ -24,7 +21,6 @@
 
 #define RT_RESPONSES 32 /* remembered: more than can have audio on its way */
 #define RT_ITEMS 64
-#define RT_FULL "a reply is too long to hold and loses its end"
 
 typedef struct rt_held rt_held;
 
@@ -53,7 +49,6 @@ typedef struct rt_audio {
 	unsigned next_response, next_item;
 	rt_held *held, **held_end; /* in order of arrival */
 	size_t held_bytes;
-	_Atomic size_t due; /* of held: how many wait for rt_audio_next_slice(), and for nobody's word */
 	_Atomic uint64_t dropped_samples, appends, deltas, full_deltas; /* as in as_realtime_info; publish nothing else */
 } rt_audio;
 
@@ -78,8 +73,6 @@ void rt_audio_pump(rt_audio *audio, ws_actor *actor);
 void rt_audio_response(rt_audio *audio, const char *response_id, int hold);
 /* Audio has come (the base64 is decoded in place). */
 rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, int64_t now_ns);
-/* Queues a slice of what is due. AS_EFULL or AS_ENOMEM when a reply loses its end. */
-int rt_audio_next_slice(rt_audio *audio);
 /* An item's audio is complete. */
 void rt_audio_done(rt_audio *audio, const char *item_id);
 /* The item behind a mark, or NULL for one that is not of this conversation, or long past. */

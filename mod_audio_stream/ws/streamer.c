@@ -476,9 +476,6 @@ static void on_tick(void *arg, int64_t now_ns)
 		s->dialect->pump(s);
 	}
 	if (s->state < STREAMER_ENDING) {
-		if (s->dialect->queue && s->dialect->queue(s) && s->state == STREAMER_PLAYING_OUT) {
-			streamer_allow_queued(s);
-		}
 		streamer_downlink_tick(s, now_ns);
 	}
 	check_ends(s, now_ns);

@@ -53,7 +53,6 @@ typedef struct streamer_dialect {
 	void (*on_open)(as_streamer *s); /* the first messages; s->reopened says how often it has been open before */
 	void (*on_message)(as_streamer *s, int binary, char *data, size_t n);
 	void (*pump)(as_streamer *s); /* every tick while open; streamer_uplink_pump() does it with send_audio() */
-	int (*queue)(as_streamer *s); /* every tick until the end: goes on with long audio; 1 if there was any */
 	void (*send_audio)(as_streamer *s, const void *audio, size_t bytes); /* one message, shorter at the end */
 	void (*on_stop)(as_streamer *s, const char *text); /* the last messages; text: as_streamer_stop()'s or NULL */
 	void (*on_checkpoint)(as_streamer *s, const char *name, int reached);

@@ -212,16 +212,11 @@ static void pump(as_streamer *s)
 	s->sent_bytes += audio->appended_bytes - bytes;
 }
 
-static int queue(as_streamer *s)
-{
-	return openai_talk_queue(talk_of(s));
-}
-
 static int busy(as_streamer *s)
 {
 	as_stats stats;
 	as_stream_stats(s->stream, &stats);
-	return openai_talk_audio(talk_of(s))->due || stats.inject_queued_samples > 0 || stats.inject_playing;
+	return stats.inject_queued_samples > 0 || stats.inject_playing;
 }
 
 const streamer_dialect streamer_openai = {
@@ -236,6 +231,5 @@ const streamer_dialect streamer_openai = {
 	.on_open = on_open,
 	.on_message = on_message,
 	.pump = pump,
-	.queue = queue,
 	.busy = busy,
 };

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from line import Events, Line, noise, stripped, tone
-from wire_server import WireServer
+from line import Events, Line, tone
 
-from ivr_ai.audio import g711
 from ivr_ai.audio.streamer import Streamer
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.server import SimServer
@@ -133,24 +130,6 @@ def test_a_bound_below_one_message_is_as_long_as_one(start):
     talk.say()
     talk.events.wait("openai_response_generated")
     assert talk.streamer.describe()["droppedMs"] == 0
-
-
-def test_a_long_reply_is_heard_to_its_end_though_the_server_has_gone(talk):
-    """It is queued bit by bit, and the connection is over before the last of it is."""
-    said = g711.pcmu_encode(noise(40_000))
-    with WireServer() as server:
-        one = talk(
-            server=server,
-            dialect="openai",
-            speed=20,
-            config={"wire": "pcmu"},
-            options={"OPENAI_API_KEY": KEY},
-        )
-        about = {"response_id": "r", "item_id": "i", "delta": base64.b64encode(said).decode()}
-        server.visit().send({"type": "response.output_audio.delta", **about})
-        server.visit().connection.close()
-        assert one.over() == "closed by the server: 1000"
-    assert stripped(bytes(one.line.heard)) == stripped(g711.pcmu_decode(said))
 
 
 def test_a_session_that_is_never_accepted_is_not_waited_for(start):
