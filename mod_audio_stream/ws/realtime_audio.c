@@ -227,12 +227,12 @@ rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, 
 	if (!audio->stream) {
 		return complain("malformed", "the server sent audio before it was asked to");
 	}
-	rt_item *item = item_of(audio, message, hold);
 	audio->deltas++;
 	long bytes = base64_decode(message->base64, message->base64_length, (uint8_t *)message->base64);
 	if (bytes < 0) {
 		return complain("base64", "the server sent audio that is not base64");
 	}
+	rt_item *item = item_of(audio, message, hold); /* not before: who is held back has to be announced */
 	long result = bytes ? queue(audio, item, message->base64, (size_t)bytes) : 0;
 	if (result == AS_EFULL || result == AS_ENOMEM) {
 		audio->full_deltas++;

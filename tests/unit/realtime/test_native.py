@@ -519,6 +519,20 @@ class TestFlush:
         line.queued(FRAME * 4)
         assert line.play(FRAME * 4) == noise(FRAME * 4)
 
+    def test_what_is_not_base64_holds_nothing_back(self, meet):
+        """Nobody would be told of it, and so nobody would say what becomes of its response."""
+        line = meet()
+        line.delta(noise(FRAME))
+        line.recv("transport.audio")
+        line.say("input_audio_buffer.speech_started")
+        line.recv("input_audio_buffer.speech_started")
+        about = {"response_id": "resp_1", "item_id": "item_2"}
+        line.say("response.output_audio.delta", delta="!!!!", **about)
+        line.recv("transport.complaint")
+        line.delta(noise(FRAME * 2)[2 * FRAME :])
+        line.queued(FRAME * 2)
+        assert line.play(FRAME * 2) == noise(FRAME * 2)
+
     def test_once_the_flush_is_done_nothing_waits(self, meet):
         line = meet()
         line.say("input_audio_buffer.speech_started")
