@@ -23,6 +23,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 from xml.sax.saxutils import quoteattr
 
 from ivr_ai import freeswitch_install
@@ -251,10 +252,15 @@ class FreeSwitch:
             raise SwitchError(f"{command!r} failed: {done.stdout}{done.stderr}")
         return done.stdout.strip()
 
+    def _open_log(self) -> TextIO:
+        path = self.root / "log" / "freeswitch.log"
+        path.touch()  # FreeSWITCH appends
+        return path.open(encoding="utf-8", errors="replace")
+
     def log(self) -> str:
         """All of freeswitch.log so far. Lines of a call begin with its uuid."""
-        path = self.root / "log" / "freeswitch.log"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        with self._open_log() as log:
+            return log.read()
 
     def console(self) -> str:
         """What it printed: crashes, sanitizer reports, Python's own output."""
@@ -268,11 +274,18 @@ class FreeSwitch:
     def wait_log(self, pattern: str, timeout_s: float = 5.0, count: int = 1) -> list[str]:
         """log_lines(pattern), once there are count of them. Raises SwitchError on timeout."""
         deadline_s = time.monotonic() + timeout_s
-        while len(lines := self.log_lines(pattern)) < count:
-            if time.monotonic() > deadline_s:
-                raise self._error(f"{len(lines)} log lines of {count} with {pattern!r} after {timeout_s} s")
-            time.sleep(0.05)
-        return lines
+        found, lines, rest = re.compile(pattern), [], ""
+        with self._open_log() as log:  # read once: it has megabytes, and what waits must not load the machine
+            while True:
+                *new, rest = (rest + log.read()).split("\n")
+                lines += [line for line in new if found.search(line)]
+                if len(lines) >= count:
+                    return lines
+                if time.monotonic() > deadline_s:
+                    raise self._error(
+                        f"{len(lines)} log lines of {count} with {pattern!r} after {timeout_s} s"
+                    )
+                time.sleep(0.05)
 
     # -- watching it -------------------------------------------------------------------------------
 
@@ -288,7 +301,7 @@ class FreeSwitch:
         """Call legs that exist now, by the core's own count."""
         return int(re.search(r"^(\d+) session\(s\) - peak", self.cli("status"), re.MULTILINE)[1])
 
-    def wait_channels(self, count: int, timeout_s: float = 2.0) -> None:
+    def wait_channels(self, count: int, timeout_s: float = 5.0) -> None:
         """Raises SwitchError when there are not that many legs in time."""
         deadline_s = time.monotonic() + timeout_s
         while (now := self.channels()) != count:
