@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import wave
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def say_and_capture(line: Line, pcm: bytes) -> bool:
     """
     codec = line.call.media.codec
     wanted = codec.encode(pcm) if line.encoding != "s16" else pcm
+    line.call.wait_packets(5)  # a start makes FreeSWITCH throw away what waits to be read
     for _ in range(TRIES):
         assert line.call.say(pcm).wait(len(pcm) / 2 / line.rate_hz + 5)
         time.sleep(0.3)  # quiet chunks come in tenths of a second
@@ -65,20 +67,24 @@ def test_capture_and_inject_do_not_mix(open_line: OpenLine) -> None:
     line.wait_heard(payload)
 
 
-def test_other_rates(open_line: OpenLine) -> None:
-    for codec, rate_hz in (("PCMU", 24000), ("L16/16000", 8000), ("L16/16000", 24000)):
+@pytest.mark.parametrize(("codec", "rate_hz"), [("PCMU", 24000), ("L16/16000", 8000), ("L16/16000", 24000)])
+def test_other_rates(open_line: OpenLine, codec: str, rate_hz: int) -> None:
+    """The same, as loud and as long: three tries as in say_and_capture(), each with a call of its own."""
+    seen = []
+    for _ in range(TRIES):
         line = open_line("park", codec)
         line.tap.capture("s16", rate_hz)
         line.call.wait_packets(5)  # FreeSWITCH drops what comes while it sets up its end of the RTP
-        said = line.call.say(chirp(line.rate_hz, 0.5))
-        assert said.wait(5)
+        assert line.call.say(chirp(line.rate_hz, 0.5)).wait(5)
         time.sleep(0.3)
-        fit, at = similarity(line.tap.captured(), chirp(rate_hz, 0.5))
-        heard = line.tap.captured()[2 * at :][:rate_hz]
-        assert fit > 0.97  # delays are whole samples here
-        assert level_db(heard) == pytest.approx(level_db(chirp(rate_hz, 0.5)), abs=0.2)
-        start_ms, end_ms = audible_span(line.tap.captured(), rate_hz)
-        assert end_ms - start_ms == pytest.approx(500, abs=5)
+        heard, wanted = line.tap.captured(), chirp(rate_hz, 0.5)
+        fit, at = similarity(heard, wanted)
+        off_db = level_db(heard[2 * at :][:rate_hz]) - level_db(wanted)
+        start_ms, end_ms = audible_span(heard, rate_hz)
+        seen.append((fit, off_db, end_ms - start_ms))
+        if fit > 0.97 and abs(off_db) < 0.2 and abs(end_ms - start_ms - 500) < 5:  # delays are whole samples
+            return
+    pytest.fail(f"(similarity, level in dB, length in ms) of what was captured: {seen}")
 
 
 def captured_as_recorded(probe: Probe, call: SipCall, file: Path) -> bool:
@@ -121,19 +127,27 @@ def test_every_stream_of_a_call_captures_the_same(probe: Probe, open_line: OpenL
     assert line.call.media.codec.encode(noise(8000, 0.4)) in second.tap.captured()
 
 
-def test_a_paused_capture_drops_and_counts(open_line: OpenLine) -> None:
-    line = open_line("park", "L16/8000")
+def add_later(probe: Probe, witness: Line) -> Line:
+    """A second stream on the call. It gets each frame first: what the witness has captured, it has had."""
+    witness.tap.capture()
+    return Line(witness.call, probe.start(witness.call, "later", "inbound"))
+
+
+def test_a_paused_capture_drops_and_counts(probe: Probe, open_line: OpenLine) -> None:
+    witness = open_line("park", "L16/8000")
+    line = add_later(probe, witness)
     line.tap.capture()
     first, second, third = (noise(8000, 0.4, seed) for seed in (1, 2, 3))
     assert say_and_capture(line, first)
     assert line.tap.command("pause capture") == "+OK"
-    line.call.say(second).wait(5)
-    time.sleep(0.1)
+    had = witness.tap.status()["capture"]["samples"]
+    assert say_and_capture(witness, second)  # read to the end: nothing of it is left for after the pause
+    passed = witness.tap.status()["capture"]["samples"] - had
     paused = line.tap.status()["capture"]
     assert line.tap.command("resume capture") == "+OK"
     assert say_and_capture(line, third)
     assert paused["paused"]
-    assert paused["paused_samples"] >= 0.5 * 8000
+    assert paused["paused_samples"] >= passed - 160 >= 0.4 * 8000  # a frame may be on its way at the pause
     assert not line.tap.status()["capture"]["paused"]
     pieces = (second[start : start + 32] for start in range(0, len(second), 320))
     assert not [piece for piece in pieces if piece in line.tap.captured()]
@@ -153,15 +167,25 @@ def test_a_reader_that_lags_loses_nothing(open_line: OpenLine) -> None:
     assert line.tap.status()["capture"]["dropped"] == 0
 
 
-def test_the_last_words_are_read_after_a_hangup(probe: Probe, open_line: OpenLine) -> None:
-    line = open_line("park", "L16/8000")
-    pcm = noise(8000, 0.5)
+def last_words_are_read(probe: Probe, witness: Line, pcm: bytes) -> bool:
+    """Whether all that is said up to a hangup can be read after it.
+
+    The moment of sending would not do: packets wait before they are read, for a whole call after a stall.
+    """
+    line = add_later(probe, witness)
     line.tap.do("info")  # attached: the stream's audio stays while somebody holds it
     line.call.wait_packets(5)
-    line.call.say(pcm).wait(5)
-    time.sleep(0.05)
+    line.call.say(pcm)
+    with suppress(AssertionError):  # FreeSWITCH may have skipped it: then it is for the next try
+        wait_until(lambda: pcm[-320:] in witness.tap.captured(), every_s=0.001)
     probe.esl.api(f"uuid_kill {line.call.call_id}")
-    line.call.wait_ended(2)
+    line.call.wait_ended(5)
     wait_until(lambda: not probe.do("open_now", uuid=line.call.call_id))
     line.tap.capture()
-    wait_until(lambda: pcm[:-640] in line.tap.captured(), 3.0, "the end of what the caller said")
+    wait_until(lambda: not line.tap.reading())
+    return pcm in line.tap.captured()
+
+
+def test_the_last_words_are_read_after_a_hangup(probe: Probe, open_line: OpenLine) -> None:
+    lines = (open_line("park", "L16/8000") for _ in range(TRIES))
+    assert any(last_words_are_read(probe, line, noise(8000, 0.5)) for line in lines)
