@@ -17,25 +17,18 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ivr_ai import failure, host, watch
 from ivr_ai.audio.formats import Format
-from ivr_ai.audio.stream import (
-    Stream,
-    StreamClosed,
-    StreamError,
-    StreamFull,
-    StreamNotFound,
-)
+from ivr_ai.audio.stream import Stream, StreamClosed, StreamError, StreamFull, StreamNotFound
 from ivr_ai.config import Settings
-from ivr_ai.events import CallEvent, Observer
+from ivr_ai.events import Observer, Reporter
+from ivr_ai.functions import Function, Functions
 from ivr_ai.realtime import session as sessions
 from ivr_ai.realtime.actions import Action, CallFunction, EndItem, Fail, Flush, Notify, Ready, Send
 from ivr_ai.realtime.conversation import Conversation
@@ -57,8 +50,6 @@ CAPTURE_TIMEOUT_MS = 1000
 JOIN_S = 1.0
 GOODBYE = "the server ended the conversation"
 
-Function = Callable[[dict[str, Any]], Any]
-
 
 class Call:
     """One call. run() belongs to the session's thread; it returns when the call is over or has left us."""
@@ -75,12 +66,12 @@ class Call:
         """session: FreeSWITCH's, or one with its methods. functions: what the model may call, by name."""
         self._session = session
         self._settings = settings
-        self._observer = observer
-        self._functions = dict(functions or {})
+        self._reporter = Reporter(session.get_uuid(), observer, settings.timeline_dir, clock)
+        self._functions = Functions(session.get_uuid(), functions)
         self._dial: Dial | None = None  # python transport: the attempt to connect
         self._clock = clock
         self.uuid: str = session.get_uuid()
-        self._lock = threading.Lock()  # the conversation and _events
+        self._lock = threading.Lock()  # the conversation
         self._conversation = Conversation(
             settings, self._build_session(host.expected_wire(session, settings))
         )
@@ -99,10 +90,7 @@ class Call:
         self._stream_opened = threading.Event()  # publishes the id
         self._stream_gone = False
         self._last_words = False  # the server has said goodbye, and the caller still hears it
-        self._events: list[CallEvent] = []
-        self._keep_events = bool(settings.timeline_dir)
         self._started_s = clock()
-        self._complained: set[str] = set()
 
     # ---- the session's thread ------------------------------------------------------------------------------
 
@@ -155,7 +143,7 @@ class Call:
         self._spawn("up", self._uplink)
         if not self._session.answered():
             self._session.execute("answer", "")  # unlike answer(), lets other threads run meanwhile
-        self._emit("answered")
+        self._reporter.tell("answered")
         self._stream_id = host.open_stream(self._session, self.uuid)
         self._stream_opened.set()
 
@@ -244,7 +232,9 @@ class Call:
         if self._stream is not None:
             with self._lock:
                 actions = self._report_marks(self._clock())
-            self._deliver(actions)
+            for action in actions:
+                if isinstance(action, Notify):
+                    self._notify(action)
         if self._stream_id is not None and not (self._stream and self._stream.closed):
             # A transferred call goes on without us. The id of a closed stream may be another's by now.
             host.stop_stream(self._session, self._stream_id)
@@ -283,23 +273,10 @@ class Call:
             turn_p50_ms=p50_ms(totals.turn_latencies_ms),
             tokens=totals.tokens,
         )
-        self._emit("ended", summary.data())
+        self._reporter.tell("ended", summary.data())
         log.log(logging.ERROR if self._failure is not None else logging.INFO, "%s", summary.line())
-        self._write_timeline()
+        self._reporter.write_timeline()
         return summary
-
-    def _write_timeline(self) -> None:
-        if not self._keep_events:
-            return
-        path = Path(self._settings.timeline_dir, f"{self.uuid}.json")
-        events = [{"kind": event.kind, "at_s": event.at_s, **event.data} for event in self._events]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".part")
-            partial.write_text(json.dumps({"uuid": self.uuid, "events": events}, indent=1), encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            log.warning("call %s: no timeline in IVR_AI_TIMELINE_DIR: %s", self.uuid, error)
 
     # ---- downlink ------------------------------------------------------------------------------------------
 
@@ -319,7 +296,7 @@ class Call:
 
     def on_open(self) -> None:
         """The connection is open. On the thread that delivers events, as the next two."""
-        self._emit("connected", {"ms": round((self._clock() - self._started_s) * 1000, 1)})
+        self._reporter.tell("connected", {"ms": round((self._clock() - self._started_s) * 1000, 1)})
 
     def on_event(self, event: dict[str, Any]) -> None:
         """An event of the native transport."""
@@ -370,21 +347,24 @@ class Call:
             self._on_queued(event, now_s)
             return
         if kind == "transport.complaint":
-            self._complain(event["about"], event["message"])
+            self._reporter.complain(event["about"], event["message"])
             return
-        last_speech_s = self._last_speech_s() if kind == "input_audio_buffer.speech_stopped" else None
+        stopped = kind == "input_audio_buffer.speech_stopped" and self._stream is not None
+        last_speech_s = self._stream.last_speech_s() if stopped else None
         try:
             with self._lock:
                 actions = self._conversation.on_event(event, now_s, last_speech_s)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            self._complain("malformed", f"the server sent a malformed {kind!s:.60} event: {error}")
+            self._reporter.complain("malformed", f"the server sent a malformed {kind!s:.60} event: {error}")
             return
         self._perform(actions)
 
     def _on_audio(self, event: dict[str, Any], now_s: float) -> None:
         item, delta = event.get("item_id"), event.get("delta")
         if not isinstance(item, str) or not isinstance(delta, str) or self._stream is None:
-            self._complain("malformed", "the server sent audio without an item, or before it was asked to")
+            self._reporter.complain(
+                "malformed", "the server sent audio without an item, or before it was asked to"
+            )
             return
         with self._lock:
             generation = self._conversation.on_audio(str(event.get("response_id")), item, now_s)
@@ -393,9 +373,9 @@ class Call:
         try:
             self._stream.inject(base64.b64decode(delta, validate=True), item, self._output_format, generation)
         except ValueError as error:
-            self._complain("base64", f"the server sent audio that is not base64: {error}")
+            self._reporter.complain("base64", f"the server sent audio that is not base64: {error}")
         except StreamFull as error:
-            self._complain("full", f"a reply is too long to hold and loses its end: {error}")
+            self._reporter.complain("full", f"a reply is too long to hold and loses its end: {error}")
 
     def _on_queued(self, event: dict[str, Any], now_s: float) -> None:
         """The native transport queues audio of an item, or holds it back until it is told what to do."""
@@ -407,21 +387,6 @@ class Call:
             generation = self._conversation.on_audio(response, item, now_s)
         if event["generation"] == 0:
             self._transport.route(response, generation)
-
-    def _last_speech_s(self) -> float | None:
-        """When the caller's voice was last heard on the line; None while it is not silent."""
-        stats = self._stream.stats() if self._stream is not None else None
-        if stats is None or stats.capture_active_samples == 0:
-            return None
-        since_samples = stats.capture_samples - stats.capture_active_samples
-        return stats.capture_last_ns / 1e9 - since_samples / self._stream.rate_hz if since_samples else None
-
-    def _complain(self, about: str, message: str) -> None:
-        """Logs a kind of nonsense once per call."""
-        if about not in self._complained:
-            self._complained.add(about)
-            log.warning("call %s: %s", self.uuid, message)
-            self._emit("error", {"code": about, "message": message})
 
     def _lost(self, closed: TransportClosed) -> None:
         if closed.code != 1000 or not self._ready:
@@ -521,15 +486,7 @@ class Call:
                 continue
             if not whole:
                 transport.send_audio(chunk)
-            self._on_turn(turns.feed(chunk, self._silent_ms(stream)), turns, whole)
-
-    @staticmethod
-    def _silent_ms(stream: Stream) -> float:
-        """How long ago, at the reader's place, the line last sounded like speech; a day when it never has."""
-        stats = stream.stats()
-        if stats.capture_active_samples == 0:
-            return 86_400_000.0
-        return max(0, stats.capture_read_samples - stats.capture_active_samples) * 1000 / stream.rate_hz
+            self._on_turn(turns.feed(chunk, stream.silent_ms()), turns, whole)
 
     def _on_turn(self, turn: Turn, turns: LocalTurns, whole: bool) -> None:
         now_s = self._clock()
@@ -558,7 +515,7 @@ class Call:
                 case EndItem(item):
                     self._stream.end(item)
                 case Notify():
-                    self._deliver([action])
+                    self._notify(action)
                 case CallFunction():
                     self._spawn("function", self._run_function, action)
                 case Ready():
@@ -567,6 +524,9 @@ class Call:
                     self._wake()
                 case Fail(reason):
                     self._end(reason, failed=True)
+
+    def _notify(self, action: Notify) -> None:
+        self._reporter.tell(action.kind, action.data, action.at_s)
 
     def _send(self, event: dict[str, Any]) -> None:
         try:
@@ -586,37 +546,10 @@ class Call:
             return self._conversation.on_flushed(flushed, marks, self._clock())
 
     def _run_function(self, call: CallFunction) -> None:
-        output = self._function_output(call)
+        output = self._functions.output(call)
         with self._lock:
             actions = self._conversation.on_function_output(call.call_id, output, self._clock())
         self._perform(actions)
-
-    def _function_output(self, call: CallFunction) -> str:
-        """What a function gives back, as JSON; what is wrong with it where it fails."""
-        function = self._functions.get(call.name)
-        if function is None:
-            return json.dumps({"error": f"there is no function {call.name!r}"})
-        try:
-            return json.dumps(function(json.loads(call.arguments or "{}")))
-        except Exception as error:  # whatever a function does, the conversation goes on
-            log.warning("call %s: function %s failed: %s", self.uuid, call.name, error)
-            return json.dumps({"error": f"{type(error).__name__}: {error}"})
-
-    def _deliver(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Notify):
-                self._emit(action.kind, action.data, action.at_s)
-
-    def _emit(self, kind: str, data: dict[str, Any] | None = None, at_s: float | None = None) -> None:
-        event = CallEvent(kind, self._clock() if at_s is None else at_s, data or {})
-        log.debug("call %s: %s %s", self.uuid, kind, event.data)
-        if self._keep_events:
-            self._events.append(event)
-        if self._observer is not None:
-            try:
-                self._observer(event)
-            except Exception:  # its fault, and no reason to end the call or to leave anything of it behind
-                log.exception("call %s: observer of %s", self.uuid, kind)
 
     def _end(self, reason: str, *, failed: bool = False) -> None:
         """The first reason counts. Wakes the session's thread, which does the rest."""
@@ -629,7 +562,7 @@ class Call:
                 self._settled.set()
         if first:
             if failed:
-                self._emit("failure", {"reason": reason})
+                self._reporter.tell("failure", {"reason": reason})
                 log.error("call %s: %s", self.uuid, reason)
             self._wake()
 

@@ -316,6 +316,21 @@ class Stream:
         lib.as_stream_stats(self._handle, raw)
         return StreamStats(*(getattr(raw, name) for name in StreamStats._fields))
 
+    def last_speech_s(self) -> float | None:
+        """When (time.monotonic()) the caller's voice was last on the line; None while it is, or never was."""
+        stats = self.stats()
+        since_samples = stats.capture_samples - stats.capture_active_samples
+        if stats.capture_active_samples == 0 or since_samples == 0:
+            return None
+        return stats.capture_last_ns / 1e9 - since_samples / self.rate_hz
+
+    def silent_ms(self) -> float:
+        """How long ago, at the reader's place, the line last sounded like speech; a day when it never has."""
+        stats = self.stats()
+        if stats.capture_active_samples == 0:
+            return 86_400_000.0
+        return max(0, stats.capture_read_samples - stats.capture_active_samples) * 1000 / self.rate_hz
+
     @property
     def closed(self) -> bool:
         """True once either end has closed the stream."""

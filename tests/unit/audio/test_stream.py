@@ -327,6 +327,20 @@ class TestCapture:
                 heard += chunk
             assert heard == said[: stored * 2]
 
+    def test_when_the_caller_last_spoke(self, host, app):
+        """As far as has been captured, and as far as has been read."""
+        say(host, bytes(16 * 200))
+        assert app.last_speech_s() is None  # never
+        assert app.silent_ms() == 86_400_000
+        say(host, tone(400))
+        assert app.last_speech_s() is None  # still does
+        say(host, bytes(16 * 300))
+        assert time.monotonic() - app.last_speech_s() == pytest.approx(0.3, abs=0.1)
+        assert app.silent_ms() == 0
+        while app.capture(0):
+            pass
+        assert app.silent_ms() == pytest.approx(300, abs=20)
+
 
 class TestInject:
     def test_what_is_injected_is_heard_sample_for_sample(self, host, app):

@@ -1,0 +1,32 @@
+"""What the model may call: functions of the application, by name, with JSON on either side."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ivr_ai.realtime.actions import CallFunction
+
+log = logging.getLogger("ivr_ai.call")
+
+Function = Callable[[dict[str, Any]], Any]
+
+
+class Functions:
+    """Those of one call. Thread-safe as far as the functions are."""
+
+    def __init__(self, uuid: str, functions: Mapping[str, Function] | None) -> None:
+        self._uuid, self._functions = uuid, dict(functions or {})
+
+    def output(self, call: CallFunction) -> str:
+        """What a function gives back, as JSON; what is wrong with it where it fails. Raises nothing."""
+        function = self._functions.get(call.name)
+        if function is None:
+            return json.dumps({"error": f"there is no function {call.name!r}"})
+        try:
+            return json.dumps(function(json.loads(call.arguments or "{}")))
+        except Exception as error:  # whatever a function does, the conversation goes on
+            log.warning("call %s: function %s failed: %s", self._uuid, call.name, error)
+            return json.dumps({"error": f"{type(error).__name__}: {error}"})

@@ -1,0 +1,39 @@
+"""What the model may call."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ivr_ai.functions import Functions
+from ivr_ai.realtime.actions import CallFunction
+
+
+def fails(arguments):
+    raise LookupError(f"no order {arguments['order']}")
+
+
+FUNCTIONS = Functions("call-1", {"add": lambda numbers: sum(numbers["of"]), "fails": fails, "opaque": object})
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "output"),
+    [
+        ("add", '{"of": [1, 2]}', 3),
+        ("fails", '{"order": 7}', {"error": "LookupError: no order 7"}),
+        ("missing", "{}", {"error": "there is no function 'missing'"}),
+    ],
+)
+def test_the_output_is_json(name, arguments, output):
+    assert json.loads(FUNCTIONS.output(CallFunction("id", name, arguments))) == output
+
+
+@pytest.mark.parametrize("arguments", ["not json", "", "[1]"])
+def test_arguments_that_are_not_what_they_should_be(arguments):
+    assert "error" in json.loads(FUNCTIONS.output(CallFunction("id", "add", arguments)))
+
+
+def test_what_json_cannot_say_is_an_error(caplog):
+    assert "error" in json.loads(FUNCTIONS.output(CallFunction("id", "opaque", "{}")))
+    assert "call call-1: function opaque failed" in caplog.text
