@@ -67,8 +67,8 @@ class Streamer:
         on_event: OnEvent | None = None,
     ) -> None:
         """options: by any of their names, for instance {"STREAM_RECONNECT_MAX": 3}. timeout_s: to connect;
-        0: the option's. bidirectional: whether the server may play; if not, its audio is refused in either
-        dialect (with "openai" it always may).
+        0: the option's, -1: none. bidirectional: whether the server may play; if not, its audio is refused in
+        either dialect (with "openai" it always may).
 
         Raises ValueError for what cannot be, StreamBusy while somebody else reads the stream.
         """

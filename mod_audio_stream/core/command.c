@@ -43,8 +43,7 @@ static int take_timeout(command_parser *p, const char *word)
 	size_t digits = strspn(word, "0123456789");
 	long seconds = digits > 0 && digits < 6 && !word[digits] ? strtol(word, NULL, 10) : -1;
 	if (seconds < 0 || seconds > TIMEOUT_MAX_S) {
-		return command_fail(p, "'%.*s' is not a timeout; use whole seconds, 0 (the default) to %d", SHOWN, word,
-							TIMEOUT_MAX_S);
+		return command_fail(p, "'%.*s' is not a timeout; use whole seconds, 0 to %d", SHOWN, word, TIMEOUT_MAX_S);
 	}
 	p->out->timeout_s = (int)seconds;
 	return 0;
@@ -171,6 +170,7 @@ static int parse_json(command_parser *p)
 		return command_fail(p, "'%.*s' does not say whether the server may play; use 0 (no) or 1 (yes)", SHOWN,
 							words[3]);
 	}
+	p->out->timeout_s = p->out->timeout_s > 0 ? p->out->timeout_s : -1; /* 0 is none here */
 	p->out->bidirectional = *words[3] == '1';
 	return command_take_text(p, &p->out->metadata, "metadata");
 }
@@ -303,15 +303,22 @@ static as_verb verb_of(const char *word)
 	return 0;
 }
 
+/* What follows a stream's id may also be a reason. */
 static int parse_directions(command_parser *p)
 {
 	char *word = "";
-	int found = command_next_word(p, &word, AS_WORD_MAX, "direction"), both = AS_CAPTURE | AS_INJECT;
-	p->out->directions = !strcmp(word, "capture") ? AS_CAPTURE : !strcmp(word, "inject") ? AS_INJECT : both;
-	if (found > 0 && p->out->directions == both) {
-		return command_fail(p, "'%.*s' is not a direction; use capture or inject, or neither for both", SHOWN, word);
+	int capture = command_next_means(p, "capture"), inject = command_next_means(p, "inject");
+	p->out->directions = capture ? AS_CAPTURE : inject ? AS_INJECT : AS_CAPTURE | AS_INJECT;
+	int found = capture || inject || !p->out->has_stream_id ? command_next_word(p, &word, AS_WORD_MAX, "direction") : 0;
+	if (found < 0 || p->out->has_stream_id) {
+		return found < 0 ? found : command_take_text(p, &p->out->text, "reason");
 	}
-	return found < 0 ? found : 0;
+	if (found && !capture && !inject) {
+		return command_fail(
+			p, "'%.*s' is not a direction; use capture or inject, or neither for both; a reason needs the stream's id",
+			SHOWN, word);
+	}
+	return 0;
 }
 
 static int parse_send_text(command_parser *p)

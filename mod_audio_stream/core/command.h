@@ -7,7 +7,7 @@
  *     [<uuid>] [<stream_id>] openai_start [key=value ...]
  *     [<uuid>] [<stream_id>] stop|graceful-shutdown [reason]
  *     [<uuid>] [<stream_id>] send_text <text>
- *     [<uuid>] [<stream_id>] pause|resume [capture|inject]
+ *     [<uuid>] [<stream_id>] pause|resume [capture|inject] [reason]    a reason only after a stream's id
  *     [<uuid>] [<stream_id>] status
  *
  * The word after a URL tells the two forms apart. Only the dialplan may leave the uuid out: it is the call's own.
@@ -39,8 +39,8 @@
 	"[model=] [url=]"
 #define AS_SYNTAX_STOP "<uuid> [<stream_id>] stop [reason]"
 #define AS_SYNTAX_GRACEFUL "<uuid> [<stream_id>] graceful-shutdown [reason]"
-#define AS_SYNTAX_PAUSE "<uuid> [<stream_id>] pause [capture|inject]"
-#define AS_SYNTAX_RESUME "<uuid> [<stream_id>] resume [capture|inject]"
+#define AS_SYNTAX_PAUSE "<uuid> [<stream_id>] pause [capture|inject] [reason]"
+#define AS_SYNTAX_RESUME "<uuid> [<stream_id>] resume [capture|inject] [reason]"
 #define AS_SYNTAX_SEND_TEXT "<uuid> [<stream_id>] send_text <text>"
 #define AS_SYNTAX_STATUS "<uuid> [<stream_id>] status"
 #define AS_COMMAND_SYNTAX                                                                                              \
@@ -78,12 +78,12 @@ typedef struct as_command {
 	const char *track;       /* as it was said; mono (AS_DIALECT_BINARY) or inbound when nothing was */
 	as_command_track tracks; /* what that means */
 	int rate_hz;             /* 0 = the call's */
-	int timeout_s;           /* 0 = the option's */
+	int timeout_s;           /* 0 = the option's, -1 = none */
 	int bidirectional;       /* the server may play */
 	const char *metadata;
 	const char *voice, *instructions, *api_key, *model;
 	int directions;   /* pause, resume: AS_CAPTURE and/or AS_INJECT */
-	const char *text; /* stop, graceful-shutdown: the reason; send_text: the message */
+	const char *text; /* send_text: the message; all others: the reason */
 	char *strings;    /* where those above lie */
 } as_command;
 

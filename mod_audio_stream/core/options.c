@@ -365,8 +365,7 @@ static int set_value(as_options *options, const row *option, const char *value, 
 	}
 }
 
-/* Whatever the case; - and _ are the same. */
-static int same_name(const char *a, const char *b)
+int as_option_is(const char *a, const char *b)
 {
 	for (; *a && *b; a++, b++) {
 		int dashes = strchr("-_", *a) && strchr("-_", *b);
@@ -380,7 +379,8 @@ static int same_name(const char *a, const char *b)
 static const row *find(const char *name)
 {
 	for (size_t i = 0; *name && i < COUNT(rows); i++) {
-		if (same_name(rows[i].variable, name) || same_name(rows[i].env, name) || same_name(rows[i].param, name)) {
+		if (as_option_is(rows[i].variable, name) || as_option_is(rows[i].env, name) ||
+			as_option_is(rows[i].param, name)) {
 			return &rows[i];
 		}
 	}

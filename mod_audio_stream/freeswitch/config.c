@@ -67,12 +67,12 @@ static void set_param(module_config *config, const char *name, const char *text)
 		{"max-streams-per-call", &config->max_streams_per_call, 0, INT_MAX},
 	};
 	for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++) {
-		if (!strcasecmp(name, params[i].name)) {
+		if (as_option_is(params[i].name, name)) {
 			set_int(&params[i], text);
 			return;
 		}
 	}
-	if (!strcasecmp(name, "events")) {
+	if (as_option_is("events", name)) {
 		set_flag("events", &config->events, text);
 	} else {
 		set_option(config->options, name, text);

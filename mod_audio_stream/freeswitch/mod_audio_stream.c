@@ -96,6 +96,10 @@ static switch_status_t run_pause(const as_command *command, char *error)
 	} else {
 		as_stream_resume(stream, command->directions);
 	}
+	if (*command->text) {
+		switch_log_printf(SWITCH_CHANNEL_UUID_LOG(command->uuid), SWITCH_LOG_INFO, "stream %s %s: %s\n",
+						  command->stream_id, command->verb == AS_VERB_PAUSE ? "paused" : "resumed", command->text);
+	}
 	as_stream_unref(stream);
 	return SWITCH_STATUS_SUCCESS;
 }

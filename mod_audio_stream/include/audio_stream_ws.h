@@ -39,6 +39,8 @@ long as_options_number(const as_options *options, const char *name);
 const char *as_option_variable(int i);
 const char *as_option_env(int i);
 const char *as_option_param(int i);
+/* Is this the option's name? Whatever the case; - and _ are the same. */
+int as_option_is(const char *option, const char *name);
 
 /* ---- Streamers ------------------------------------------------------------------------------------------------- */
 
@@ -54,7 +56,7 @@ typedef struct as_streamer_start {
 	const char *url;
 	const char *track;    /* as it was said: inbound, outbound, both, mono, mixed, stereo; told to the server */
 	int rate_hz;          /* of what is sent; 0 = the call's */
-	int timeout_s;        /* AS_DIALECT_JSON: to connect; 0 = the option's */
+	int timeout_s;        /* AS_DIALECT_JSON: to connect; 0 = the option's, -1 = none */
 	int bidirectional;    /* the server may play; else its audio is refused. AS_DIALECT_OPENAI always may */
 	const char *metadata; /* AS_DIALECT_BINARY: the first text message; AS_DIALECT_JSON: in "start" */
 	const char *voice, *instructions, *api_key, *model; /* AS_DIALECT_OPENAI; NULL = the option's */

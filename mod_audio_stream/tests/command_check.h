@@ -65,7 +65,8 @@ static inline const char *check_belongings(const as_command *command)
 	as_verb verb = command->verb;
 	int starts = verb == AS_VERB_START || verb == AS_VERB_OPENAI_START;
 	int directed = verb == AS_VERB_PAUSE || verb == AS_VERB_RESUME;
-	int texts = verb == AS_VERB_STOP || verb == AS_VERB_GRACEFUL || verb == AS_VERB_SEND_TEXT;
+	int texts = verb == AS_VERB_STOP || verb == AS_VERB_GRACEFUL || verb == AS_VERB_SEND_TEXT ||
+				(directed && command->has_stream_id);
 	if (!starts && (command->dialect || command->rate_hz || command->timeout_s || *command->metadata)) {
 		return "a start's arguments without one";
 	}

@@ -133,6 +133,16 @@ static void test_directions(void **state)
 	understood("u resume inject", NULL, AS_VERB_RESUME, "u", "main");
 	assert_int_equal(command.directions, AS_INJECT);
 	refused("u pause both", NULL, "'both' is not a direction; use capture or inject");
+	refused("u pause a break", NULL, "a reason needs the stream's id");
+	understood("u s pause", NULL, AS_VERB_PAUSE, "u", "s");
+	assert_int_equal(command.directions, AS_CAPTURE | AS_INJECT);
+	assert_string_equal(command.text, "");
+	understood("u s pause on hold", NULL, AS_VERB_PAUSE, "u", "s");
+	assert_int_equal(command.directions, AS_CAPTURE | AS_INJECT);
+	assert_string_equal(command.text, "on hold");
+	understood("s resume inject 'back again'", "u", AS_VERB_RESUME, "u", "s");
+	assert_int_equal(command.directions, AS_INJECT);
+	assert_string_equal(command.text, "back again");
 	refused("u pause capture inject", NULL, "'inject' is one argument too many");
 }
 
@@ -254,6 +264,7 @@ static void test_start_with_a_track(void **state)
 	assert_int_equal(command.bidirectional, 0);
 	understood("u s start ws://h both 44100 0 1 '{\"mode\":\"x  y\"}'", NULL, AS_VERB_START, "u", "s");
 	started(AS_DIALECT_JSON, "both", AS_COMMAND_MIXED, 44100, "{\"mode\":\"x  y\"}");
+	assert_int_equal(command.timeout_s, -1);
 	assert_int_equal(command.bidirectional, 1);
 	understood("u start ws://h outbound 8k 3600 1 some words", NULL, AS_VERB_START, "u", "main");
 	started(AS_DIALECT_JSON, "outbound", AS_COMMAND_OUTBOUND, 8000, "some words");
@@ -266,7 +277,7 @@ static void test_start_with_a_track(void **state)
 	refused("u s start ws://h both", NULL, "the sample rate is missing: start <ws-url> inbound|outbound|both <rate>");
 	refused("u s start ws://h both 8000", NULL, "the timeout is missing");
 	refused("u s start ws://h both 8000 5", NULL, "the bidirectional flag is missing");
-	refused("u s start ws://h both 8000 5s 1", NULL, "'5s' is not a timeout; use whole seconds, 0 (the");
+	refused("u s start ws://h both 8000 5s 1", NULL, "'5s' is not a timeout; use whole seconds, 0 to 3600");
 	refused("u s start ws://h both 8000 3601 1", NULL, "'3601' is not a timeout");
 	refused("u s start ws://h both 8000 -1 1", NULL, "'-1' is not a timeout");
 	refused("u s start ws://h both 8000 5 2", NULL, "'2' does not say whether the server may play; use 0");

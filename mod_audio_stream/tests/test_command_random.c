@@ -209,6 +209,9 @@ static void random_start(as_command *command)
 	command->rate_hz = below(2) || command->dialect == AS_DIALECT_JSON ? rates[below(COUNT(rates))] : 0;
 	command->bidirectional = command->dialect == AS_DIALECT_JSON ? (int)below(2) : 1;
 	command->timeout_s = command->dialect == AS_DIALECT_JSON ? (int)below(3601) : 0;
+	if (command->dialect == AS_DIALECT_JSON && !command->timeout_s) {
+		command->timeout_s = -1;
+	}
 	command->url = command->dialect ? url : "";
 	command->metadata = command->dialect ? random_text(texts[0]) : "";
 }
@@ -258,6 +261,7 @@ static as_command random_command(void)
 		break;
 	default:
 		command.directions = (int)random_upto(&seed, AS_CAPTURE | AS_INJECT);
+		command.text = command.has_stream_id ? random_text(texts[0]) : "";
 	}
 	return command;
 }
@@ -273,7 +277,8 @@ static void write_start(const as_command *command, char *out)
 		out += sprintf(out, "%s %s %s ", url, command->track, rate);
 		break;
 	case AS_DIALECT_JSON:
-		out += sprintf(out, "%s %s %s %d %d ", url, command->track, rate, command->timeout_s, command->bidirectional);
+		out += sprintf(out, "%s %s %s %d %d ", url, command->track, rate,
+					   command->timeout_s < 0 ? 0 : command->timeout_s, command->bidirectional);
 		break;
 	default:
 		sprintf(out, below(2) ? "embedded %s %s" : "embedded %2$s %1$s", command->track, rate);
@@ -298,7 +303,13 @@ static void write_arguments(const as_command *command, char *out)
 		break;
 	case AS_VERB_PAUSE:
 	case AS_VERB_RESUME:
-		strcpy(out, command->directions == AS_CAPTURE ? "capture" : command->directions == AS_INJECT ? "inject" : "");
+		out += sprintf(out, "%s ",
+					   command->directions == AS_CAPTURE  ? "capture"
+					   : command->directions == AS_INJECT ? "inject"
+														  : "");
+		if (*command->text) {
+			write_quoted(out, command->text);
+		}
 		break;
 	case AS_VERB_STATUS:
 		break;

@@ -215,7 +215,7 @@ static int next_random(as_streamer *s)
 static void lost_for_good(as_streamer *s, const ws_end *end)
 {
 	char reason[STREAMER_REASON_MAX];
-	if (end->opened && end->code != WS_ABNORMAL) {
+	if (end->why == WS_WHY_CLOSED && end->opened && end->code != WS_ABNORMAL) {
 		const char *gap = *end->reason ? " " : "";
 		snprintf(reason, sizeof(reason), "closed by the server: %d%s%.160s", end->code, gap, end->reason);
 	} else {

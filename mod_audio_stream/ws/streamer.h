@@ -235,7 +235,7 @@ typedef struct streamer_target {
 } streamer_target;
 
 /* The caller's thread. subprotocol: unless the options have one; NULL: none. header: one more, "Name: value"; NULL: none.
- * timeout_s: 0 = the options'. AS_EINVAL with the reason, AS_ENOMEM. */
+ * timeout_s: 0 = the options', -1 = none. AS_EINVAL with the reason, AS_ENOMEM. */
 int streamer_target_init(as_streamer *s, const char *url, const char *subprotocol, const char *header, int timeout_s,
 						 char *error, size_t bytes);
 void streamer_target_free(streamer_target *target);

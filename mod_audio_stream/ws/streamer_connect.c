@@ -144,7 +144,7 @@ static size_t message_bytes(long max_base64)
 
 static int timeout_ms(const as_options *options, int asked_s)
 {
-	int ms = asked_s > 0 ? asked_s * 1000 : options->connect_timeout_ms;
+	int ms = asked_s ? asked_s * 1000 : options->connect_timeout_ms;
 	return ms > 0 ? ms : NO_TIMEOUT_MS;
 }
 

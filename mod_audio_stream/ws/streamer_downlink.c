@@ -48,13 +48,14 @@ void streamer_downlink_init(as_streamer *s)
 	down->next_mark = MARKS_FROM;
 	down->ended = MARKS_FROM - 1;
 	down->prebuffer_ms = -1;
-	down->adaptive = s->options->adaptive && s->options->inject_min_ms == 0;
+	int fed_ahead = s->dialect == &streamer_openai; /* a model sends faster than real time */
+	down->adaptive = !fed_ahead && s->options->adaptive && s->options->inject_min_ms == 0;
 	if (down->adaptive) {
 		as_jitter_config config = as_options_jitter(s->options, s->uplink.rate_hz, s->bidirectional);
 		as_jitter_init(&down->jitter, &config);
 		set_prebuffer(s, as_jitter_prebuffer_ms(&down->jitter));
 	} else {
-		set_prebuffer(s, s->options->inject_min_ms);
+		set_prebuffer(s, fed_ahead ? 0 : s->options->inject_min_ms);
 	}
 }
 

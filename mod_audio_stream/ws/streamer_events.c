@@ -237,6 +237,11 @@ static json_t *count(uint64_t value)
 	return json_integer((json_int_t)value);
 }
 
+static const char *codec_name(int encoding)
+{
+	return encoding == AS_PCMU ? "ULAW" : encoding == AS_PCMA ? "ALAW" : "L16";
+}
+
 /* s: only what as_streamer_new() set. */
 json_t *streamer_describe_json(const as_streamer *s, const streamer_view *view)
 {
@@ -245,7 +250,7 @@ json_t *streamer_describe_json(const as_streamer *s, const streamer_view *view)
 	json_object_set_new(out, "url", streamer_string(s->target.shown));
 	json_object_set_new(out, "dialect", json_string(s->dialect->name));
 	json_object_set_new(out, "track", streamer_string(s->track));
-	json_object_set_new(out, "codec", json_string(s->uplink.encoding == AS_PCMU ? "ULAW" : "L16"));
+	json_object_set_new(out, "codec", json_string(codec_name(s->uplink.encoding)));
 	json_object_set_new(out, "rate", json_integer(s->uplink.rate_hz));
 	json_object_set_new(out, "channels", json_integer(s->uplink.channels));
 	json_object_set_new(out, "reconnects", count(view->reopened));

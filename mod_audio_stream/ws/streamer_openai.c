@@ -176,7 +176,12 @@ static int openai_init(as_streamer *s, const as_streamer_start *start, char *err
 	s->bidirectional = 1;
 	s->uplink.over = 1; /* the talk reads the capture itself */
 	int result = openai_talk_new(s->stream, &request, &outlets, error, bytes, &own->talk);
-	s->uplink.limit = result ? 0 : openai_talk_audio(own->talk)->uplink_max_samples;
+	if (!result) {
+		const rt_audio *audio = openai_talk_audio(own->talk);
+		s->uplink.limit = audio->uplink_max_samples;
+		s->uplink.encoding = audio->format.in_encoding;
+		s->uplink.rate_hz = audio->format.in_rate_hz;
+	}
 	return result;
 }
 

@@ -108,6 +108,16 @@ def test_wrong_commands_change_nothing(probe: Probe, open_line: OpenLine) -> Non
     line.wait_heard(payload)
 
 
+def test_a_pause_may_have_a_reason(switch: FreeSwitch, probe: Probe, open_line: OpenLine) -> None:
+    """After a stream's id: where there is none it could be a direction that was misspelt."""
+    line = open_line("park")
+    for words, what in (("pause capture on hold", "paused"), ("resume on hold no more", "resumed")):
+        assert line.tap.command(words) == "+OK"
+        switch.wait_log(f"{line.call.call_id}.*stream main {what}: on hold")
+    assert not line.tap.status()["capture"]["paused"]
+    assert "is not a direction" in reason_of(probe.command(line.call.call_id, "pause on hold"))
+
+
 def test_a_stream_stops_once(probe: Probe, open_line: OpenLine) -> None:
     line = open_line("park")
     line.say(b"\x10\x20" * 8000)

@@ -64,7 +64,7 @@ def test_without_a_file_there_are_defaults(configure: Configure, open_line: Open
 
 
 def test_values_are_applied(configure: Configure, probe: Probe, new_caller: NewCaller) -> None:
-    values = {"capture-buffer-ms": "200", "inject-max-ms": "1000", "prebuffer-ms": "400", "max-streams": "2"}
+    values = {"capture-buffer-ms": "200", "inject_max_ms": "1000", "Prebuffer-MS": "400", "max-streams": "2"}
     assert configure({**values, "fade-ms": "20", "events": "true"}) == []
     calls = [new_caller("L16/8000").call("park").wait_answered() for _ in range(2)]
     lines = [Line(call, probe.start(call)) for call in calls]

@@ -97,6 +97,25 @@ class TestReconnect:
         assert len(one.server.visits) == 1
         assert one.events.of("stream_error") == []
 
+    def test_a_message_that_is_too_long_ends_it_with_an_error(self, talk):
+        one = talk(options={**SOON, "STREAM_MAX_AUDIO_BASE64_LEN": 1024})
+        one.visit.send(" " * (17 << 20))
+        reason = one.over(5)
+        assert reason.startswith("connection lost: the server sent a message of more than ")
+        (error,) = one.events.of("stream_error")
+        assert (error["why"], error["code"], error["error"]) == ("too big", 1009, reason)
+        assert len(one.server.visits) == 1
+
+    @pytest.mark.parametrize("timeout_s", [-1, 0])
+    def test_a_server_that_takes_its_time_to_answer(self, talk, timeout_s):
+        """A start without a timeout waits; one that leaves it to the option does not."""
+        with WireServer(answer=lambda connection, request: time.sleep(0.8)) as server:
+            one = talk(server=server, timeout_s=timeout_s, options={"STREAM_CONNECT_TIMEOUT_MS": 300})
+            if timeout_s:
+                assert one.visit
+            else:
+                assert one.over().startswith("connection failed")
+
     @pytest.mark.parametrize(
         ("status", "again"), [(400, 0), (401, 0), (403, 0), (404, 0), (429, 2), (500, 2), (503, 2)]
     )

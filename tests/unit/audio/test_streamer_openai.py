@@ -86,6 +86,15 @@ def test_pcm_for_calls_that_are_not_g711(start):
     talk.events.wait("openai_response_generated")
 
 
+@pytest.mark.parametrize(
+    ("wire", "codec", "rate_hz"), [("pcmu", "ULAW", 8000), ("pcma", "ALAW", 8000), ("s16", "L16", 24000)]
+)
+def test_what_is_sent_is_told(start, wire, codec, rate_hz):
+    """And that replies are not held back: they come faster than they are played."""
+    shown = start(wire=wire, STREAM_INJECT_MIN_BUFFER_MS=2000).streamer.describe()
+    assert (shown["codec"], shown["rate"], shown["prebufferMs"]) == (codec, rate_hz, 0)
+
+
 def test_the_key_is_shown_nowhere(start):
     talk = start(STREAM_DEBUG_JSON="true")
     talk.events.wait("openai_session_started")
