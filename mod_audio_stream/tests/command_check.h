@@ -100,7 +100,8 @@ static inline const char *check_command(const as_command *command)
 	if (!command->has_stream_id && strcmp(command->stream_id, AS_DEFAULT_STREAM)) {
 		return "not the default stream";
 	}
-	if (command->timeout_s < 0 || command->timeout_s > 3600 || (command->bidirectional | 1) != 1) {
+	int least_s = command->dialect == AS_DIALECT_JSON ? -1 : 0;
+	if (command->timeout_s < least_s || command->timeout_s > 3600 || (command->bidirectional | 1) != 1) {
 		return "timeout or bidirectional";
 	}
 	for (size_t i = 0; !wrong && i < sizeof(checks) / sizeof(checks[0]); i++) {
