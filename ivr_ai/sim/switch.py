@@ -301,7 +301,7 @@ class FreeSwitch:
         """Call legs that exist now, by the core's own count."""
         return int(re.search(r"^(\d+) session\(s\) - peak", self.cli("status"), re.MULTILINE)[1])
 
-    def wait_channels(self, count: int, timeout_s: float = 5.0) -> None:
+    def wait_channels(self, count: int, timeout_s: float = 2.0) -> None:
         """Raises SwitchError when there are not that many legs in time."""
         deadline_s = time.monotonic() + timeout_s
         while (now := self.channels()) != count:

@@ -83,7 +83,7 @@ typedef struct as_command {
 	const char *metadata;
 	const char *voice, *instructions, *api_key, *model;
 	int directions;   /* pause, resume: AS_CAPTURE and/or AS_INJECT */
-	const char *text; /* send_text: the message; all others: the reason */
+	const char *text; /* send_text: the message; stop, graceful-shutdown, pause, resume: the reason */
 	char *strings;    /* where those above lie */
 } as_command;
 

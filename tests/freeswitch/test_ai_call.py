@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,20 +95,6 @@ def held(conversations: dict[str, Held], codec: str) -> Held:
     return conversations[codec]
 
 
-@pytest.fixture
-def tries(held: Held, codec: str, switch: FreeSwitch, probe: Probe, tmp_path: Path) -> Iterator[Held]:
-    """The conversation, then others, each held when it is asked for: of a few, a stall spares one."""
-
-    def hold() -> Iterator[Held]:
-        yield held
-        again = Conversations(switch, probe, tmp_path)
-        for _ in range(TRIES):
-            again.hold(codec)
-            yield again.held[codec]
-
-    return hold()
-
-
 def test_the_model_is_connected_before_the_answer(held: Held) -> None:
     configured = [event for event in held.record.sent if event.type == "session.updated"]
     assert held.record.connected_s < configured[0].at_s < held.call.answered_at_s
@@ -124,41 +109,36 @@ def test_the_formats_asked_for_are_the_calls(held: Held, codec: str) -> None:
     )  # known only when it is answered
 
 
-def test_greeting_and_reply_are_heard_in_full(held: Held, tries: Iterator[Held], codec: str) -> None:
-    """G.711 to the sample; where it was resampled, by length, frequency and level.
-
-    Opus has two hops, which leave out what a stall delays: one of a few must be whole.
-    """
+def test_greeting_and_reply_are_heard_in_full(held: Held, codec: str) -> None:
+    """G.711 to the sample; where it was resampled, by length, frequency and level."""
     if codec in G711:
         heard = held.call.media.codec.decode(heard_in_order(held.call))
         greeting, reply = (spoken(held.call, text) for text in (GREETING, REPLY))
         assert greeting in heard
         assert reply in heard[heard.index(greeting) + len(greeting) :]
         return
-    rate_hz = held.call.media.codec.rate_hz
-    if codec == "opus":  # its bridge is up after the greeting began
-        assert any(ends_with(each.call.received(), rate_hz, [REPLY], 90) for each in tries)
+    if (
+        codec == "opus"
+    ):  # two hops, each of which may leave out a frame; its bridge is up after the greeting began
+        heard, lines, slack_ms = held.call.received(), [REPLY], 90
     else:
         heard = held.call.media.codec.decode(heard_in_order(held.call))
-        assert ends_with(heard, rate_hz, [GREETING, REPLY], 10)
+        lines, slack_ms = [GREETING, REPLY], 10
+    check_tones(heard, held.call.media.codec.rate_hz, lines, slack_ms)
 
 
-def ends_with(heard: bytes, rate_hz: int, lines: list[str], slack_ms: float) -> bool:
-    """Whether the last spurts of sound are these lines, in length, frequency and level."""
+def check_tones(heard: bytes, rate_hz: int, lines: list[str], slack_ms: float) -> None:
+    """The last spurts of sound are these lines, in length, frequency and level."""
     loud = np.concatenate([[False], peaks(heard, rate_hz) > AUDIBLE_PEAK, [False]])
     starts, ends = (np.flatnonzero(np.diff(loud.astype(int)) == edge) * 20 for edge in (1, -1))
     spurts = [(start, end) for start, end in zip(starts, ends, strict=True) if end - start > WORD_MS]
-    fit = []
-    for text, (start_ms, end_ms) in zip(lines, spurts[-len(lines) :], strict=False):
+    for text, (start_ms, end_ms) in zip(lines, spurts[-len(lines) :], strict=True):
         around = heard[max(0, start_ms - 20) * rate_hz // 500 : (end_ms + 20) * rate_hz // 500]
         first_ms, last_ms = audible_span(around, rate_hz)
+        assert last_ms - first_ms == pytest.approx(len(text.split()) * WORD_MS, abs=slack_ms)
         middle = around[int(first_ms + 50) * rate_hz // 500 : int(last_ms - 50) * rate_hz // 500]
-        fit.append(
-            last_ms - first_ms == pytest.approx(len(text.split()) * WORD_MS, abs=slack_ms)
-            and frequency_hz(middle, rate_hz) == pytest.approx(440, abs=2)
-            and level_db(middle) == pytest.approx(level_db(speak(text, rate_hz, VOICE)), abs=1)
-        )
-    return fit == [True] * len(lines)
+        assert frequency_hz(middle, rate_hz) == pytest.approx(440, abs=2)
+        assert level_db(middle) == pytest.approx(level_db(speak(text, rate_hz, VOICE)), abs=1)
 
 
 def test_no_gaps_inside_replies(
@@ -174,29 +154,22 @@ def test_no_gaps_inside_replies(
     assert min(counts) == 0, counts
 
 
-def test_the_caller_is_heard_by_the_model(tries: Iterator[Held], codec: str) -> None:
-    """FreeSWITCH skips frames when the machine stalls: one of a few must be whole."""
-    assert any(is_whole(held, codec) for held in tries)
-
-
-def is_whole(held: Held, codec: str) -> bool:
-    """Whether the model has all that the caller said: G.711 to the sample, else by length and level."""
+def test_the_caller_is_heard_by_the_model(held: Held, codec: str) -> None:
     heard = held.record.audio
     if codec in G711:
         sip = held.call.media.codec
-        return sip.decode(sip.encode(held.said)) in heard
+        assert sip.decode(sip.encode(held.said)) in heard
+        return
     start_ms, end_ms = audible_span(heard, 24000)
-    level = level_db(heard[int(start_ms) * 48 : int(end_ms) * 48])
-    return abs(end_ms - start_ms - 600) <= 30 and abs(level - level_db(held.said)) <= 1.5
+    assert end_ms - start_ms == pytest.approx(600, abs=30)
+    voice = heard[int(start_ms) * 48 : int(end_ms) * 48]
+    assert level_db(voice) == pytest.approx(level_db(held.said), abs=1.5)
 
 
 def test_all_the_time_of_the_call_is_heard_by_the_model(held: Held) -> None:
-    """Silence too: the model's turn detection counts it.
-
-    But for what FreeSWITCH drops at the start, and what it holds back, at the end, of a machine that stalled.
-    """
+    """Silence too: the model's turn detection counts it."""
     lasted_ms = (held.hung_up_s - held.call.answered_at_s) * 1000
-    assert held.record.audio_ms == pytest.approx(lasted_ms, abs=800)
+    assert held.record.audio_ms == pytest.approx(lasted_ms, abs=300)
 
 
 def test_the_callers_hangup_ends_the_session_within_a_second(held: Held) -> None:
@@ -222,22 +195,14 @@ def test_the_timeline_tells_what_happened(held: Held) -> None:
     assert not {"error", "failure", "barge_in", "setting_refused"} & set(kinds)
 
 
-def test_the_timelines_times_are_those_of_the_line(tries: Iterator[Held], codec: str) -> None:
-    """The first audible packet is there when the timeline says that it was heard, and never sooner.
-
-    A machine that stalls makes it late: one of a few must be in time.
-    """
+def test_the_timelines_times_are_those_of_the_line(held: Held, codec: str) -> None:
+    """The first audible packet is there when the timeline says that it was heard."""
+    first = held.events("heard")[0]["at_s"]
     slack_s = 0.15 if codec == "opus" else 0.06  # two more hops, and their jitter
-    late_s = []
-    for held in tries:
-        played = [event["played_ms"] for event in held.events("item_finished")]
-        assert played == pytest.approx([len(text.split()) * WORD_MS for text in (GREETING, REPLY)], abs=1)
-        heard_s = held.call.first_audio_at_s - held.events("heard")[0]["at_s"]
-        assert heard_s > -0.005
-        late_s.append((heard_s, held.events("answered")[0]["at_s"] - held.call.answered_at_s))
-        if heard_s < slack_s and abs(late_s[-1][1]) <= 0.1:
-            return
-    pytest.fail(f"(heard, answered) so late: {late_s}")
+    assert -0.005 < held.call.first_audio_at_s - first < slack_s
+    assert held.events("answered")[0]["at_s"] == pytest.approx(held.call.answered_at_s, abs=0.1)
+    played = [event["played_ms"] for event in held.events("item_finished")]
+    assert played == pytest.approx([len(text.split()) * WORD_MS for text in (GREETING, REPLY)], abs=1)
 
 
 # ---- every sample ------------------------------------------------------------------------------------------
@@ -264,12 +229,10 @@ def talk(switch: FreeSwitch, codec: str) -> Monologue:
 
 
 def test_every_sample_from_shortly_after_the_answer(switch: FreeSwitch) -> None:
-    """FreeSWITCH drops what comes while it sets up its end of the RTP. For stalls each has three tries."""
-    settled = 2 * 8000 // 5  # a fifth of a second
-    left = list(G711)
+    """FreeSWITCH drops what comes while it sets up its end of the RTP. For stalls there are three tries."""
     for _ in range(TRIES):
-        monologues = zip(left, at_once(partial(talk, switch, codec) for codec in left), strict=True)
-        left = [codec for codec, (said, record) in monologues if b"".join(said)[settled:] not in record.audio]
-        if not left:
-            break
-    assert left == []
+        monologues = at_once(partial(talk, switch, codec) for codec in G711)
+        settled = 2 * 8000 // 5  # a fifth of a second
+        if all(b"".join(said)[settled:] in record.audio for said, record in monologues):
+            return
+    pytest.fail("the model did not hear every sample of any of three tries")

@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Callable
 
 import pytest
-from lines import TRIES
 from switch import FreeSwitch
 
 from ivr_ai.demo.telephone import Telephone
@@ -41,18 +40,7 @@ def at(events: list[HostEvent], kind: str) -> list[float]:
 
 @pytest.mark.parametrize("codec", ["PCMU", "L16/16000"])
 def test_a_caller_hears_its_echo_and_hangs_up(new_caller: NewCaller, codec: str) -> None:
-    """A busy machine delays an echo or loses a frame of it: one of three must come at once and whole."""
-    sip, echoes = new_caller(codec), []
-    for _ in range(TRIES):
-        echoes.append(echo_of(sip))
-        loud_ms, heard_s, recorded_s = echoes[-1]
-        if loud_ms == pytest.approx(400, abs=60) and heard_s < 0.2 and recorded_s < 0.2:
-            return
-    pytest.fail(f"(how long in ms, how late in s, and in the recording): {echoes}")
-
-
-def echo_of(sip: SipCaller) -> tuple[float, float, float]:
-    """How long the echo of 400 ms lasts, in ms, and how much later it comes, heard and recorded, in s."""
+    sip = new_caller(codec)
     rate_hz = sip.codec.rate_hz
     said = tone(400, rate_hz)
     seen: list[HostEvent] = []
@@ -65,16 +53,14 @@ def echo_of(sip: SipCaller) -> tuple[float, float, float]:
     events = phone.events()
     speaks_s, quiet_s = at(events, "caller_speaks")[0], at(events, "caller_quiet")[0]
     assert quiet_s - speaks_s == pytest.approx(0.4)
-    heard_s = at(events, "caller_hears")[0] - speaks_s
-    assert heard_s >= 0
+    assert 0 <= at(events, "caller_hears")[0] - speaks_s < 0.2
 
     recording = phone.recording()
     coded = sip.codec.decode(sip.codec.encode(said))
     assert recording.caller.index(coded) / 2 / rate_hz == pytest.approx(speaks_s - phone.start_s, abs=0.001)
-    loud_ms, first_ms = loud(recording.ai, rate_hz)
-    recorded_s = first_ms / 1000 - (speaks_s - phone.start_s)
-    assert recorded_s > 0
-    return loud_ms, heard_s, recorded_s
+    loud_ms, first_ms = loud(recording.ai, rate_hz)  # a busy switch may lose a frame of an echo
+    assert loud_ms == pytest.approx(400, abs=60)
+    assert 0 < first_ms / 1000 - (speaks_s - phone.start_s) < 0.2
 
 
 def test_a_hangup_by_the_switch_ends_the_call(switch: FreeSwitch, new_caller: NewCaller) -> None:

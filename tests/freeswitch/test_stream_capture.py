@@ -147,7 +147,7 @@ def test_a_paused_capture_drops_and_counts(probe: Probe, open_line: OpenLine) ->
     assert line.tap.command("resume capture") == "+OK"
     assert say_and_capture(line, third)
     assert paused["paused"]
-    assert paused["paused_samples"] >= passed - 160 >= 0.4 * 8000  # a frame may be on its way at the pause
+    assert paused["paused_samples"] >= passed - 160 >= 0.5 * 8000  # a frame may be on its way at the pause
     assert not line.tap.status()["capture"]["paused"]
     pieces = (second[start : start + 32] for start in range(0, len(second), 320))
     assert not [piece for piece in pieces if piece in line.tap.captured()]

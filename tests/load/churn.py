@@ -33,8 +33,6 @@ from ivr_ai.sim.sip import SipCaller, SipError  # noqa: E402
 
 RATE_HZ = 8000
 LEFT_AFTER_S = 2.0
-ENDED_AFTER_S = 8.0  # FreeSWITCH's idle threads end after five
-SLACK = {"threads": 3, "fds": 3, "python_threads": 0, "sys_path": 0}
 GROWTH_KB_PER_CALL = 2.0
 PROBE = "def handler(session, args):\n    session.answer()\n    session.sleep(int(args or 300))\n\n\n"
 STATE = (
@@ -141,24 +139,12 @@ def dialplan(urls: list[str]) -> str:
     return "".join(model.format(n=n, url=url) for n, url in enumerate(urls)) + empty
 
 
-def left(switch: FreeSwitch, before: Left | None = None) -> Left:
-    """Waits until no channel is up, and looks: again, while there is more than before and it may yet end.
-
-    Looking costs memory for a while: not too often. Raises SwitchError when a channel stays.
-    """
+def left(switch: FreeSwitch) -> Left:
+    """Waits until no channel is up, and looks. Raises SwitchError when one stays."""
     switch.wait_channels(0, LEFT_AFTER_S)
-    deadline_s = time.monotonic() + ENDED_AFTER_S
-    while True:
-        time.sleep(1.5)  # threads of the last call end within a second of it, but on a slow machine
-        python_threads, sys_path = map(int, switch.cli("python churn_state").split()[:2])
-        now = Left(switch.threads(), switch.fds(), switch.rss_kb(), python_threads, sys_path)
-        if before is None or not grown(vars(before), vars(now)) or time.monotonic() > deadline_s:
-            return now
-
-
-def grown(before: dict[str, int], after: dict[str, int]) -> list[str]:
-    """What there is more of."""
-    return [name for name, slack in SLACK.items() if after[name] > before[name] + slack]
+    time.sleep(1.5)  # threads of the last call end within a second of it
+    python_threads, sys_path = map(int, switch.cli("python churn_state").split()[:2])
+    return Left(switch.threads(), switch.fds(), switch.rss_kb(), python_threads, sys_path)
 
 
 def measure(
@@ -170,7 +156,7 @@ def measure(
     started_s = time.monotonic()
     churn.run(calls, workers)
     took_s = time.monotonic() - started_s
-    after = left(switch, before)
+    after = left(switch)
     return {
         "calls": calls,
         "calls_per_s": round(calls / took_s, 1),
@@ -184,7 +170,11 @@ def measure(
 def problems(product: dict, empty: dict, limit_kb: float = GROWTH_KB_PER_CALL) -> list[str]:
     """What is wrong with the measurements; empty when nothing is."""
     before, after = product["before"], product["after"]
-    found = [f"{name}: {before[name]} before, {after[name]} after" for name in grown(before, after)]
+    found = [
+        f"{name}: {before[name]} before, {after[name]} after"
+        for name, slack in (("threads", 3), ("fds", 3), ("python_threads", 0), ("sys_path", 0))
+        if after[name] > before[name] + slack
+    ]
     growth = product["kb_per_call"] - max(0.0, empty["kb_per_call"])
     if growth > limit_kb:
         found.append(f"memory: {growth:.2f} KB a call beyond an empty handler's {empty['kb_per_call']}")

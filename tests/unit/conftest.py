@@ -109,10 +109,8 @@ class Placed:
 
 
 @pytest.fixture
-def fast_host(request) -> Iterator[EmbeddedHost]:
-    """Eight times as fast as the world, unless a test is marked tick_s: it counts on threads to keep up."""
-    mark = request.node.get_closest_marker("tick_s")
-    fast = FastHost(*(mark.args if mark else ()))
+def fast_host() -> Iterator[EmbeddedHost]:
+    fast = FastHost()
     yield fast.host
     fast.close()
 

@@ -100,7 +100,6 @@ class TestConversation:
         assert placed.of("greeting") == []
         assert [event.data["turn"] for event in placed.of("heard")] == [1]
 
-    @pytest.mark.tick_s(0.01)
     def test_what_the_caller_says_reaches_the_model_sample_for_sample(self, place, sim):
         server = sim()
         record = place(server, [Say(SAYS, after="answer", delay_ms=100), Hangup()]).finish()
@@ -112,7 +111,6 @@ class TestConversation:
         ) / 16  # before there was a stream, and at the end
         assert lost_ms <= 400
 
-    @pytest.mark.tick_s(0.01)
     def test_small_chunks_in_speech_large_ones_in_silence(self, place, sim):
         server = sim()
         script = [Say(SAYS, after="answer", delay_ms=1000), Hangup(after=3)]
@@ -255,7 +253,6 @@ class TestBargeIn:
         assert statuses[0] == "cancelled"
         assert [event.body for event in session.sent if event.type == "error"] == []
 
-    @pytest.mark.tick_s(0.01)
     def test_the_line_is_silent_at_once(self, place, sim):
         """From the moment the model hears the caller: two frames and the fade."""
         server = sim(voice="tone:440:2000")
@@ -263,7 +260,7 @@ class TestBargeIn:
         record = place(server, script, greeting="Say hello.").finish()
         (greeting, _) = loud_runs(record.recording.ai)
         spoke_ms = loud_runs(record.recording.caller)[0][0]
-        assert greeting[1] - spoke_ms < 400  # twice real time: 200 ms of it for the way there and back
+        assert greeting[1] - spoke_ms < 400  # five times real time: 80 ms of it for the way there and back
 
     def test_not_when_it_is_switched_off(self, place, sim):
         server = sim(voice="tone:440:1500")

@@ -77,16 +77,16 @@ def events(record, *kinds):
 @pytest.mark.parametrize("rate_hz", [8000, 16000, 24000, 48000])
 def test_both_directions_are_sample_exact_and_on_one_time_line(fast, rate_hz):
     said, reply = ramp(400, rate_hz), ramp(600, rate_hz)
-    script = [Say(said, after="answer", delay_ms=200), Hangup(after=2.2)]
+    script = [Say(said, after="answer", delay_ms=200), Hangup(after=1.2)]
     record = fast.run(echo_of_one_item(reply, rate_hz), script, rate_hz=rate_hz, wire="s16")
     recording, ms = record.recording, rate_hz // 1000 * 2
-    assert recording.caller == bytes(200 * ms) + said + bytes(1620 * ms)
+    assert recording.caller == bytes(200 * ms) + said + bytes(620 * ms)
     start = recording.ai.index(reply)
     assert start % (20 * ms) == 0
     assert recording.ai == bytes(start) + reply + bytes(len(recording.ai) - start - len(reply))
     assert record.result == recording.caller[: len(record.result)]
     assert said in record.result
-    assert recording.duration_s == pytest.approx(2.22)
+    assert recording.duration_s == pytest.approx(1.22)
 
 
 @pytest.mark.parametrize("wire", ["pcmu", "pcma"])
@@ -120,16 +120,16 @@ def test_no_audio_flows_before_the_answer(fast):
     def handler(session, args):
         session.execute("uuid_audio_stream", "start embedded")
         stream = Stream.attach(session.get_uuid())
-        session.sleep(4000)
+        session.sleep(200)
         before = stream.stats().capture_ticks
         session.answer()
-        session.sleep(200)
+        session.sleep(100)
         return before, stream.stats().capture_ticks
 
     record = fast.run(handler)
     assert record.result[0] == 0
     assert record.result[1] >= 4
-    assert record.recording.duration_s < 2
+    assert record.recording.duration_s < 0.2
     assert [event.kind for event in record.events] == ["answered", "hangup"]
 
 

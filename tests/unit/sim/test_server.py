@@ -218,7 +218,7 @@ def test_replies_come_at_the_pace_asked_for(start, dial) -> None:
     client.until("response.output_audio.delta")
     start_s = time.monotonic()
     client.until("response.done")
-    assert 0.1 < time.monotonic() - start_s < 0.8, "900 ms of audio at four times real time"
+    assert 0.2 < time.monotonic() - start_s < 0.8, "900 ms of audio at four times real time"
 
 
 def test_what_the_record_keeps(start, dial) -> None:
