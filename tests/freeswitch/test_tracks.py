@@ -233,13 +233,13 @@ def test_stereo_has_the_caller_left_and_the_other_leg_right(bridge: Bridge, side
 
 
 def test_stereo_stays_aligned(bridge: Bridge) -> None:
-    """Over a quarter of a minute, and as long as the time that has passed."""
-    for number in range(2):
+    """Over half a minute, and as long as the time that has passed."""
+    for number in range(3):
         assert bridge.aligned(number) == []
-        time.sleep(max(0.0, bridge.started_s + 8 * (number + 1) - time.monotonic()))
+        time.sleep(max(0.0, bridge.started_s + 10 * (number + 1) - time.monotonic()))
     passed_s = time.monotonic() - bridge.started_s
     captured_s = len(bridge.sides()[0]) / 16000
-    assert passed_s >= 16
+    assert passed_s > 20
     assert captured_s == pytest.approx(
         passed_s, abs=0.25
     )  # what waits: a chunk of 100 ms, and what is held back
@@ -278,7 +278,7 @@ def test_stereo_stays_aligned_when_packets_are_late_or_lost(bridge: Bridge) -> N
     media.socket = faulty
     for seed, fault in enumerate(("late", "lost")):
         faulty.fault = fault
-        time.sleep(3)
+        time.sleep(5)
         faulty.fault = ""
         time.sleep(1.5)
         assert bridge.aligned(seed) == []
@@ -319,7 +319,7 @@ def test_words_after_lost_packets_are_whole(bridge: Bridge) -> None:
 
 
 def say_until_read(bridge: Bridge, seed: int) -> bytes:
-    """Says something until FreeSWITCH has read it: the other caller has the last packet. What was said.
+    """Says something until FreeSWITCH has read it: the other caller has the last packet. Gives it back.
 
     The moment of sending would not do: packets wait before they are read, for a whole call after a stall.
     """
