@@ -29,17 +29,17 @@ from ivr_ai.audio.stream import Stream, StreamClosed, StreamError, StreamFull, S
 from ivr_ai.config import Settings
 from ivr_ai.events import Observer, Reporter
 from ivr_ai.functions import Function, Functions
-from ivr_ai.realtime import session as sessions
+from ivr_ai.realtime import session_update as sessions
 from ivr_ai.realtime.actions import Action, CallFunction, EndItem, Fail, Flush, Notify, Ready, Send
+from ivr_ai.realtime.choose import choose
 from ivr_ai.realtime.conversation import Conversation
-from ivr_ai.realtime.dial import choose
 from ivr_ai.realtime.local_turns import LocalTurns, Turn
 from ivr_ai.realtime.native import NativeTransport
 from ivr_ai.realtime.transport import ConnectError, TransportClosed
 from ivr_ai.summary import CallSummary, p50_ms
 
 if TYPE_CHECKING:
-    from ivr_ai.realtime.python import Dial, WebSocketTransport
+    from ivr_ai.realtime.websocket_client import Attempt, WebSocketTransport
 
 log = logging.getLogger("ivr_ai.call")
 
@@ -68,7 +68,7 @@ class Call:
         self._settings = settings
         self._reporter = Reporter(session.get_uuid(), observer, settings.timeline_dir, clock)
         self._functions = Functions(session.get_uuid(), functions)
-        self._dial: Dial | None = None  # python transport: the attempt to connect
+        self._dial: Attempt | None = None  # python transport: the attempt to connect
         self._clock = clock
         self.uuid: str = session.get_uuid()
         self._lock = threading.Lock()  # the conversation
@@ -289,9 +289,9 @@ class Call:
             except ConnectError as error:
                 self.on_closed(error)
             return
-        from ivr_ai.realtime.python import Dial
+        from ivr_ai.realtime.websocket_client import Attempt
 
-        self._dial = Dial(self._settings)
+        self._dial = Attempt(self._settings)
         self._spawn("down", self._downlink)
 
     def on_open(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from ivr_ai.audio.formats import Format, read_wav
 from ivr_ai.audio.stream import Stream
 from ivr_ai.config import Settings
-from ivr_ai.sim.voices import spoken
+from ivr_ai.tts.local_voice import spoken
 
 log = logging.getLogger("ivr_ai.failure")
 

@@ -75,7 +75,7 @@ def _load() -> None:
     from ivr_ai import call
     from ivr_ai.config import ConfigError, Settings
     from ivr_ai.failure import apology_audio
-    from ivr_ai.realtime.dial import choose
+    from ivr_ai.realtime.choose import choose
 
     del call
     try:
@@ -87,7 +87,7 @@ def _load() -> None:
     for warning in settings.warnings:
         log.warning("%s", warning)
     if choose(settings) == "python":
-        importlib.import_module("ivr_ai.realtime.python")
+        importlib.import_module("ivr_ai.realtime.websocket_client")
     apology_audio(settings.apology_text, settings.apology_file)
 
 

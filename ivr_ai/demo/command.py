@@ -20,7 +20,7 @@ from ivr_ai.demo.story import AI_VOICE, Story, openai_settings, sim_settings
 from ivr_ai.gateways.embedded import WIRES, HandlerStuck, HostEvent
 from ivr_ai.sim.dialogue import DialogueError
 from ivr_ai.sim.server import SimError, SimServer
-from ivr_ai.sim.voices import VoiceError
+from ivr_ai.tts.local_voice import VoiceError
 
 WAV, PNG, TIMELINE = "conversation.wav", "conversation.png", "timeline.json"
 PACE = 6.0  # how much faster than real time the simulated model sends: models do so, too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +12,14 @@ from typing import Any
 from ivr_ai.demo.hosts import MAX_CALL_S, HostError, Take
 from ivr_ai.demo.progress import Progress
 from ivr_ai.demo.story import CALLER_VOICE, PATIENCE_S, QUIET_MS, Story
-from ivr_ai.demo.telephone import Telephone
 from ivr_ai.gateways.clock import TICK_MS
-from ivr_ai.sim.sip import SipCaller, SipError
-from ivr_ai.sim.switch import FreeSwitch, SwitchError
+
+# The SIP caller and the switch's launcher are test support: the demo runs from the source tree.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+from support.sip import SipCaller, SipError
+from support.switch import FreeSwitch, SwitchError
+from support.telephone import Telephone
 
 EXTENSION = "1234"
 ANSWER_S = 20.0  # the first call of a switch loads all of Python

@@ -26,8 +26,8 @@ from ivr_ai.audio.resample import resample
 from ivr_ai.audio.stream import HostStream
 from ivr_ai.gateways.caller import Caller, Step, trimmed
 from ivr_ai.gateways.clock import BURST_TICKS, TICK_MS, ClockStats, MediaClock
+from ivr_ai.gateways.embedded_session import EmbeddedSession
 from ivr_ai.gateways.recording import Recording
-from ivr_ai.gateways.session import EmbeddedSession
 
 log = logging.getLogger(__name__)
 
@@ -401,7 +401,7 @@ def speech(what: str | bytes | Path, rate_hz: int, voice: str) -> bytes:
         return what
     if isinstance(what, Path):
         return read_mono(what, rate_hz)
-    from ivr_ai.sim import voices  # espeak-ng is needed for texts only
+    from ivr_ai.tts import local_voice as voices  # espeak-ng is needed for texts only
 
     return trimmed(voices.speak(what, rate_hz, voice))
 

@@ -38,7 +38,7 @@ from ivr_ai.audio.stream import Flush as Flushed
 from ivr_ai.audio.stream import Mark
 from ivr_ai.config import Settings
 from ivr_ai.realtime.actions import Action, CallFunction, EndItem, Fail, Flush, Notify, Ready, Send
-from ivr_ai.realtime.session import server_takes_turns, slim
+from ivr_ai.realtime.session_update import server_takes_turns, slim
 
 Event = dict[str, Any]
 

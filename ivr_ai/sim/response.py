@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ivr_ai.audio.formats import Format, convert
-from ivr_ai.sim import schema, voices
+from ivr_ai.sim import schema
 from ivr_ai.sim.dialogue import FunctionCall, Reply
 from ivr_ai.sim.wire import AUDIO_DELTA, error_body, new_id
+from ivr_ai.tts import local_voice as voices
 
 if TYPE_CHECKING:
-    from ivr_ai.sim.session import Session
+    from ivr_ai.sim.realtime_session import Session
 
 AUDIO_TOKEN_MS = 50  # the service counts about 20 tokens per second of its own speech
 _TEXT_WORD_MS = 60  # real time of a word of a text-only reply, before the pace

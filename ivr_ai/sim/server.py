@@ -34,10 +34,10 @@ from ivr_ai.sim.dialogue import Dialogue, DialogueError
 from ivr_ai.sim.faults import FaultError, Faults
 from ivr_ai.sim.hearing import Hearing, HearingError
 from ivr_ai.sim.items import AUDIO_MAX_BYTES
+from ivr_ai.sim.realtime_session import Options, Session
 from ivr_ai.sim.record import SessionRecord
-from ivr_ai.sim.session import Options, Session
-from ivr_ai.sim.voices import VoiceError, check_voice, speak
 from ivr_ai.sim.wire import error_body, new_id
+from ivr_ai.tts.local_voice import VoiceError, check_voice, speak
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import Server

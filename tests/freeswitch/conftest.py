@@ -12,14 +12,14 @@ import pytest
 _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [
     str(_HERE),
+    str(_HERE.parent),
     str(_HERE.parents[1]),
-]  # for `from switch import ...` and ivr_ai, however pytest is started
+]  # for `from lines import ...`, `from support.sip import ...` and ivr_ai, however pytest is started
 
 from lines import Line  # noqa: E402
-from switch import OUR_MODULE, FreeSwitch, find_install  # noqa: E402
+from support.sip import SipCaller  # noqa: E402
+from support.switch import OUR_MODULE, FreeSwitch, find_install  # noqa: E402
 from taps import Probe  # noqa: E402
-
-from ivr_ai.sim.sip import SipCaller  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-
-from ivr_ai.sim.rtp import AUDIBLE_PEAK
-from ivr_ai.sim.sip import SipCall
+from support.rtp import AUDIBLE_PEAK
+from support.sip import SipCall
 
 _QUIETEST = 64  # G.711 has a negative zero, which no linear sample stands for: stay clear of it
 

@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from ears import heard_in_order, noise
+from support.rtp import CODECS as CODECS_BY_NAME
+from support.sip import SipCall
 from taps import Probe, Tap, wait_until
-
-from ivr_ai.sim.rtp import CODECS as CODECS_BY_NAME
-from ivr_ai.sim.sip import SipCall
 
 CODECS = ("PCMU", "PCMA", "L16/8000", "L16/16000")
 TRIES = 3

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 from ears import heard_in_order, samples
+from support.rtp import AUDIBLE_PEAK
+from support.sip import SipCall, SipCaller
 from taps import wait_until
 
 from ivr_ai.audio.formats import Format
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.record import SessionRecord
-from ivr_ai.sim.rtp import AUDIBLE_PEAK
 from ivr_ai.sim.server import SimServer
-from ivr_ai.sim.sip import SipCall, SipCaller
-from ivr_ai.sim.voices import speak
+from ivr_ai.tts.local_voice import speak
 
 KEY = "sk-not-for-the-log"
 VOICE = "tone:440"  # 350 ms a word

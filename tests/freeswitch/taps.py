@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from esl import Esl
-from switch import FreeSwitch
-
-from ivr_ai.sim.sip import SipCall
+from support.sip import SipCall
+from support.switch import FreeSwitch
 
 SCRIPTS = Path(__file__).with_name("scripts")
 

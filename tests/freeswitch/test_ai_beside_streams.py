@@ -9,13 +9,13 @@ from ears import noise
 from lines import TRIES
 from models import GREETING, REPLY, model, settings, spoken, wait_heard, wait_quiet
 from stream_servers import StreamServer
-from switch import FreeSwitch
+from support.sip import SipCall, SipCaller
+from support.switch import FreeSwitch
 from taps import Probe, wait_until
 from test_streaming_audio import exactly, heard_by_all
 from test_streaming_commands import start, streams
 
 from ivr_ai.sim.server import SimServer
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 pytestmark = pytest.mark.usefixtures("stream_switch")
 

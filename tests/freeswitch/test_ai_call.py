@@ -14,14 +14,14 @@ import pytest
 from ears import audible_span, chirp, frequency_hz, gaps, heard_in_order, level_db, noise, peaks
 from lines import TRIES, at_once, far_end
 from models import GREETING, REPLY, VOICE, WORD_MS, asked_format, model, place, spoken, wait_quiet
-from switch import FreeSwitch
+from support.rtp import AUDIBLE_PEAK
+from support.sip import SipCall, SipCaller
+from support.switch import FreeSwitch
 from taps import Probe
 
 from ivr_ai.audio.formats import Format
 from ivr_ai.sim.record import SessionRecord
-from ivr_ai.sim.rtp import AUDIBLE_PEAK
-from ivr_ai.sim.sip import SipCall, SipCaller
-from ivr_ai.sim.voices import speak
+from ivr_ai.tts.local_voice import speak
 
 PCM_24K = Format("s16", 24000)
 FORMATS = {"PCMU": Format("pcmu", 8000), "PCMA": Format("pcma", 8000), "L16/16000": PCM_24K, "opus": PCM_24K}

@@ -15,14 +15,14 @@ import pytest
 from ears import frequency_hz, noise, peaks, samples
 from lines import TRIES, at_once
 from models import GREETING, KEY, REPLY, model, place, settings, spoken, times_heard, wait_heard, wait_quiet
-from switch import TONE_HZ, FreeSwitch
+from support.rtp import AUDIBLE_PEAK
+from support.sip import SipCall, SipCaller, SipError
+from support.switch import TONE_HZ, FreeSwitch
 from taps import Probe, wait_until
 
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.record import SessionRecord
-from ivr_ai.sim.rtp import AUDIBLE_PEAK
 from ivr_ai.sim.server import SimServer
-from ivr_ai.sim.sip import SipCall, SipCaller, SipError
 
 NewCaller = Callable[..., SipCaller]
 AGENTS = Path(__file__).resolve().parents[2] / "conf" / "agents"

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from switch import MUSIC_HZ, TONE_HZ, FreeSwitch
-
-from ivr_ai.sim.rtp import AUDIBLE_PEAK
-from ivr_ai.sim.sip import SipCall, SipCaller, SipError
+from support.rtp import AUDIBLE_PEAK
+from support.sip import SipCall, SipCaller, SipError
+from support.switch import MUSIC_HZ, TONE_HZ, FreeSwitch
 
 NewCaller = Callable[..., SipCaller]
 

@@ -8,12 +8,12 @@ from array import array
 from collections.abc import Callable
 
 import pytest
-from switch import FreeSwitch
+from support.sip import SipCaller
+from support.switch import FreeSwitch
+from support.telephone import Telephone
 
-from ivr_ai.demo.telephone import Telephone
 from ivr_ai.gateways.caller import Digits, Hangup, Say
 from ivr_ai.gateways.embedded import HostEvent
-from ivr_ai.sim.sip import SipCaller
 
 NewCaller = Callable[..., SipCaller]
 

@@ -21,12 +21,12 @@ from pathlib import Path
 import pytest
 from ears import audible_span, frequency_hz, level_db, noise
 from models import GREETING, KEY, REPLY, VOICE, model, settings, spoken, times_heard, wait_heard, wait_quiet
-from switch import MUSIC_HZ, TONE_HZ, FreeSwitch
+from support.sip import SipCall, SipCaller
+from support.switch import MUSIC_HZ, TONE_HZ, FreeSwitch
 
 from ivr_ai.audio.formats import write_wav
 from ivr_ai.audio.g711 import pcmu_decode, pcmu_encode
 from ivr_ai.sim.faults import Faults
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What G.711 says exactly: between two of its steps, coders may differ.

@@ -22,10 +22,9 @@ from ears import (
     tone,
 )
 from lines import CODECS, TRIES, Line, at_once, change_codec, far_end, not_whole, other_leg
-from switch import TONE_HZ, FreeSwitch
+from support.sip import SipCaller
+from support.switch import TONE_HZ, FreeSwitch
 from taps import Probe, Tap, wait_until
-
-from ivr_ai.sim.sip import SipCaller
 
 NewCaller = Callable[..., SipCaller]
 OpenLine = Callable[..., Line]

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from ears import audible_span, chirp, level_db, noise, similarity
 from lines import CODECS, TRIES, Line, at_once, far_end
+from support.sip import SipCall, SipCaller
 from taps import Probe, wait_until
-
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 NewCaller = Callable[..., SipCaller]
 OpenLine = Callable[..., Line]

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from esl import Esl
 from lines import Line, not_whole
-from switch import FreeSwitch
+from support.sip import SipCaller
+from support.switch import FreeSwitch
 from taps import Probe, Tap, reason_of, wait_until
-
-from ivr_ai.sim.sip import SipCaller
 
 OpenLine = Callable[..., Line]
 NOBODY = "5c7a4b0e-8d1f-4a53-9f2e-0123456789ab"

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from ears import heard_in_order, noise, peaks
 from lines import Line, at_once, not_whole
+from support.rtp import AUDIBLE_PEAK
 from taps import wait_until
-
-from ivr_ai.sim.rtp import AUDIBLE_PEAK
 
 OpenLine = Callable[..., Line]
 FADE_SAMPLES = 80  # 10 ms at 8000 Hz, the default

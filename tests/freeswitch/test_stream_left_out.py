@@ -7,10 +7,9 @@ import time
 import pytest
 from ears import noise, peaks
 from lines import TRIES, Line
-from switch import FreeSwitch
+from support.sip import SipCall, SipCaller
+from support.switch import FreeSwitch
 from taps import Probe
-
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 LOUD = 1000
 

@@ -13,11 +13,10 @@ import pytest
 from ears import heard_in_order, noise
 from esl import Esl
 from lines import Line, not_whole
-from switch import OUR_MODULE, FreeSwitch
+from support.sip import SipCaller
+from support.switch import OUR_MODULE, FreeSwitch
 from taps import Probe, ProbeError, Tap, wait_until
 from test_stream_commands import STARTED, STOPPED
-
-from ivr_ai.sim.sip import SipCaller
 
 OpenLine = Callable[..., Line]
 NewCaller = Callable[..., SipCaller]

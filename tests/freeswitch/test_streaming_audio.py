@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from ears import audible_span, frequency_hz, heard_in_order, level_db, noise, peaks, similarity, tone
 from lines import CODECS, TRIES, at_once
-from packed import sound_file
 from stream_servers import Peer, StreamServer
-from switch import TONE_HZ
+from support.packed import sound_file
+from support.sip import SipCall, SipCaller
+from support.switch import TONE_HZ
 from taps import Probe, wait_until
-
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 NewCaller = Callable[..., SipCaller]
 FRAME_MS = 20

@@ -12,10 +12,9 @@ import pytest
 from esl import Esl
 from stream_servers import Peer, StreamServer
 from subclasses import ALL
-from switch import FreeSwitch
+from support.sip import SipCall, SipCaller
+from support.switch import FreeSwitch
 from taps import Probe, reason_of, wait_until
-
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 NewCaller = Callable[..., SipCaller]
 DEAD = "ws://127.0.0.1:1/nobody"

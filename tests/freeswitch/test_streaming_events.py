@@ -17,14 +17,14 @@ from ears import noise
 from esl import Esl
 from models import KEY, model
 from stream_servers import StreamServer
-from switch import FreeSwitch
+from support.rtp import AUDIBLE_PEAK
+from support.sip import SipCall, SipCaller
+from support.switch import FreeSwitch
 from taps import Probe, wait_until
 from test_streaming_audio import FORMS, play, start
 from test_streaming_commands import set_variables, streams
 
 from ivr_ai.sim.faults import Faults
-from ivr_ai.sim.rtp import AUDIBLE_PEAK
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 NewCaller = Callable[..., SipCaller]
 PREFIX = "mod_audio_stream::"

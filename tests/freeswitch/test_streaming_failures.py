@@ -15,13 +15,12 @@ from certificates import Authority
 from ears import noise, peaks
 from esl import Esl
 from stream_servers import Peer, StreamServer
-from switch import OUR_MODULE, FreeSwitch
+from support.sip import SipCall, SipCaller
+from support.switch import OUR_MODULE, FreeSwitch
 from taps import Probe, wait_until
 from test_stream_module import configure  # noqa: F401
 from test_streaming_audio import FORMS, exactly, heard_by_all, play, start, wait_heard
 from test_streaming_commands import set_variables, streams
-
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 NewCaller = Callable[..., SipCaller]
 Configure = Callable[..., list[str]]

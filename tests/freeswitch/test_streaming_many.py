@@ -13,11 +13,10 @@ import pytest
 from ears import noise, samples, similarity
 from lines import TRIES, at_once
 from stream_servers import Peer, StreamServer
+from support.sip import SipCall, SipCaller
 from taps import Probe, wait_until
 from test_streaming_audio import FORMS, check_messages, play, start
 from test_tracks import Bridge, sides, the_sum
-
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 NewCaller = Callable[..., SipCaller]
 STEREO = "stereo 8000"

@@ -8,13 +8,13 @@ import pytest
 from ears import heard_in_order, noise
 from esl import Esl
 from models import KEY, REPLY, model, spoken
-from switch import FreeSwitch
+from support.sip import SipCall, SipCaller
+from support.switch import FreeSwitch
 from taps import Probe, wait_until
 from test_streaming_commands import set_variables, streams
 
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.server import SimServer
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 NewCaller = Callable[..., SipCaller]
 PREFIX = "mod_audio_stream::"

@@ -12,12 +12,11 @@ import pytest
 from ears import frequency_hz
 from esl import Esl
 from stream_servers import Peer, StreamServer
-from switch import TONE_HZ, FreeSwitch
+from support.sip import SipCall, SipCaller
+from support.switch import TONE_HZ, FreeSwitch
 from taps import Probe, wait_until
 from test_stream_module import configure  # noqa: F401
 from test_streaming_commands import set_variables, streams
-
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 NewCaller = Callable[..., SipCaller]
 Configure = Callable[..., list[str]]

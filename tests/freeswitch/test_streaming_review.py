@@ -16,12 +16,11 @@ from esl import Esl
 from lines import at_once
 from stream_servers import StreamServer
 from subclasses import ALL
-from switch import TONE_HZ, FreeSwitch
+from support.sip import SipCall, SipCaller
+from support.switch import TONE_HZ, FreeSwitch
 from taps import Probe, reason_of, wait_until
 from test_stream_module import Configure, configure  # noqa: F401
 from test_streaming_commands import DEAD, set_variables, start, streams
-
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 NewCaller = Callable[..., SipCaller]
 PREFIX = "mod_audio_stream::"

@@ -12,12 +12,11 @@ from certificates import Authority, self_signed
 from ears import noise
 from esl import Esl
 from stream_servers import StreamServer
-from switch import FreeSwitch
+from support.sip import SipCall, SipCaller
+from support.switch import FreeSwitch
 from taps import Probe, wait_until
 from test_streaming_audio import FORMS, exactly, heard_by_all, play, start, wait_heard
 from test_streaming_commands import set_variables, streams
-
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 FAILED = "mod_audio_stream::connection_failed"
 SELF_SIGNED, EXPIRED = "MOD_AUDIO_STREAM_ALLOW_SELFSIGNED", "MOD_AUDIO_STREAM_ALLOW_EXPIRED"

@@ -16,11 +16,10 @@ import pytest
 from ears import chirp, frequency_hz, heard_in_order, level_db, noise, samples, similarity, tone
 from lines import TRIES, Line, at_once, change_codec
 from stream_servers import StreamServer
-from switch import MUSIC_HZ, TONE_HZ, FreeSwitch
+from support.sip import SipCall, SipCaller
+from support.switch import MUSIC_HZ, TONE_HZ, FreeSwitch
 from taps import Probe, Tap, reason_of, wait_until
 from test_streaming_audio import exactly
-
-from ivr_ai.sim.sip import SipCall, SipCaller
 
 NewCaller = Callable[..., SipCaller]
 OpenLine = Callable[..., Line]

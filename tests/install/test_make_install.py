@@ -15,11 +15,10 @@ import pytest
 from ivr_ai import freeswitch_install
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "tests" / "freeswitch"))
+sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "freeswitch")]
 
-from switch import FreeSwitch, find_install  # noqa: E402
-
-from ivr_ai.sim.sip import SipCaller  # noqa: E402
+from support.sip import SipCaller  # noqa: E402
+from support.switch import FreeSwitch, find_install  # noqa: E402
 
 pytestmark = [
     pytest.mark.freeswitch,

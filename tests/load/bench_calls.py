@@ -19,14 +19,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 _HERE = Path(__file__).resolve()
-sys.path[:0] = [str(_HERE.parents[1] / "freeswitch"), str(_HERE.parents[2]), str(_HERE.parent)]
+sys.path[:0] = [
+    str(_HERE.parents[1]),
+    str(_HERE.parents[1] / "freeswitch"),
+    str(_HERE.parents[2]),
+    str(_HERE.parent),
+]
 
 from churn import dialplan, speech  # noqa: E402
 from ears import gaps  # noqa: E402
-from switch import FreeSwitch  # noqa: E402
+from support.sip import SipCall, SipCaller, SipError  # noqa: E402
+from support.switch import FreeSwitch  # noqa: E402
 
 from ivr_ai.sim.server import SimServer  # noqa: E402
-from ivr_ai.sim.sip import SipCall, SipCaller, SipError  # noqa: E402
 
 EVERY_S = 5.0
 GAPS_PER_MINUTE = 6.0  # of a call: FreeSWITCH leaves time out where the machine stalls

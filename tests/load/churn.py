@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _HERE = Path(__file__).resolve()
-sys.path[:0] = [str(_HERE.parents[1] / "freeswitch"), str(_HERE.parents[2])]
+sys.path[:0] = [str(_HERE.parents[1]), str(_HERE.parents[1] / "freeswitch"), str(_HERE.parents[2])]
 
-from switch import FreeSwitch  # noqa: E402
+from support.sip import SipCaller, SipError  # noqa: E402
+from support.switch import FreeSwitch  # noqa: E402
 
 from ivr_ai.sim.faults import Faults  # noqa: E402
 from ivr_ai.sim.server import SimServer  # noqa: E402
-from ivr_ai.sim.sip import SipCaller, SipError  # noqa: E402
 
 RATE_HZ = 8000
 LEFT_AFTER_S = 2.0

@@ -29,13 +29,12 @@ from statistics import median
 from typing import Any
 
 _HERE = Path(__file__).resolve()
-sys.path[:0] = [str(_HERE.parents[1] / "freeswitch"), str(_HERE.parents[2])]
+sys.path[:0] = [str(_HERE.parents[1]), str(_HERE.parents[1] / "freeswitch"), str(_HERE.parents[2])]
 
 from esl import Esl  # noqa: E402
 from stream_servers import Peer, StreamServer  # noqa: E402
-from switch import FreeSwitch  # noqa: E402
-
-from ivr_ai.sim.sip import SipCall, SipCaller  # noqa: E402
+from support.sip import SipCall, SipCaller  # noqa: E402
+from support.switch import FreeSwitch  # noqa: E402
 
 LEFT_AFTER_S = 2.0
 SETTLED_S = 3.0  # closing handshakes, name look-ups, allocators

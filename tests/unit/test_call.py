@@ -13,7 +13,7 @@ import pytest
 from ivr_ai.audio.stream import Stream
 from ivr_ai.gateways.caller import Hangup, Say
 from ivr_ai.sim.faults import Faults
-from ivr_ai.sim.voices import speak
+from ivr_ai.tts.local_voice import speak
 
 SAYS = speak("x", 8000, "tone:300:400")  # what the caller says: 400 ms, loud
 APPEND = "input_audio_buffer.append"

@@ -19,10 +19,10 @@ from websockets.sync.server import serve
 from ivr_ai.audio.formats import write_wav
 from ivr_ai.audio.stream import Stream, open_streams
 from ivr_ai.gateways.caller import Hangup, Say
-from ivr_ai.gateways.session import Transfer
+from ivr_ai.gateways.embedded_session import Transfer
 from ivr_ai.realtime.conversation import Conversation
 from ivr_ai.sim.faults import Faults
-from ivr_ai.sim.voices import speak
+from ivr_ai.tts.local_voice import speak
 
 SAYS = speak("x", 8000, "tone:300:400")  # what the caller says: 400 ms, loud
 GONE_S = 1.0  # until nothing of a call is left

@@ -15,7 +15,7 @@ from ivr_ai.audio.formats import Format, write_wav
 from ivr_ai.audio.stream import Stream, StreamClosed
 from ivr_ai.config import Settings
 from ivr_ai.gateways.caller import Hangup
-from ivr_ai.gateways.session import Transfer
+from ivr_ai.gateways.embedded_session import Transfer
 
 S16 = Format("s16", 8000)
 needs_espeak = pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed")

@@ -13,7 +13,7 @@ from array import array
 import numpy as np
 import pytest
 from line import FRAME_MS, Events, noise, stripped, tone
-from packed import sound_file
+from support.packed import sound_file
 from wire_server import WireServer
 
 from ivr_ai.audio import g711

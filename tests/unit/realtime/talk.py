@@ -11,7 +11,7 @@ from ivr_ai.audio.stream import Mark
 from ivr_ai.config import Settings
 from ivr_ai.realtime.actions import Action, Fail, Flush, Notify, Send
 from ivr_ai.realtime.conversation import Conversation
-from ivr_ai.realtime.session import build_session
+from ivr_ai.realtime.session_update import build_session
 
 WIRE = Format("pcmu", 8000)
 

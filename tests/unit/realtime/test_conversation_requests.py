@@ -10,7 +10,7 @@ from talk import WIRE, Talk, failures, flushes, mark, notices, sent, types
 from ivr_ai.audio.formats import Format
 from ivr_ai.realtime.actions import CallFunction, Fail, Notify, Ready, Send
 from ivr_ai.realtime.conversation import FATAL_CODES, Floor
-from ivr_ai.realtime.session import OPTIONAL, build_session
+from ivr_ai.realtime.session_update import OPTIONAL, build_session
 
 LOCAL = [{"turn_detection": "none"}, {"input_mode": "item"}]
 FULL = {

@@ -7,7 +7,7 @@ import pytest
 from ivr_ai.audio.formats import Format
 from ivr_ai.config import Settings
 from ivr_ai.realtime.dialects import BetaDialect, GaDialect
-from ivr_ai.realtime.session import build_session
+from ivr_ai.realtime.session_update import build_session
 from ivr_ai.sim.schema import SessionState
 
 DECODED = {

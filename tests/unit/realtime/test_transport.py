@@ -18,8 +18,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
 from ivr_ai.config import Settings
-from ivr_ai.realtime.python import Dial, WebSocketTransport
 from ivr_ai.realtime.transport import TransportClosed
+from ivr_ai.realtime.websocket_client import Attempt, WebSocketTransport
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.server import SimServer
 
@@ -69,7 +69,7 @@ def meet(request) -> Iterator[Callable[..., tuple[WebSocketTransport, Peer]]]:
             peer = Peer(tls, receive_bytes)
             stack.callback(peer.close)
             accepting = background(peer.accept)
-            transport = Dial(settings(peer.url, **changed)).connect()
+            transport = Attempt(settings(peer.url, **changed)).connect()
             stack.callback(transport.release)
             accepting.join(5)
             return transport, peer
@@ -207,7 +207,7 @@ class TestReceiving:
 
     def test_the_simulator_gets_its_pong(self):
         with SimServer(voice="tone", ping_interval_s=0.05) as sim:
-            transport = Dial(settings(sim.url)).connect()
+            transport = Attempt(settings(sim.url)).connect()
             receiver = Receiver(transport)
             time.sleep(0.5)
             assert receiver.closed is None
@@ -239,7 +239,7 @@ class TestSending:
     def test_in_the_servers_dialect(self):
         with SimServer(voice="tone:440:200", dialect="beta", pace=0) as sim:
             url = f"{sim.url}?api-version=2025-04-01"
-            transport = Dial(settings(url, temperature=0.9)).connect()
+            transport = Attempt(settings(url, temperature=0.9)).connect()
             transport.send({"type": "session.update", "session": {"type": "realtime"}})
             transport.send({"type": "response.create"})
             kinds = set()
@@ -259,7 +259,7 @@ class TestSending:
         each = 1500
         tls = certificates.server("right") if secure else None
         with echo(tls) as url:
-            transport = Dial(settings(url, ca_file=certificates.authority)).connect()
+            transport = Attempt(settings(url, ca_file=certificates.authority)).connect()
             receiver = Receiver(transport)
 
             def send(name: str) -> None:
@@ -407,7 +407,7 @@ class TestTheEnd:
 
     def test_a_simulator_that_ignores_it(self):
         with SimServer(voice="tone", faults=Faults(ignore_close=True)) as sim:
-            transport = Dial(settings(sim.url, close_timeout_ms=100)).connect()
+            transport = Attempt(settings(sim.url, close_timeout_ms=100)).connect()
             receiver = Receiver(transport)
             start_s = time.monotonic()
             transport.close()
@@ -449,7 +449,7 @@ class TestTheEnd:
             chosen = settings(sim.url, ca_file=certificates.authority)
 
             def one_call() -> None:
-                transport = Dial(chosen).connect()
+                transport = Attempt(chosen).connect()
                 receiver = Receiver(transport)
                 transport.close()
                 receiver.end()

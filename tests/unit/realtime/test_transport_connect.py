@@ -14,8 +14,8 @@ from peer import Peer, background
 
 from ivr_ai.config import Settings
 from ivr_ai.realtime.dialects import BetaDialect, GaDialect
-from ivr_ai.realtime.python import Dial
 from ivr_ai.realtime.transport import ConnectError, make_dialect, request_headers, request_url
+from ivr_ai.realtime.websocket_client import Attempt
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.server import SimServer
 
@@ -30,14 +30,14 @@ def settings(url: str = "ws://localhost/", **changed) -> Settings:
 def reason(url: str, **changed) -> str:
     """Why a connection fails. The key is never part of it."""
     with pytest.raises(ConnectError) as error:
-        Dial(settings(url, **changed)).connect()
+        Attempt(settings(url, **changed)).connect()
     assert error.value.reason == str(error.value)
     assert KEY not in repr(error.value)
     return error.value.reason
 
 
 def first_event(url: str, **changed) -> dict:
-    transport = Dial(settings(url, **changed)).connect()
+    transport = Attempt(settings(url, **changed)).connect()
     try:
         return transport.recv()
     finally:
@@ -272,7 +272,7 @@ class TestProxy:
 class TestGivingUp:
     def give_up(self, url: str, after_s: float = 0.2) -> float:
         """How long connecting goes on after it was given up."""
-        dial = Dial(settings(url, connect_timeout_ms=20_000))
+        dial = Attempt(settings(url, connect_timeout_ms=20_000))
         failures: list[ConnectError] = []
 
         def connect() -> None:
@@ -318,7 +318,7 @@ class TestGivingUp:
 
     def test_before_it_has_begun(self):
         with SimServer(voice="tone") as sim:
-            dial = Dial(settings(sim.url))
+            dial = Attempt(settings(sim.url))
             dial.abort()
             with pytest.raises(ConnectError):
                 dial.connect()
@@ -326,7 +326,7 @@ class TestGivingUp:
 
     def test_when_it_has_been_done(self):
         with SimServer(voice="tone") as sim:
-            dial = Dial(settings(sim.url))
+            dial = Attempt(settings(sim.url))
             transport = dial.connect()
             dial.abort()
             assert sim.wait_session().wait_closed() == 1006
@@ -336,7 +336,7 @@ class TestGivingUp:
         """No moment at which abort() is lost, or a connection is left."""
         with SimServer(voice="tone") as sim:
             for n in range(30):
-                dial = Dial(settings(sim.url))
+                dial = Attempt(settings(sim.url))
                 opened: list[object] = []
 
                 def connect(dial=dial, opened=opened) -> None:

@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 
 from ivr_ai.audio.formats import Format, convert
 from ivr_ai.sim.server import SimServer
-from ivr_ai.sim.voices import speak
+from ivr_ai.tts.local_voice import speak
 
 WAIT_S = 3.0
 

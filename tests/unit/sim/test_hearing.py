@@ -7,7 +7,7 @@ from array import array
 import pytest
 
 from ivr_ai.sim.hearing import Edge, Hearing, HearingError
-from ivr_ai.sim.voices import VoiceError, speak
+from ivr_ai.tts.local_voice import VoiceError, speak
 
 RATE_HZ = 8000
 SERVER_VAD = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 100, "silence_duration_ms": 200}

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from support import sip
+from support.rtp import RtpPacket, parse_packet
+from support.sip import SipCall, SipCaller, SipError
+from support.sip_message import AudioSdp, Message, parse_sdp, write_sdp
 
 from ivr_ai.audio import g711
-from ivr_ai.sim import sip
-from ivr_ai.sim.rtp import RtpPacket, parse_packet
-from ivr_ai.sim.sip import SipCall, SipCaller, SipError
-from ivr_ai.sim.sip_message import AudioSdp, Message, parse_sdp, write_sdp
 
 FORMATS = {0: "PCMU/8000", 101: "telephone-event/8000"}
 

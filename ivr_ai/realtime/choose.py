@@ -7,7 +7,7 @@ import os
 from urllib.parse import urlsplit
 
 from ivr_ai.config import Settings
-from ivr_ai.realtime.session import server_takes_turns
+from ivr_ai.realtime.session_update import server_takes_turns
 
 log = logging.getLogger("ivr_ai.realtime")
 

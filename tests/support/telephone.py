@@ -16,8 +16,8 @@ from ivr_ai.gateways.caller import Caller, Said, Say, Step
 from ivr_ai.gateways.clock import TICK_MS, MediaClock
 from ivr_ai.gateways.embedded import HostEvent, speech
 from ivr_ai.gateways.recording import Recording
-from ivr_ai.sim.rtp import Utterance
-from ivr_ai.sim.sip import SipCall
+from support.rtp import Utterance
+from support.sip import SipCall
 
 FLOW_S = 5.0  # from the answer until the switch sends RTP
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from ivr_ai.sim import voices
-from ivr_ai.sim.voices import VoiceError, check_voice, speak
+from ivr_ai.tts import local_voice as voices
+from ivr_ai.tts.local_voice import VoiceError, check_voice, speak
 
 needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
 

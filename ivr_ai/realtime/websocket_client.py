@@ -378,7 +378,7 @@ def _explain(error: Exception, settings: Settings) -> str:
     return f"{place}: {type(error).__name__}: {error}: check OPENAI_REALTIME_URL"
 
 
-class Dial:
+class Attempt:
     """One attempt to connect to the server of the settings: connect() on one thread, abort() on any other."""
 
     def __init__(self, settings: Settings) -> None:

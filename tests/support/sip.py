@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 
-from ivr_ai.sim.rtp import (
+from support.rtp import (
     AUDIBLE_PEAK,
     CODECS,
     TELEPHONE_EVENT_PT,
@@ -32,7 +32,7 @@ from ivr_ai.sim.rtp import (
     RtpStream,
     Utterance,
 )
-from ivr_ai.sim.sip_message import AudioSdp, Message, parse_sdp, write_sdp
+from support.sip_message import AudioSdp, Message, parse_sdp, write_sdp
 
 _LOG = logging.getLogger(__name__)
 _HOST = "127.0.0.1"

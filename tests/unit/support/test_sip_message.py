@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from ivr_ai.sim.sip_message import AudioSdp, Message, parse_sdp, write_sdp
+from support.sip_message import AudioSdp, Message, parse_sdp, write_sdp
 
 BYE = b"\r\n".join(
     [

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
+from support.rtp import CODECS, RtpClock, RtpPacket, RtpStream, lay_out, parse_packet
 
 from ivr_ai.audio import g711
-from ivr_ai.sim.rtp import CODECS, RtpClock, RtpPacket, RtpStream, lay_out, parse_packet
 
 PCMU = CODECS["PCMU"]
 L16 = CODECS["L16/16000"]

@@ -11,7 +11,7 @@ from ivr_ai.audio.formats import write_wav
 from ivr_ai.audio.stream import Stream, StreamNotFound
 from ivr_ai.gateways.caller import Digit
 from ivr_ai.gateways.embedded import CallOptions, Line, read_mono
-from ivr_ai.gateways.session import EmbeddedSession, Transfer, UnsupportedApplication
+from ivr_ai.gateways.embedded_session import EmbeddedSession, Transfer, UnsupportedApplication
 
 SILENCE = bytes(320)
 

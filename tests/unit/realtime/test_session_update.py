@@ -8,7 +8,7 @@ import pytest
 
 from ivr_ai.audio.formats import Format
 from ivr_ai.config import Settings
-from ivr_ai.realtime.session import (
+from ivr_ai.realtime.session_update import (
     OPTIONAL,
     build_session,
     input_format,
