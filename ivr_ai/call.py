@@ -23,12 +23,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ivr_ai import failure, host, watch
+from ivr_ai import failure, watch
 from ivr_ai.audio.formats import Format
 from ivr_ai.audio.stream import Stream, StreamClosed, StreamError, StreamFull, StreamNotFound
 from ivr_ai.config import Settings
 from ivr_ai.events import Observer, Reporter
 from ivr_ai.functions import Function, Functions
+from ivr_ai.leg import leg_of
 from ivr_ai.realtime import session_update as sessions
 from ivr_ai.realtime.actions import Action, CallFunction, EndItem, Fail, Flush, Notify, Ready, Send
 from ivr_ai.realtime.choose import choose
@@ -64,16 +65,16 @@ class Call:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """session: FreeSWITCH's, or one with its methods. functions: what the model may call, by name."""
-        self._session = session
+        self._leg = leg_of(session)
         self._settings = settings
-        self._reporter = Reporter(session.get_uuid(), observer, settings.timeline_dir, clock)
-        self._functions = Functions(session.get_uuid(), functions)
+        self._reporter = Reporter(self._leg.uuid, observer, settings.timeline_dir, clock)
+        self._functions = Functions(self._leg.uuid, functions)
         self._dial: Attempt | None = None  # python transport: the attempt to connect
         self._clock = clock
-        self.uuid: str = session.get_uuid()
+        self.uuid: str = self._leg.uuid
         self._lock = threading.Lock()  # the conversation
         self._conversation = Conversation(
-            settings, self._build_session(host.expected_wire(session, settings))
+            settings, self._build_session(self._leg.expected_format(settings.sample_rate_hz))
         )
         self._transport: WebSocketTransport | NativeTransport | None = None
         self._stream: Stream | None = None
@@ -99,7 +100,7 @@ class Call:
         try:
             return self._run()
         finally:
-            self._session = None  # who still refers to this call must not keep FreeSWITCH's session alive
+            self._leg.release()  # who still refers to this call must not keep FreeSWITCH's session alive
 
     def _run(self) -> CallSummary:
         watch.calls.add(self)
@@ -107,32 +108,32 @@ class Call:
             self._connect()
             self._converse()
             watch.calls.remove(self)
-            if self._failure is not None and self._session.ready():
+            if self._failure is not None and self._leg.ready():
                 self._apologise()
         except StreamError as error:
-            if self._session.ready():  # else the caller was gone before there was a stream to open
+            if self._leg.ready():  # else the caller was gone before there was a stream to open
                 self._end(str(error), failed=True)
         finally:
             watch.calls.remove(self)
             summary = self._finish()
         if self._failure is not None:
-            failure.act(self._session, self._settings)
-        elif self._settings.end_action == "hangup" and self._session.ready():
-            self._session.hangup("NORMAL_CLEARING")
+            failure.act(self._leg, self._settings)
+        elif self._settings.end_action == "hangup" and self._leg.ready():
+            self._leg.hang_up()
         return summary
 
     def _converse(self) -> None:
-        session = self._session
-        if session.answered():
+        leg = self._leg
+        if leg.answered():
             self._start_stream()  # the caller is talking already: keep what they say
-        while session.ready() and not self._settled.is_set():
-            session.sleep(SLEEP_MS)
-        if self._over.is_set() or not session.ready():
+        while leg.ready() and not self._settled.is_set():
+            leg.sleep(SLEEP_MS)
+        if self._over.is_set() or not leg.ready():
             return
         if not self._stream_started:
             self._start_stream()
-        while session.ready() and not self._over.is_set():
-            session.sleep(SLEEP_MS)
+        while leg.ready() and not self._over.is_set():
+            leg.sleep(SLEEP_MS)
 
     def _start_stream(self) -> None:
         """Answers if need be, and opens the stream unless the dialplan has, for us. Raises StreamNotFound.
@@ -141,10 +142,10 @@ class Call:
         """
         self._stream_started = True
         self._spawn("up", self._uplink)
-        if not self._session.answered():
-            self._session.execute("answer", "")  # unlike answer(), lets other threads run meanwhile
+        if not self._leg.answered():
+            self._leg.answer()
         self._reporter.tell("answered")
-        self._stream_id = host.open_stream(self._session, self.uuid)
+        self._stream_id = self._leg.open_stream()
         self._stream_opened.set()
 
     # ---- the watch's thread --------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ class Call:
             self._start_stream()
         self._stream = self._stream or Stream.attach(self.uuid, self._stream_id)
         with contextlib.suppress(StreamClosed):
-            failure.speak_apology(self._session, self._stream, self._settings)
+            failure.speak_apology(self._leg, self._stream, self._settings)
 
     def _finish(self) -> CallSummary:
         """Ends threads, sockets and the stream; reports."""
@@ -237,7 +238,7 @@ class Call:
                     self._notify(action)
         if self._stream_id is not None and not (self._stream and self._stream.closed):
             # A transferred call goes on without us. The id of a closed stream may be another's by now.
-            host.stop_stream(self._session, self._stream_id)
+            self._leg.stop_stream(self._stream_id)
         if self._stream is not None:
             self._stream.close()
             stats = self._stream.stats()
@@ -249,9 +250,9 @@ class Call:
             done.wait(JOIN_S)
         if self._transport is not None:
             self._transport.release()
-        if self._session.ready():
+        if self._leg.ready():
             # Takes up a wake() that came too late: it would cut short what the dialplan does next.
-            self._session.sleep(1)
+            self._leg.sleep(1)
         return self._summarise(underruns, dropped_ms)
 
     def _stop_transport(self) -> None:
@@ -567,9 +568,7 @@ class Call:
             self._wake()
 
     def _wake(self) -> None:
-        session = self._session
-        if session is not None:
-            host.wake(session)
+        self._leg.wake()
 
     def _build_session(self, wire: Format) -> dict[str, Any]:
         return sessions.build_session(self._settings, wire)

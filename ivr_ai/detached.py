@@ -1,4 +1,4 @@
-"""A conversation on a call that the dialplan keeps: parked, sleeping, playing, bridged.
+"""The leg of a call that the dialplan keeps: parked, sleeping, playing, bridged.
 
     <action application="set" data="ai=${python(ivr_ai.app start ${uuid})}"/>
     <action application="park"/>
@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
 
-POLL_S = 0.25  # how often we ask whether the call is still there
+from ivr_ai.audio.formats import Format
+from ivr_ai.leg import CLEARED, MODULE, NOT_LOADED, StreamCommands, first_codec, format_of
+
+POLL_S = 0.25  # how often FreeSWITCH is asked whether the call is still there
 NO_VARIABLE = "_undef_"
 
 
-class DetachedSession:
-    """What a Call needs of a session, over API commands. Any thread."""
+class DetachedLeg(StreamCommands):
+    """Leg over API commands. Any thread."""
 
-    def __init__(self, uuid: str, execute: Any) -> None:
+    def __init__(self, uuid: str, execute: Callable[[str, str], str]) -> None:
         """execute: runs an API command, (name, arguments) -> its answer; freeswitch.API().execute, say."""
         self._uuid = uuid
         self._execute = execute
@@ -32,18 +35,9 @@ class DetachedSession:
     def _api(self, command: str, arguments: str) -> str:
         return str(self._execute(command, arguments) or "").strip()
 
-    def get_uuid(self) -> str:
+    @property
+    def uuid(self) -> str:
         return self._uuid
-
-    def getVariable(self, name: str) -> str | None:
-        """A channel variable, or else a global one, as FreeSWITCH's own session answers; None for neither."""
-        value = self._api("uuid_getvar", f"{self._uuid} {name}")
-        if value == NO_VARIABLE or value.startswith("-ERR"):
-            value = self._api("global_getvar", name)
-        return value if value and not value.startswith("-ERR") else None
-
-    def setVariable(self, name: str, value: str) -> None:
-        self._api("uuid_setvar", f"{self._uuid} {name} {value}")
 
     def ready(self) -> bool:
         """Whether the call is up and ours. Asks FreeSWITCH no more often than POLL_S."""
@@ -54,24 +48,27 @@ class DetachedSession:
         return self._exists and not self._left
 
     def answered(self) -> bool:
-        return self.getVariable("answer_epoch") not in (None, "0") or self._state() == "ACTIVE"
+        return self.variable("answer_epoch") not in (None, "0") or self._state() == "ACTIVE"
 
     def _state(self) -> str:
         return self._api("eval", f"uuid:{self._uuid} ${{channel-call-state}}")
 
-    def sleep(self, ms: int, sync: int = 0) -> int:
-        """Waits ms, or until the call has gone. Returns 1, or 0 when it was cut short."""
+    def ring(self) -> None:
+        """The dialplan has the call: whether it rings is the dialplan's to say."""
+
+    def answer(self) -> None:
+        self._api("uuid_answer", self._uuid)
+
+    def sleep(self, ms: int) -> None:
         until_s = time.monotonic() + ms / 1000
         while self.ready() and not self._awake.is_set():
             left_s = until_s - time.monotonic()
             if left_s <= 0:
-                return 1
+                return
             self._awake.wait(min(left_s, POLL_S))
         self._awake.clear()
-        return 0
 
     def wake(self) -> None:
-        """Ends a sleep early; one that has not begun ends at once."""
         self._awake.set()
 
     def leave(self) -> None:
@@ -79,21 +76,42 @@ class DetachedSession:
         self._left = True
         self.wake()
 
-    def execute(self, application: str, data: str = "") -> None:
-        """Runs what a Call runs: `answer`. Raises ValueError for others."""
-        if application == "answer":
-            self._api("uuid_answer", self._uuid)
-        else:
-            raise ValueError(f"a detached conversation cannot run {application!r}: the dialplan has the call")
-
-    def stream_command(self, words: str) -> str:
-        """The first line of what `uuid_audio_stream` answers on this call."""
-        return self._api("uuid_audio_stream", f"{self._uuid} {words}").partition("\n")[0]
-
-    def hangup(self, cause: str = "NORMAL_CLEARING") -> None:
+    def hang_up(self, cause: str = CLEARED) -> None:
         if not self._left:
             self._api("uuid_kill", f"{self._uuid} {cause}")
 
-    def transfer(self, extension: str, dialplan: str, context: str) -> None:
-        self._api("uuid_transfer", f"{self._uuid} {extension} {dialplan} {context}")
+    def transfer(self, extension: str, dialplan: str = "XML", context: str = "") -> None:
+        context = context or self.variable("context") or "default"
+        self._api("uuid_transfer", f"{self._uuid} {extension} {dialplan or 'XML'} {context}")
         self._left = True
+
+    def variable(self, name: str) -> str | None:
+        value = self._api("uuid_getvar", f"{self._uuid} {name}")
+        if value == NO_VARIABLE or value.startswith("-ERR"):
+            value = self._api("global_getvar", name)
+        return value if value and not value.startswith("-ERR") else None
+
+    def set_variable(self, name: str, value: str) -> None:
+        self._api("uuid_setvar", f"{self._uuid} {name} {value}")
+
+    def expected_format(self, pcm_rate_hz: int) -> Format:
+        codec = first_codec(self.variable("read_codec")) or first_codec(self.variable("ep_codec_string"))
+        return format_of(codec, pcm_rate_hz)
+
+    def why_no_stream(self) -> str:
+        if self._api("module_exists", MODULE) == "true":
+            return ""
+        return NOT_LOADED
+
+    def stream_command(self, words: str) -> str:
+        return self._api("uuid_audio_stream", f"{self._uuid} {words}").partition("\n")[0]
+
+    def send_dtmf(self, digits: str) -> None:
+        self._api("uuid_send_dtmf", f"{self._uuid} {digits}")
+
+    def play(self, path: str) -> None:
+        """Broadcasts the file on the call; returns at once, since the call's thread is the dialplan's."""
+        self._api("uuid_broadcast", f"{self._uuid} {path} aleg")
+
+    def release(self) -> None:
+        """Nothing to let go of: the call is reached by its uuid."""

@@ -13,11 +13,11 @@ import math
 import threading
 import time
 from functools import lru_cache
-from typing import Any
 
 from ivr_ai.audio.formats import Format, read_wav
 from ivr_ai.audio.stream import Stream
 from ivr_ai.config import Settings
+from ivr_ai.leg import Leg
 from ivr_ai.tts.local_voice import spoken
 
 log = logging.getLogger("ivr_ai.failure")
@@ -59,40 +59,40 @@ def apology_audio(text: str, path: str) -> tuple[bytes, int]:
     return audio if audio[0] else (tones(), TONES_HZ)
 
 
-def _made_elsewhere(session: Any, settings: Settings) -> tuple[bytes, int]:
+def _made_elsewhere(leg: Leg, settings: Settings) -> tuple[bytes, int]:
     made: list[tuple[bytes, int]] = []
     wanted = (settings.apology_text, settings.apology_file)
     maker = threading.Thread(
         target=lambda: made.append(apology_audio(*wanted)), name="ivr-apology", daemon=True
     )
     maker.start()
-    while maker.is_alive() and session.ready():
-        session.sleep(20)
+    while maker.is_alive() and leg.ready():
+        leg.sleep(20)
     return made[0] if made else (b"", TONES_HZ)
 
 
-def speak_apology(session: Any, stream: Stream, settings: Settings) -> None:
+def speak_apology(leg: Leg, stream: Stream, settings: Settings) -> None:
     """Says the apology and waits until it has been heard, or the call is over. Raises StreamClosed.
 
-    On the session's thread, whose stack is too small for making the audio: that is another thread's work.
+    On the call's thread, whose stack is too small for making the audio: that is another thread's work.
     """
     if not settings.apology_text and not settings.apology_file:
         return
-    audio, rate_hz = _made_elsewhere(session, settings)
+    audio, rate_hz = _made_elsewhere(leg, settings)
     stream.flush()
     stream.inject(audio, APOLOGY, Format("s16", rate_hz))
     stream.end(APOLOGY)
     deadline_s = time.monotonic() + len(audio) / 2 / rate_hz + 2.0
-    while session.ready() and not stream.mark(APOLOGY).finished and time.monotonic() < deadline_s:
-        session.sleep(POLL_MS)
+    while leg.ready() and not stream.mark(APOLOGY).finished and time.monotonic() < deadline_s:
+        leg.sleep(POLL_MS)
 
 
-def act(session: Any, settings: Settings) -> None:
+def act(leg: Leg, settings: Settings) -> None:
     """Does what IVR_AI_FAILURE_ACTION says with a call that is still up."""
-    if not session.ready() or settings.failure_action == "return":
+    if not leg.ready() or settings.failure_action == "return":
         return
     if settings.failure_action == "transfer":
         extension, dialplan, context = [*settings.failure_transfer.split(), "", ""][:3]
-        session.transfer(extension, dialplan or "XML", context or session.getVariable("context") or "default")
+        leg.transfer(extension, dialplan or "XML", context)
     else:
-        session.hangup(CAUSE)
+        leg.hang_up(CAUSE)

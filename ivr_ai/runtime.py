@@ -30,7 +30,7 @@ _warm = threading.Event()  # loaded, or failed
 _failed: list[BaseException] = []
 _started_s = time.monotonic()
 _calls: dict[str, Any] = {}  # uuid -> Call; the lock guards it and the total
-_detached: dict[str, Any] = {}  # uuid -> DetachedSession; guarded by the same lock
+_detached: dict[str, Any] = {}  # uuid -> DetachedLeg; guarded by the same lock
 _calls_lock = threading.Lock()
 _calls_total = 0
 
@@ -169,32 +169,32 @@ def start(uuid: str, agent: str = "") -> str:
     """
     from freeswitch import API  # there only inside mod_python3
 
-    from ivr_ai.detached import DetachedSession
+    from ivr_ai.detached import DetachedLeg
 
-    session = DetachedSession(uuid, API().execute)
-    if not session.ready():
+    leg = DetachedLeg(uuid, API().execute)
+    if not leg.ready():
         return f"-ERR no call with uuid {uuid!r}\n"
     try:
-        call = _detached_call(session, agent)
+        call = _detached_call(leg, agent)
     except Exception as error:
         return f"-ERR {error}\n"
     with _calls_lock:
         if uuid in _calls or uuid in _detached:
             return f"-ERR call {uuid} is in a conversation already\n"
-        _detached[uuid] = session
+        _detached[uuid] = leg
     threading.Thread(target=_run_detached, args=(call,), name=f"ivr-call-{uuid[:8]}", daemon=True).start()
     return "+OK\n"
 
 
-def _detached_call(session: Any, agent: str) -> Any:
+def _detached_call(leg: Any, agent: str) -> Any:
     """The call for start(). Raises ConfigError, and RuntimeError when ivr_ai cannot be loaded."""
     warm()
     from ivr_ai.call import Call
     from ivr_ai.config import Settings
 
-    settings = Settings.load(agent=agent or None, channel=session.getVariable)
+    settings = Settings.load(agent=agent or None, channel=leg.variable)
     keep = {name: "return" for name in ("end_action", "failure_action") if not settings.is_set(name)}
-    return Call(session, settings.replace(**keep) if keep else settings)
+    return Call(leg, settings.replace(**keep) if keep else settings)
 
 
 def _run_detached(call: Any) -> None:
@@ -210,10 +210,10 @@ def _run_detached(call: Any) -> None:
 def stop(uuid: str) -> str:
     """Ends a conversation begun with start(); the call stays."""
     with _calls_lock:
-        session = _detached.get(uuid)
-    if session is None:
+        leg = _detached.get(uuid)
+    if leg is None:
         return f"-ERR no conversation was started on call {uuid!r}\n"
-    session.leave()
+    leg.leave()
     return "+OK\n"
 
 

@@ -26,6 +26,9 @@ from ivr_ai.audio.resample import resample
 from ivr_ai.audio.stream import HostStream
 from ivr_ai.gateways.caller import Caller, Step, trimmed
 from ivr_ai.gateways.clock import BURST_TICKS, TICK_MS, ClockStats, MediaClock
+from ivr_ai.gateways.embedded_leg import (
+    EmbeddedLeg as EmbeddedLeg,  # makes leg_of() know this host's sessions
+)
 from ivr_ai.gateways.embedded_session import EmbeddedSession
 from ivr_ai.gateways.recording import Recording
 

@@ -92,6 +92,8 @@ class EmbeddedSession:
         self._callback: Callable[..., Any] | None = None
         self._callback_args: tuple[Any, ...] = ()
         self._transfer: Transfer | None = None
+        self._rang = False
+        self._sent_keys = ""
 
     # ---- what FreeSWITCH has ----
 
@@ -202,6 +204,26 @@ class EmbeddedSession:
         with self._changed:
             self._broken = True
             self._changed.notify_all()
+
+    def ring(self) -> None:
+        """Tells the caller that it rings (FreeSWITCH: ring_ready)."""
+        with self._changed:
+            self._rang = self._rang or (self._is_ready() and not self._answered)
+
+    def send_dtmf(self, digits: str) -> None:
+        """Sends keys to the caller's end (FreeSWITCH: uuid_send_dtmf)."""
+        with self._changed:
+            self._sent_keys += digits if self._is_ready() else ""
+
+    @property
+    def rang(self) -> bool:
+        """Whether the caller was told that it rings."""
+        return self._rang
+
+    @property
+    def sent_keys(self) -> str:
+        """The keys that the handler has sent."""
+        return self._sent_keys
 
     @property
     def transferred(self) -> Transfer | None:

@@ -159,9 +159,9 @@ def place(fast_host, transport) -> Place:
                 return placed.product.run()
             finally:
                 placed.after = {
-                    "ready": session.ready(),
-                    "transferred": session.transferred,
-                    "streams": open_streams(session.get_uuid()),
+                    "ready": placed.call.session.ready(),
+                    "transferred": placed.call.session.transferred,
+                    "streams": open_streams(placed.uuid),
                 }
 
         options = {"rate_hz": 8000, "quiet_ms": 300, "patience_s": 60.0, **(host or {})}

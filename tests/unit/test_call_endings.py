@@ -19,6 +19,7 @@ from websockets.sync.server import serve
 from ivr_ai.audio.formats import write_wav
 from ivr_ai.audio.stream import Stream, open_streams
 from ivr_ai.gateways.caller import Hangup, Say
+from ivr_ai.gateways.embedded_leg import EmbeddedLeg
 from ivr_ai.gateways.embedded_session import Transfer
 from ivr_ai.realtime.conversation import Conversation
 from ivr_ai.sim.faults import Faults
@@ -269,18 +270,11 @@ class TestFailing:
         assert len(fine.of("item_finished")) == 1
 
     def test_a_call_that_can_have_no_stream(self, place, sim, caplog):
-        """As where mod_audio_stream is not loaded: the application is not there, and says nothing."""
+        """As where mod_audio_stream is unloaded in the moment of the answer: its command answers nothing."""
 
-        class WithoutModule:
-            def __init__(self, session) -> None:
-                self._session = session
-
-            def __getattr__(self, name):
-                return getattr(self._session, name)
-
-            def execute(self, application: str, data: str = "") -> None:
-                if application != "uuid_audio_stream":
-                    self._session.execute(application, data)
+        class WithoutModule(EmbeddedLeg):
+            def stream_command(self, words: str) -> str:
+                return ""
 
         placed = place(sim(), before=WithoutModule)
         record = placed.finish()

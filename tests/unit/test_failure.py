@@ -16,6 +16,7 @@ from ivr_ai.audio.stream import Stream, StreamClosed
 from ivr_ai.config import Settings
 from ivr_ai.gateways.caller import Hangup
 from ivr_ai.gateways.embedded_session import Transfer
+from ivr_ai.leg import leg_of
 
 S16 = Format("s16", 8000)
 needs_espeak = pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is not installed")
@@ -97,7 +98,7 @@ class TestSpeaking:
             stream = Stream.attach(session.get_uuid())
             before(stream)
             start_ticks = stream.stats().inject_ticks
-            failure.speak_apology(session, stream, chosen)
+            failure.speak_apology(leg_of(session), stream, chosen)
             return (stream.stats().inject_ticks - start_ticks) * 20
 
         return fast_host.place_call(handler, script, wire="s16", quiet_ms=300)
@@ -139,7 +140,7 @@ class TestActing:
 
         def handler(session, args) -> bool:
             before(session)
-            failure.act(session, settings(**changed))
+            failure.act(leg_of(session), settings(**changed))
             return session.ready()
 
         return fast_host.place_call(handler, variables=variables or {})
