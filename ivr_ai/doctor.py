@@ -30,7 +30,7 @@ from ivr_ai.freeswitch_install import (
     run_command,
 )
 from ivr_ai.probe import Probe, Target
-from ivr_ai.realtime.transport import make_dialect, request_headers, request_url
+from ivr_ai.realtime.request import make_dialect, request_headers, request_url
 
 OK, WARN, FAIL, SKIP = "ok", "warn", "fail", "skip"
 

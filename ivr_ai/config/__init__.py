@@ -3,12 +3,14 @@
     from ivr_ai.config import ConfigError, Settings
     settings = Settings.load(channel=session.getVariable)
 
-One table, the fields of `Settings` (settings.py), drives everything here:
+One table, the fields of `Settings`, drives everything here:
 
-    kinds.py      what a value may be, and how it is read
-    settings.py   the table, the precedence of the sources, masking
+    table.py      the rows
+    kinds.py      what a value may be, how it is read, how it is shown; headers.py: those that become HTTP
+    settings.py   the settings of a call: judged, traced to their sources, masked
     sources.py    channel variables, agent profiles, environment, .env
-    rules.py      what must hold between settings; warnings; known shut-down dates
+    rules.py      what must hold between settings; what a call does without; warnings; shut-down dates
+    service.py    whose server it is, and where that server looks for the key
     reference.py  docs/configuration.md and .env.example, generated from the table
     command.py    `ivr-ai config`
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 from .command import add_arguments, run
 from .errors import ConfigError, Problem
+from .kinds import mask_url
 from .settings import SETTINGS, Settings
 
-__all__ = ["SETTINGS", "ConfigError", "Problem", "Settings", "add_arguments", "run"]
+__all__ = ["SETTINGS", "ConfigError", "Problem", "Settings", "add_arguments", "mask_url", "run"]

@@ -2,6 +2,9 @@
 
 A kind has `unit` (a short name, or ""), `allowed` (for messages and the reference), `parse(value)` giving the
 setting's value or raising BadValueError, and `text(value)`, the same value as it is written in `.env`.
+`shown(value)` and `masked(text)` are what may be logged of a value, allowed or not.
+
+`plain` and `unquoted` are what every value goes through before its kind sees it.
 """
 
 from __future__ import annotations
@@ -11,13 +14,34 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 UNITS = {"ms": "milliseconds", "s": "seconds", "Hz": "hertz", "bytes": "bytes", "tokens": "tokens"}
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)")
 _WITH_SUFFIX = re.compile(r"[+-]?[0-9.]+\s*[A-Za-z%]+")
+
+
+_STRAY = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that do not stand for a byte
+
+
+def plain(value: Any) -> Any:
+    """Text as it can be sent and logged: bytes that were not UTF-8 become U+FFFD. Other values as they are.
+
+    os.environ and mod_python3 hand such bytes on as surrogates (PEP 383), which no encoder takes.
+    """
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return _STRAY.sub("\ufffd", value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def unquoted(text: str) -> str:
+    """Text without the quotes around it; what has more quotes inside is text that happens to begin so."""
+    for quote in ('"', "'"):
+        if len(text) > 1 and text[0] == text[-1] == quote and quote not in text[1:-1]:
+            return text[1:-1].strip()
+    return text
 
 
 class BadValueError(ValueError):
@@ -44,8 +68,21 @@ class Kind(ABC):
     def parse(self, value: object) -> Any:
         """The value as it is used. Raises BadValueError."""
 
+    @property
+    def may_be_quoted(self) -> bool:
+        """Whether quotes around the value belong to it, and are not a slip of the one who wrote it."""
+        return False
+
     def text(self, value: Any) -> str:
         return str(value)
+
+    def shown(self, value: Any) -> str:
+        """An allowed value as it may be logged."""
+        return self.masked(self.text(value))
+
+    def masked(self, text: str) -> str:
+        """Any text given as a value, as it may be logged."""
+        return text
 
     def refuse(self, value: object) -> BadValueError:
         """The error for a value that is not allowed, with a hint when a unit follows the number."""
@@ -57,15 +94,23 @@ class Kind(ABC):
 
 @dataclass(frozen=True)
 class Text(Kind):
-    """Text; white space around it is dropped. `pattern` must match all of it, or it may be `empty`."""
+    """Text; white space around it is dropped. `pattern` must match all of it, or it may be `empty`.
+
+    `prose` is text for people or models, in which quotes mean something.
+    """
 
     says: str = "text"
     pattern: str = ""
     empty: bool = True
+    prose: bool = False
 
     @property
     def allowed(self) -> str:
         return self.says
+
+    @property
+    def may_be_quoted(self) -> bool:
+        return self.prose
 
     def parse(self, value: object) -> str:
         if not isinstance(value, str) or "\0" in value:
@@ -99,6 +144,39 @@ class Choice(Kind):
             if word.casefold() == value.strip().casefold():
                 return word
         raise self.refuse(value)
+
+
+# Levels by the words and numbers of those who have them: Python, syslog, FreeSWITCH (0 console to 7 debug).
+_LEVELS = {
+    "DEBUG": "trace verbose all notset 7 10",
+    "INFO": "information notice 5 6 20",
+    "WARNING": "warn 4 30",
+    "ERROR": "err severe 3 40",
+    "CRITICAL": "crit critical fatal alert emerg emergency panic console off none quiet silent 0 1 2 50",
+}
+_LEVEL_OF = {word: level for level, words in _LEVELS.items() for word in (level.lower(), *words.split())}
+_FREESWITCH_DEBUG = re.compile(r"debug([1-9]|10)|10[1-9]|110")
+
+
+@dataclass(frozen=True)
+class LogLevel(Kind):
+    """The name of one of Python's log levels, from whatever word or number is meant."""
+
+    @property
+    def allowed(self) -> str:
+        return "one of DEBUG, INFO, WARNING, ERROR, CRITICAL, or FreeSWITCH's name or number of a level"
+
+    @property
+    def limits(self) -> str:
+        return ", ".join(f"`{level}`" for level in _LEVELS) + ", or FreeSWITCH's name or number"
+
+    def parse(self, value: object) -> str:
+        word = str(value).strip().casefold() if isinstance(value, (str, int)) else ""
+        if _FREESWITCH_DEBUG.fullmatch(word):
+            return "DEBUG"
+        if word not in _LEVEL_OF:
+            raise self.refuse(value)
+        return _LEVEL_OF[word]
 
 
 @dataclass(frozen=True)
@@ -196,6 +274,36 @@ class Number(Kind):
         return f"{value:.12g}"
 
 
+_SECRET_PARAMETER = re.compile(r"(?i)key|token|secret|sig|passw|pwd|auth|credential|jwt|^code$")
+
+
+def mask(secret: str) -> str:
+    """A secret as it may be shown: its last four characters, when they do not give it away."""
+    if len(secret) <= 12:
+        return "…" if secret else ""
+    return ("sk-" if secret.startswith("sk-") else "") + "…" + secret[-4:]
+
+
+def mask_url(url: str) -> str:
+    """A URL, sound or not, without the user, the password and the keys that it may carry."""
+    try:
+        parts = urlsplit(url)
+        sound = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if sound:
+        url = re.sub(r"(?<=//)[^/?#\s]*@", "…@", url, count=1)
+    else:  # what is before the last @ may be a password with any character in it
+        url = re.sub(r"(?is)^([a-z]+://)?.*@", r"\1…@", url)
+    address, mark, query = url.partition("?")
+    return address + mark + re.sub(r"[^&;#]+", _masked_parameter, query)
+
+
+def _masked_parameter(parameter: re.Match[str]) -> str:
+    name, mark, value = parameter[0].partition("=")
+    return f"{name}=…" if mark and value and _SECRET_PARAMETER.search(unquote(name)) else parameter[0]
+
+
 @dataclass(frozen=True)
 class SocketUrl(Kind):
     """A ws:// or wss:// URL."""
@@ -216,10 +324,13 @@ class SocketUrl(Kind):
             parts = urlsplit(url)
             sound = bool(parts.hostname) and parts.port != 0
         except ValueError:  # a port that is no number, an unclosed IPv6 bracket
-            sound = False
+            raise self.refuse(value) from None
         if not sound or parts.scheme not in ("ws", "wss") or parts.fragment:
             raise self.refuse(value)
         return url
+
+    def masked(self, text: str) -> str:
+        return mask_url(text)
 
 
 @dataclass(frozen=True)
@@ -243,19 +354,6 @@ class ReadableFile(Kind):
         return path
 
 
-def mask(secret: str) -> str:
-    """A secret as it may be shown: its last four characters, when they do not give it away."""
-    if len(secret) <= 12:
-        return "…" if secret else ""
-    return ("sk-" if secret.startswith("sk-") else "") + "…" + secret[-4:]
-
-
-def mask_url(url: str) -> str:
-    """A URL without the password and the keys it may carry."""
-    url = re.sub(r"(?<=//)[^/?#\s]*@", "…@", url)
-    return re.sub(r"(?i)([?&][^=&]*(?:key|token|secret|sig|password)[^=&]*=)[^&#]*", r"\1…", url)
-
-
 @dataclass(frozen=True)
 class Setting:
     """One row of the table. `attribute` is also the key in a profile, `name` the key everywhere else.
@@ -276,15 +374,13 @@ class Setting:
 
     def show(self, value: Any) -> str:
         """An allowed value as text that may be logged."""
-        return self._masked(value if isinstance(value, str) else self.kind.text(value))
+        return mask(value) if self.secret else self.kind.shown(value)
 
     def quote(self, value: object) -> str:
         """Any value, right or wrong, as it may stand in a message: masked, on one line, not too long."""
-        text = self._masked(str(value))
+        text = plain(self._masked(str(value)))
         text = text if len(text) <= 80 else text[:77] + "..."
         return repr(text) if isinstance(value, str) else text
 
     def _masked(self, text: str) -> str:
-        if self.secret:
-            return mask(text)
-        return mask_url(text) if isinstance(self.kind, SocketUrl) else text
+        return mask(text) if self.secret else self.kind.masked(text)

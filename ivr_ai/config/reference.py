@@ -10,6 +10,7 @@ from itertools import groupby
 from .kinds import Setting
 from .settings import SETTINGS
 from .sources import UNREAD
+from .table import SIM
 from .texts import INSTRUCTIONS
 
 _INTRO = """\
@@ -28,8 +29,15 @@ Every setting has one name and can be set in four places. The first that sets it
    `${...}` is not expanded. [.env.example](../.env.example) has every setting.
 
 Settings are read afresh for every call, so an edited file takes effect with the next call. An empty value
-is the same as none, except in a profile. Numbers are written without their unit. Everything wrong is
-reported at once, each line naming the setting, its value, where it came from and what is allowed.
+is the same as none, except in a profile. Numbers are written without their unit. Bytes that are not UTF-8
+become U+FFFD. Everything wrong is reported at once, each line naming the setting, its value, where it came
+from and what is allowed.
+
+What a call does without never refuses it. A wrong value of a setting that has no part in the call
+(`LOG_LEVEL`, or `VAD_THRESHOLD` where `semantic_vad` takes the turns) is warned about, and the default used.
+A `.env` that nobody named, or a profile `default` without `IVR_AI_AGENT`, that cannot be read is warned about
+and left out, and so are lines of such a `.env` that make no sense. Quotes around a value, which
+`docker --env-file` keeps, are taken off, and that is said.
 
 `ivr-ai config` shows what is in effect and where each value came from, with secrets masked. With `--check`
 it only says what is wrong, and exits with 1 if anything is. Put the key into the environment or `.env`:
@@ -37,6 +45,13 @@ channel variables can be read in FreeSWITCH's logs and events.
 
 In the tables, the upper name is that of channel variables, the environment and `.env`; the lower one is the
 key in a profile.
+"""
+
+_SIM = """\
+## `ivr-ai sim`
+
+Environment variables of that command alone. Calls do not read them: other programs use these names, too.
+
 """
 
 _PROFILES = """\
@@ -91,21 +106,23 @@ def markdown() -> str:
             parts.append(
                 "The built-in `OPENAI_SYSTEM_INSTRUCTIONS`:\n\n" + _wrapped(INSTRUCTIONS, "> ") + "\n"
             )
+    parts.append(_SIM + "\n".join(_table(iter(SIM), keys=False)) + "\n")
     parts += [_PROFILES, _EARLIER + "\n".join(_earlier()) + "\n"]
     return "\n".join(parts)
 
 
-def _table(rows: Iterator[Setting]) -> Iterator[str]:
+def _table(rows: Iterator[Setting], keys: bool = True) -> Iterator[str]:
     yield "| Name | Default | Unit, allowed | Meaning |"
     yield "|---|---|---|---|"
     for row in rows:
         default = row.shown_default or _code(row.kind.text(row.default))
-        cells = (f"`{row.name}`<br>`{row.attribute}`", default, row.kind.limits, row.meaning)
+        names = f"`{row.name}`<br>`{row.attribute}`" if keys else f"`{row.name}`"
+        cells = (names, default, row.kind.limits, row.meaning)
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _earlier() -> Iterator[str]:
-    for row in SETTINGS:
+    for row in (*SETTINGS, *SIM):
         if row.bridge:
             yield f"| `{row.name}` | {row.bridge} |"
     for reason, names in UNREAD.items():

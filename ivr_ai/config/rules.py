@@ -1,16 +1,18 @@
-"""What must hold between settings, and what is worth a warning.
+"""What must hold between settings, which of them a call does without, and what is worth a warning.
 
 Dates of shut-downs are those OpenAI announced. They are compared with `Settings.today`: a test picks its day.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from . import service
 from .errors import Problem
 
 if TYPE_CHECKING:
@@ -42,13 +44,42 @@ _WITHOUT_REASONING = re.compile(
 )
 
 # Accepted so that an old .env still loads; said only to those who set them.
-_REPLACED = {
-    "host": "no bridge listens any more, only `ivr-ai sim` does",
-    "port": "no bridge listens any more, only `ivr-ai sim` does",
+REPLACED = {
     "out_rate_hz": "replies are converted straight to the call's rate",
     "send_json_audio": "audio reaches the call through mod_audio_stream's memory, not as JSON",
     "send_json_handshake": "mod_audio_stream in the same process needs no handshake",
 }
+# What calls never depend on: a wrong value must not refuse one.
+_NEVER_NEEDED = frozenset({"log_level", "timeline_dir", "sample_rate_hz", "channels", *REPLACED})
+
+OPENAI_SESSION_S = 3600  # OpenAI ends a session after this long, whatever is being said
+
+
+def unused(settings: Settings) -> set[str]:
+    """Attributes that a call with these settings does without, whatever their values."""
+    ga = settings.effective_dialect == "ga"
+    server_turns = settings.turn_detection != "none" and settings.input_mode == "buffer"
+    semantic = settings.turn_detection == "semantic_vad"
+    g711 = settings.audio_format in ("pcmu", "pcma")
+    without = {
+        "temperature": ga,
+        "reasoning_effort": not ga,
+        "eagerness": not (server_turns and semantic),
+        "vad_threshold": semantic or not server_turns,
+        "vad_silence_ms": semantic and server_turns,
+        "vad_prefix_ms": semantic and server_turns,
+        "vad_idle_timeout_ms": semantic or not server_turns or not ga,
+        "utterance_max_s": server_turns,
+        "resample_input": g711,
+        "input_rate_hz": g711,
+        "output_rate_hz": g711,
+        "language": not settings.transcription_model,
+        "ca_file": urlsplit(settings.realtime_url).scheme == "ws",
+        "uplink_max_ms": settings.transport == "python",
+        "api_key_header": not settings.api_key,
+        "failure_transfer": settings.failure_action != "transfer",
+    }
+    return _NEVER_NEEDED | {attribute for attribute, is_unused in without.items() if is_unused}
 
 
 def problems(settings: Settings) -> Iterator[Problem]:
@@ -82,6 +113,7 @@ def warnings(settings: Settings) -> Iterator[str]:
     yield from _turns(settings)
     yield from _audio(settings)
     yield from _transcription(settings)
+    yield from _limits(settings)
     yield from _replaced(settings)
 
 
@@ -105,10 +137,24 @@ def _shut_down(what: str, entry: ShutDown, today: date) -> str:
 
 def _connection(settings: Settings) -> Iterator[str]:
     url = urlsplit(settings.realtime_url)
-    if _is_openai(settings) and not settings.api_key:
+    if service.is_openai(settings.realtime_url) and not settings.api_key:
         yield f"OPENAI_API_KEY is not set: {url.hostname} will refuse the call"
-    if url.scheme == "ws" and settings.api_key and not _is_loopback(url.hostname or ""):
+    if url.scheme == "ws" and settings.api_key and not service.is_loopback(url.hostname or ""):
         yield f"OPENAI_REALTIME_URL is ws://: the key goes to {url.hostname} unencrypted; use wss://"
+    if settings.api_key.startswith(("'", '"')):
+        yield "OPENAI_API_KEY begins with a quote, and no key does: write it without quotes"
+    yield from _key_header(settings)
+
+
+def _key_header(settings: Settings) -> Iterator[str]:
+    header = service.key_header(settings)
+    if settings.api_key and not header:
+        yield (
+            "OPENAI_API_KEY is not sent: the user in OPENAI_REALTIME_URL takes the header Authorization; "
+            "name another one in OPENAI_API_KEY_HEADER, or leave one of the two out"
+        )
+    if service.replaces_key(settings):
+        yield f"OPENAI_API_KEY is not sent: OPENAI_EXTRA_HEADERS has {header}; leave one of the two out"
 
 
 def _dialect(settings: Settings) -> Iterator[str]:
@@ -121,7 +167,7 @@ def _dialect(settings: Settings) -> Iterator[str]:
                 "whole session; leave it out"
             )
         return
-    if _is_openai(settings):
+    if service.is_openai(settings.realtime_url):
         yield _shut_down("OPENAI_REALTIME_DIALECT beta", BETA_INTERFACE, settings.today)
     for name, attribute in (
         ("OPENAI_REASONING_EFFORT", "reasoning_effort"),
@@ -150,7 +196,7 @@ def _audio(settings: Settings) -> Iterator[str]:
     if settings.audio_format in ("pcmu", "pcma"):
         if not settings.resample_input:
             yield f"OPENAI_RESAMPLE_INPUT 0 without effect: {settings.audio_format} is never resampled"
-    elif _is_openai(settings):
+    elif service.is_openai(settings.realtime_url):
         if not settings.resample_input:
             yield "OPENAI_RESAMPLE_INPUT 0: OpenAI rejects pcm at any rate but 24000 Hz"
         for name, rate_hz in (
@@ -168,18 +214,21 @@ def _transcription(settings: Settings) -> Iterator[str]:
         yield "OPENAI_LANGUAGE without effect: OPENAI_TRANSCRIPTION_MODEL is empty, so nothing is transcribed"
 
 
-def _replaced(settings: Settings) -> Iterator[str]:
-    from .settings import BY_ATTRIBUTE  # the table imports this module
+def _limits(settings: Settings) -> Iterator[str]:
+    if settings.apology_file and not os.access(settings.apology_file, os.R_OK):
+        why = "cannot be read" if os.path.exists(settings.apology_file) else "is not there"
+        yield f"IVR_AI_APOLOGY_FILE {settings.apology_file} {why}: a failed call hears IVR_AI_APOLOGY_TEXT"
+    no_limit = settings.max_call_s == 0 or settings.max_call_s >= OPENAI_SESSION_S
+    if no_limit and service.is_openai(settings.realtime_url):
+        yield (
+            f"IVR_AI_MAX_CALL_S {settings.max_call_s:g}: OpenAI ends a session after {OPENAI_SESSION_S} s, "
+            "whatever is being said; with less than that a call ends between sentences"
+        )
 
-    for attribute, reason in _REPLACED.items():
+
+def _replaced(settings: Settings) -> Iterator[str]:
+    from .settings import BY_ATTRIBUTE  # which imports this module
+
+    for attribute, reason in REPLACED.items():
         if settings.is_set(attribute):
             yield f"{BY_ATTRIBUTE[attribute].name} has no effect on calls: {reason}"
-
-
-def _is_openai(settings: Settings) -> bool:
-    host = urlsplit(settings.realtime_url).hostname or ""
-    return host == "openai.com" or host.endswith(".openai.com")
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")

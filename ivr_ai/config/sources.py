@@ -2,6 +2,9 @@
 
 `gather` asks them all and leaves judging the values to Settings. Parsed files are kept until they change (by
 modification time, size and inode). That cache is the only shared state; its lock is not held during reading.
+
+A file that somebody named must be there and make sense. One that merely lies where files are looked for may
+be anybody's: what can be read of it counts, and what cannot is a notice.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import difflib
 import functools
 import io
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +24,8 @@ from typing import Any, NamedTuple
 from dotenv.parser import parse_stream
 
 from .errors import Problem
-from .kinds import BadValueError, Setting
+from .kinds import BadValueError, Setting, unquoted
+from .table import SIM
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,6 +39,7 @@ CHANNEL = "channel variable"
 ENVIRONMENT = "environment"
 
 ENV_FILE = "IVR_AI_ENV_FILE"
+FILE_MAX_BYTES = 1 << 20
 
 # Names the earlier bridges read and this program does not, by why not.
 UNREAD = {
@@ -50,7 +56,7 @@ UNREAD = {
         "TTS_CACHE_TTL_S",
     ),
     "there is no bridge process to probe": ("HEALTH_PORT",),
-    "FreeSWITCH's max-sessions limits calls": ("MAX_CONCURRENT_CALLS",),
+    "IVR_AI_MAX_CALLS limits calls": ("MAX_CONCURRENT_CALLS",),
 }
 
 Lookup = Callable[[str], "str | None"]
@@ -58,22 +64,34 @@ Lookup = Callable[[str], "str | None"]
 
 @dataclass
 class Found:
-    """Raw values by attribute, where each came from, what could not be read, what looks odd."""
+    """Raw values by attribute, where each came from, what could not be read, what looks odd.
+
+    `sounds_dir` is FreeSWITCH's, "" when nobody knows of one.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    sounds_dir: str = ""
 
     def put(self, attribute: str, value: Any, source: str) -> None:
         self.values[attribute], self.sources[attribute] = value, source
 
 
 class EnvFile(NamedTuple):
-    """A parsed .env file: its values, and the numbers of the lines that make no sense."""
+    """A parsed .env file: its values, the numbers of the lines that make no sense, whether all is UTF-8."""
 
     values: Mapping[str, str]
     bad_lines: tuple[int, ...]
+    is_utf8: bool
+
+
+class Profile(NamedTuple):
+    """A parsed agent profile: its keys, and whether all is UTF-8."""
+
+    keys: Mapping[str, Any]
+    is_utf8: bool
 
 
 def gather(
@@ -83,12 +101,13 @@ def gather(
     agent: str | None,
     agents_dir: str | PathLike[str] | None,
     channel: Mapping[str, str] | Lookup | None,
+    working_dir: str | PathLike[str] | None = None,
 ) -> Found:
     """Every setting somebody set, from the source that wins. See Settings.load for the arguments."""
     found = Found()
     environ = os.environ if environ is None else environ
     asks = (lambda name: None) if channel is None else channel if callable(channel) else channel.get
-    env_path, env = _env_file(environ, env_file, found)
+    env_path, env = _env_file(environ, env_file, working_dir, found)
     outer = ((CHANNEL, asks), (ENVIRONMENT, environ.get), (env_path, env.get))
     rows = {row.attribute: row for row in table}
     for attribute, argument in (("agent", agent), ("agents_dir", agents_dir)):
@@ -101,6 +120,7 @@ def gather(
     for row in table:
         if row.attribute not in found.values:
             _ask(row, layers, found)
+    found.sounds_dir = (asks("sounds_dir") or "").strip()  # FreeSWITCH answers for its global variables, too
     found.notices += _oddities(table, environ, env_path, env)
     return found
 
@@ -118,38 +138,70 @@ def _ask(row: Setting, layers: Sequence[tuple[str, Lookup | Mapping[str, Any]]],
 
 
 def _env_file(
-    environ: Mapping[str, str], path: str | PathLike[str] | None, found: Found
+    environ: Mapping[str, str],
+    path: str | PathLike[str] | None,
+    working_dir: str | PathLike[str] | None,
+    found: Found,
 ) -> tuple[str, Mapping[str, str]]:
-    """The .env file's path and values; one that was named must be there."""
+    """The .env file's path and values."""
     origin = "env_file argument" if path is not None else ENV_FILE
-    named = os.fspath(path) if path is not None else environ.get(ENV_FILE, "").strip()
+    named = os.fspath(path) if path is not None else unquoted(environ.get(ENV_FILE, "").strip())
     where = named or ("" if path is not None else ".env")
     if not where:
         return "", {}
+    if working_dir is not None and path is None:
+        where = os.path.join(working_dir, where)
     try:
-        parsed = _cached(where, _parse_env)
+        parsed = _cached(where, _parse_env if named else _parse_any_env, regular=not named)
     except FileNotFoundError:
         if named:
             found.problems.append(Problem(origin, repr(named), "there is no such file"))
         return where, {}
     except (OSError, UnicodeDecodeError) as error:
-        found.problems.append(Problem("", "", f"cannot be read: {_reason(error)}", where))
+        if named:
+            found.problems.append(Problem("", "", f"cannot be read: {_reason(error)}", where))
+        else:
+            found.notices.append(f"{where} cannot be read, and is left out: {_reason(error)}")
         return where, {}
-    for line in parsed.bad_lines:
-        found.problems.append(
-            Problem("", "", "must be NAME=value, a # comment or empty", f"{where} line {line}")
-        )
+    _judge_env(where, parsed, bool(named), found)
     return where, parsed.values
 
 
+def _judge_env(where: str, parsed: EnvFile, named: bool, found: Found) -> None:
+    """Says what of a .env file could not be read: line by line for one that was named, else in one notice."""
+    if named:
+        for line in parsed.bad_lines:
+            allowed = "must be NAME=value, a # comment or empty"
+            found.problems.append(Problem("", "", allowed, f"{where} line {line}"))
+        return
+    odd = [] if parsed.is_utf8 else ["it is not UTF-8"]
+    if parsed.bad_lines:
+        lines = ", ".join(map(str, parsed.bad_lines[:5])) + (", ..." if len(parsed.bad_lines) > 5 else "")
+        odd.append(f"not NAME=value, and left out: line {lines}")
+    if odd:
+        found.notices.append(f"{where} is not quite a .env file: {'; '.join(odd)}")
+
+
 def _parse_env(data: bytes) -> EnvFile:
+    return _env_of(data.decode("utf-8-sig"), True)
+
+
+def _parse_any_env(data: bytes) -> EnvFile:
+    """The same for a file that may be in any encoding."""
+    try:
+        return _parse_env(data)
+    except UnicodeDecodeError:
+        return _env_of(data.decode("utf-8-sig", "surrogateescape"), False)
+
+
+def _env_of(text: str, is_utf8: bool) -> EnvFile:
     values, bad_lines = {}, []
-    for binding in parse_stream(io.StringIO(data.decode("utf-8-sig"))):
+    for binding in parse_stream(io.StringIO(text)):
         if binding.error:
             bad_lines.append(binding.original.line)
         elif binding.key is not None and binding.value is not None:
             values[binding.key] = binding.value
-    return EnvFile(values, tuple(bad_lines))
+    return EnvFile(values, tuple(bad_lines), is_utf8)
 
 
 def _profile(rows: Mapping[str, Setting], asks: Lookup, found: Found) -> tuple[str, dict[str, Any]]:
@@ -157,7 +209,7 @@ def _profile(rows: Mapping[str, Setting], asks: Lookup, found: Found) -> tuple[s
     name = found.values.get("agent", rows["agent"].default)
     directory = _agents_dir(asks, found)
     try:
-        name = rows["agent"].kind.parse(name)
+        name = rows["agent"].kind.parse(unquoted(name))
     except BadValueError:
         return "", {}  # Settings reports the name; a path must not be made of it
     if not directory:
@@ -173,7 +225,7 @@ def _profile(rows: Mapping[str, Setting], asks: Lookup, found: Found) -> tuple[s
 
 def _agents_dir(asks: Lookup, found: Found) -> str:
     """The profiles' directory, "" when none is known. A directory that was named must be there."""
-    directory = found.values.get("agents_dir", "")
+    directory = unquoted(found.values.get("agents_dir", ""))
     if directory:
         if not os.path.isdir(directory):
             source = found.sources["agents_dir"]
@@ -194,8 +246,12 @@ def _agents_dir(asks: Lookup, found: Found) -> str:
 def _profile_keys(
     path: str, name: str, directory: str, rows: Mapping[str, Setting], found: Found
 ) -> Mapping[str, Any]:
+    named = "agent" in found.values
     try:
-        return _cached(path, _parse_toml)
+        profile = _cached(path, _parse_toml if named else _parse_any_toml, regular=not named)
+        if not profile.is_utf8:
+            found.notices.append(f"profile {path} is not UTF-8: save it as UTF-8")
+        return profile.keys
     except FileNotFoundError:
         if name != rows["agent"].default:
             allowed = f"there is no such profile in {directory}; there is {_profiles_in(directory)}"
@@ -203,12 +259,23 @@ def _profile_keys(
     except tomllib.TOMLDecodeError as error:
         found.problems.append(Problem("", "", f"is not TOML: {error}", f"profile {path}"))
     except (OSError, UnicodeDecodeError) as error:
-        found.problems.append(Problem("", "", f"cannot be read: {_reason(error)}", f"profile {path}"))
+        if named:
+            found.problems.append(Problem("", "", f"cannot be read: {_reason(error)}", f"profile {path}"))
+        else:
+            found.notices.append(f"profile {path} cannot be read, and is left out: {_reason(error)}")
     return {}
 
 
-def _parse_toml(data: bytes) -> dict[str, Any]:
-    return tomllib.loads(data.decode("utf-8-sig"))
+def _parse_toml(data: bytes) -> Profile:
+    return Profile(tomllib.loads(data.decode("utf-8-sig")), True)
+
+
+def _parse_any_toml(data: bytes) -> Profile:
+    """The same for a file that may be in any encoding."""
+    try:
+        return _parse_toml(data)
+    except UnicodeDecodeError:
+        return Profile(tomllib.loads(data.decode("utf-8-sig", "replace")), False)
 
 
 def _profiles_in(directory: str) -> str:
@@ -225,6 +292,9 @@ def _known(key: str, path: str, rows: Mapping[str, Setting], found: Found) -> bo
         allowed = f"cannot be set by a profile, it finds the profile: set {rows[key].name}"
     elif key in rows:
         return True
+    elif key in (row.attribute for row in SIM):
+        found.notices.append(f"{key} in profile {path} has no effect: only `ivr-ai sim` listens")
+        return False
     else:
         names = {row.name: row.attribute for row in rows.values()}
         close = difflib.get_close_matches(key.lower(), rows, n=1)
@@ -262,17 +332,25 @@ _cache: dict[tuple[str, Callable[[bytes], Any]], tuple[tuple[int, int, int], Any
 _cache_lock = threading.Lock()
 
 
-def _cached(path: str, parse: Callable[[bytes], Any]) -> Any:
-    """The parsed file, from the cache while the file is unchanged. Raises OSError and what `parse` raises."""
+def _cached(path: str, parse: Callable[[bytes], Any], *, regular: bool = False) -> Any:
+    """The parsed file, from the cache while the file is unchanged. Raises OSError and what `parse` raises.
+
+    regular: refuses pipes and devices, which could keep a call waiting for ever.
+    """
     key = (os.path.abspath(path), parse)
     status = os.stat(path)
+    if regular and not stat.S_ISREG(status.st_mode):
+        raise OSError("it is not a file")
     stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
     with _cache_lock:
         held = _cache.get(key)
     if held is not None and held[0] == stamp:
         return held[1]
     with open(path, "rb") as file:
-        parsed = parse(file.read())
+        data = file.read(FILE_MAX_BYTES + 1)
+    if len(data) > FILE_MAX_BYTES:
+        raise OSError(f"it has more than {FILE_MAX_BYTES} bytes")
+    parsed = parse(data)
     with _cache_lock:
         _cache[key] = (stamp, parsed)
     return parsed

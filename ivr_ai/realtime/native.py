@@ -28,13 +28,11 @@ from ivr_ai.audio.formats import Format
 from ivr_ai.audio.stream import Stream, check, encoding_number
 from ivr_ai.config import Settings
 from ivr_ai.realtime.dialects import Dialect, Event
+from ivr_ai.realtime.request import make_dialect, request_headers, request_url
 from ivr_ai.realtime.transport import (
     ABNORMAL,
     ConnectError,
     TransportClosed,
-    make_dialect,
-    request_headers,
-    request_url,
 )
 
 log = logging.getLogger("ivr_ai.realtime")

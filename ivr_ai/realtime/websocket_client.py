@@ -33,14 +33,12 @@ from websocket._url import get_proxy_info, parse_url
 
 from ivr_ai.config import Settings
 from ivr_ai.realtime.dialects import Dialect, Event
+from ivr_ai.realtime.request import make_dialect, request_headers, request_url
 from ivr_ai.realtime.transport import (
     ABNORMAL,
     NO_STATUS,
     ConnectError,
     TransportClosed,
-    make_dialect,
-    request_headers,
-    request_url,
 )
 
 _READ_BYTES = 65536

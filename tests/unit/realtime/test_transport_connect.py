@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import pytest
 from peer import Peer, background
 
+from ivr_ai import __version__
 from ivr_ai.config import Settings
-from ivr_ai.realtime.dialects import BetaDialect, GaDialect
-from ivr_ai.realtime.transport import ConnectError, make_dialect, request_headers, request_url
+from ivr_ai.realtime.transport import ConnectError
 from ivr_ai.realtime.websocket_client import Attempt
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.server import SimServer
@@ -71,67 +71,7 @@ def relay(there_port: int) -> Iterator[str]:
         serving.join(5)
 
 
-class TestAddress:
-    @pytest.mark.parametrize(
-        ("url", "request_to"),
-        [
-            (
-                "wss://api.openai.com/v1/realtime",
-                "wss://api.openai.com/v1/realtime?model=gpt-realtime-2.1",
-            ),
-            ("ws://host:8765/x/y", "ws://host:8765/x/y?model=gpt-realtime-2.1"),
-            ("ws://host", "ws://host?model=gpt-realtime-2.1"),
-            ("ws://host/?intent=transcription", "ws://host/?intent=transcription&model=gpt-realtime-2.1"),
-            ("wss://host/?model=mine", "wss://host/?model=mine"),
-            ("wss://host/?call_id=rtc_1", "wss://host/?call_id=rtc_1"),
-            (
-                "wss://x.openai.azure.com/openai/realtime?api-version=2025-04-01&deployment=d",
-                "wss://x.openai.azure.com/openai/realtime?api-version=2025-04-01&deployment=d",
-            ),
-            ("ws://[::1]:1/", "ws://[::1]:1/?model=gpt-realtime-2.1"),
-        ],
-    )
-    def test_the_model_is_named_unless_the_url_does(self, url, request_to):
-        assert request_url(settings(url, model="gpt-realtime-2.1")) == request_to
-
-    def test_a_name_is_quoted(self):
-        assert request_url(settings("ws://h/", model="a&b=c")) == "ws://h/?model=a%26b%3Dc"
-
-    @pytest.mark.parametrize(
-        ("changed", "kind"),
-        [
-            ({}, GaDialect),
-            ({"dialect": "beta"}, BetaDialect),
-            ({"realtime_url": "ws://h/?api-version=1"}, BetaDialect),
-            ({"realtime_url": "ws://h/?api-version=1", "dialect": "ga"}, GaDialect),
-        ],
-    )
-    def test_the_dialect(self, changed, kind):
-        assert type(make_dialect(settings(**changed))) is kind
-
-
-class TestHeaders:
-    def test_the_key_as_a_bearer(self):
-        assert request_headers(settings(), GaDialect()) == {"Authorization": f"Bearer {KEY}"}
-
-    def test_no_key(self):
-        assert request_headers(settings(api_key=""), GaDialect()) == {}
-
-    def test_beta_says_so(self):
-        assert request_headers(settings(api_key=""), BetaDialect()) == {"OpenAI-Beta": "realtime=v1"}
-
-    @pytest.mark.parametrize(
-        "host",
-        ["my.openai.azure.com", "azure.com", "MY.OpenAI.Azure.com", "x.services.ai.azure.com:443"],
-    )
-    @pytest.mark.parametrize("dialect", [GaDialect(), BetaDialect()], ids=["ga", "beta"])
-    def test_azure_wants_it_in_another_header(self, host, dialect):
-        assert request_headers(settings(f"wss://{host}/openai/realtime"), dialect) == {"api-key": KEY}
-
-    @pytest.mark.parametrize("host", ["notazure.com", "azure.com.example.org", "azure.company.org"])
-    def test_hosts_that_only_look_like_azure(self, host):
-        assert "Authorization" in request_headers(settings(f"wss://{host}/"), GaDialect())
-
+class TestSaying:
     def test_what_the_server_really_gets(self):
         with SimServer(voice="tone", require_key=KEY) as sim:
             assert first_event(sim.url, model="gpt-any")["type"] == "session.created"
@@ -139,6 +79,7 @@ class TestHeaders:
         assert record.headers["authorization"] == f"Bearer {KEY}"
         assert record.query == {"model": "gpt-any"}
         assert record.path == "/v1/realtime"
+        assert record.headers["user-agent"] == f"ivr_ai/{__version__}"
         assert not {"openai-beta", "origin", "api-key"} & set(record.headers)
 
     def test_authentication_comes_after_the_upgrade(self):
