@@ -135,21 +135,30 @@ stream-races: ext module ## thousands of streams to WebSocket servers, ended at 
 	$(need-freeswitch)
 	@FS_PREFIX='$(FS_PREFIX)' $(VENV_PYTHON) tests/load/stream_races.py
 
+# What is checked with mypy --strict; of these, those that exist.
+TYPED = $(wildcard ivr_ai/conversation ivr_ai/realtime ivr_ai/call.py ivr_ai/leg.py)
+
+# Versions of clang-format differ in what they make of the same style: C is formatted with Debian 12's.
+CLANG_FORMAT_MAJOR := 14
+CLANG_FORMAT = $(shell scripts/clang-format.sh $(CLANG_FORMAT_MAJOR))
+NO_CLANG_FORMAT = echo 'C not checked: clang-format $(CLANG_FORMAT_MAJOR) is not installed (Debian 12: apt-get install clang-format)'
+
 .PHONY: lint
-lint: venv ## ruff, and clang-format where it is installed
+lint: venv ## ruff, mypy --strict where types are complete, clang-format 14 where it is installed
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
-	@$(if $(CLANG_FORMAT),$(CLANG_FORMAT) --dry-run --Werror $(C_FILES),echo 'clang-format is not installed: C not checked')
+	@$(if $(TYPED),$(VENV)/bin/mypy --strict $(TYPED))
+	@$(if $(CLANG_FORMAT),$(CLANG_FORMAT) --dry-run --Werror $(C_FILES),$(NO_CLANG_FORMAT))
 
 .PHONY: format
-format: venv ## reformat Python, and C where clang-format is installed
+format: venv ## reformat Python, and C where clang-format 14 is installed
 	@$(VENV)/bin/ruff check --fix-only --quiet .
 	@$(VENV)/bin/ruff format .
-	@$(if $(CLANG_FORMAT),$(CLANG_FORMAT) -i $(C_FILES))
+	@$(if $(CLANG_FORMAT),$(CLANG_FORMAT) -i $(C_FILES),$(NO_CLANG_FORMAT))
 
 ##@ Install
 
-# The packages that ivr_ai needs, for exactly the Python that mod_python3 embeds.
+# The packages that ivr_ai needs, `ivr-ai sim` included, for exactly the Python that mod_python3 embeds.
 .PHONY: site
 site: venv
 	$(need-python)
@@ -158,7 +167,7 @@ site: venv
 build/site-%/.installed: pyproject.toml scripts/requirements.py
 	$(call say,PYTHON,$(@D): packages for $(FS_PYTHON))
 	@rm -rf $(@D) && mkdir -p $(@D)
-	@$(VENV_PYTHON) scripts/requirements.py > $(@D).txt
+	@$(VENV_PYTHON) scripts/requirements.py --extra sim > $(@D).txt
 	@$(VENV_PYTHON) -m pip -qq --disable-pip-version-check --python $(FS_PYTHON) install \
 		--target $(@D) --requirement $(@D).txt
 	@touch $@
@@ -200,4 +209,4 @@ clean: ## remove what was built
 
 .PHONY: distclean
 distclean: clean ## and the Python environment and tools' caches
-	@rm -rf $(VENV) .pytest_cache .ruff_cache
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

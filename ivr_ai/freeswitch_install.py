@@ -23,6 +23,8 @@ DEFAULT_PREFIXES = ("/usr/local/freeswitch", "/usr")
 MODULE = "mod_audio_stream.so"
 PYTHON_MODULE = "mod_python3.so"
 LIBRARY = "libaudiostream.so.1"
+HEADER = "switch.h"
+PYTHON_MIN = (3, 10)  # requires-python in pyproject.toml
 
 Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
@@ -158,6 +160,12 @@ def embedded_python(modulesdir: str, run: Run = run_command) -> EmbeddedPython:
         raise EmbeddedPythonError(
             f"{module} embeds the free-threaded {name}: build it with a standard Python"
         )
+    if tuple(map(int, version.split("."))) < PYTHON_MIN:
+        least = ".".join(map(str, PYTHON_MIN))
+        raise EmbeddedPythonError(
+            f"{module} embeds Python {version}, and ivr_ai needs {least} or newer: "
+            f"use a newer distribution (Debian 12 has 3.11), or build mod_python3 with a newer Python"
+        )
     if not path:
         raise EmbeddedPythonError(f"{module} needs {name}, which the loader does not find: install it")
     return EmbeddedPython(version, path, _interpreter(version, Path(path), run))
@@ -182,28 +190,50 @@ def _interpreter_candidates(version: str, libpython: Path) -> Iterator[str]:
         yield on_path
 
 
+def headers_error(includedir: str) -> str:
+    """Why the module cannot be compiled against includedir, and what to do; "" when its headers are there."""
+    if Path(includedir, HEADER).is_file():
+        return ""
+    return (
+        f"FreeSWITCH's headers are missing: {Path(includedir, HEADER)} is not there. With FreeSWITCH's "
+        f"Debian packages: apt-get install libfreeswitch-dev; built from source: run its `make install`; "
+        f"includedir=DIR names another directory"
+    )
+
+
 def linked_library(path: Path, run: Run = run_command) -> str:
     """The libaudiostream that path would load; "" when it needs none, or when none is found."""
     found = re.search(rf"{re.escape(LIBRARY)} => (/\S+)", run(["ldd", str(path)]).stdout)
     return found[1] if found else ""
 
 
-def facts(install: FreeSwitchInstall | None, modulesdir: str = "") -> dict[str, str]:
-    """What Make asks for; empty without FreeSWITCH. python_error says why there is no python."""
+def facts(install: FreeSwitchInstall | None, modulesdir: str = "", includedir: str = "") -> dict[str, str]:
+    """What Make asks for; empty without FreeSWITCH. python_error and headers_error say why one is missing."""
     if install is None:
         return {}
     if modulesdir:
         install = dataclasses.replace(install, modulesdir=modulesdir)
+    if includedir:
+        install = dataclasses.replace(install, includedir=includedir)
+    return {**dataclasses.asdict(install), **_header_facts(install), **_python_facts(install)}
+
+
+def _header_facts(install: FreeSwitchInstall) -> dict[str, str]:
+    error = headers_error(install.includedir)
+    return {"headers_error": error} if error else {"headers": str(Path(install.includedir, HEADER))}
+
+
+def _python_facts(install: FreeSwitchInstall) -> dict[str, str]:
     try:
         python = embedded_python(install.modulesdir)
     except EmbeddedPythonError as error:
-        return {**dataclasses.asdict(install), "python_error": str(error)}
+        return {"python_error": str(error)}
     if not python.interpreter:
         missing = (
             f"mod_python3 embeds Python {python.version}, and there is no python{python.version}: install it"
         )
-        return {**dataclasses.asdict(install), "python_version": python.version, "python_error": missing}
-    return {**dataclasses.asdict(install), "python": python.interpreter, "python_version": python.version}
+        return {"python_version": python.version, "python_error": missing}
+    return {"python": python.interpreter, "python_version": python.version}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -213,9 +243,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--modulesdir", default="", help="where mod_python3.so is, when not where FreeSWITCH says"
     )
+    parser.add_argument("--includedir", default="", help="where switch.h is, when not where FreeSWITCH says")
     parser.add_argument("--get", default="", metavar="NAME", help="print this value alone")
     args = parser.parse_args(argv)
-    values = facts(find(args.prefix), args.modulesdir)
+    values = facts(find(args.prefix), args.modulesdir, args.includedir)
     if args.get:
         print(values.get(args.get, ""))
     else:

@@ -11,7 +11,6 @@
 CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
 CFLAGS ?= -O2 -g
 CLANG ?= clang
-CLANG_FORMAT := $(shell command -v clang-format)
 
 C_DIR := mod_audio_stream
 PUBLIC_HEADERS := $(wildcard $(C_DIR)/include/*.h)
@@ -70,7 +69,7 @@ build/libaudiostream.so: $(LIBRARY)
 
 # The module. FreeSWITCH's headers are GNU C, and its warnings are not ours to mend.
 build/obj/module/%.o: $(C_DIR)/%.c | deps
-	$(need-freeswitch)
+	$(need-headers)
 	$(call say,CC,$< (FreeSWITCH $(FS_VERSION)))
 	@mkdir -p $(@D)
 	@$(CC) -std=gnu11 $(CPPFLAGS) $(C_COMMON) $(CFLAGS) -DHAVE_VISIBILITY=1 -DSWITCH_API_VISIBILITY=1 -isystem '$(includedir)' -c $< -o $@
@@ -97,7 +96,7 @@ FORCE:
 # Compiles the module's sources against other headers and keeps nothing: `make check-headers includedir=DIR`.
 .PHONY: check-headers
 check-headers:
-	$(need-freeswitch)
+	$(need-headers)
 	$(call say,CHECK,$(GLUE) against $(includedir))
 	@for source in $(GLUE:%=$(C_DIR)/%.c); do \
 		$(CC) -std=gnu11 $(WARNINGS) -Werror -I$(C_DIR)/include -I$(C_DIR)/core -isystem '$(includedir)' -fsyntax-only $$source; done

@@ -4,7 +4,8 @@
 
 FS_PREFIX ?=
 FS_QUERY = $(PYTHON) -I ivr_ai/freeswitch_install.py --prefix '$(FS_PREFIX)' \
-	--modulesdir '$(if $(filter command line,$(origin modulesdir)),$(modulesdir))'
+	--modulesdir '$(if $(filter command line,$(origin modulesdir)),$(modulesdir))' \
+	--includedir '$(if $(filter command line,$(origin includedir)),$(includedir))'
 FS_FACTS = $(eval FS_FACTS := $(shell $(FS_QUERY)))$(FS_FACTS)
 fs_fact = $(patsubst $(1)=%,%,$(filter $(1)=%,$(FS_FACTS)))
 
@@ -19,7 +20,9 @@ modulesdir = $(call fs_fact,modulesdir)
 scriptdir = $(call fs_fact,scriptdir)
 confdir = $(call fs_fact,confdir)
 
-# One line each, for recipes: $(need-freeswitch) stops without a FreeSWITCH, $(need-python) without its Python.
+# One line each, for recipes: $(need-freeswitch) stops without a FreeSWITCH, $(need-headers) without its headers too,
+# $(need-python) without its Python.
 need-freeswitch = $(if $(FS_FOUND),@:,@echo 'no FreeSWITCH found$(if $(FS_PREFIX), under $(FS_PREFIX)): install it, or \
 	name its prefix with FS_PREFIX=DIR' >&2; exit 1)
+need-headers = $(if $(FS_FOUND),@$(if $(call fs_fact,headers),:,$(FS_QUERY) --get headers_error >&2; exit 1),$(need-freeswitch))
 need-python = @$(if $(FS_PYTHON),:,$(FS_QUERY) --get python_error >&2; exit 1)

@@ -4,13 +4,18 @@
     libdir/ivr_ai/                      the Python package and all it needs (site), and manifest.json
     modulesdir/mod_audio_stream.so
     scriptdir/ivr_ai -> libdir/ivr_ai/ivr_ai, and fs_scripts/*
-    confdir/autoload_configs/, dialplan/default/, ivr_ai/     samples
+    confdir/autoload_configs/, ivr_ai/  configuration that changes nothing as it stands
+    confdir/dialplan/default/*.xml.sample                     extensions: FreeSWITCH reads none until renamed
     bindir/ivr-ai                       the command, run by the Python that mod_python3 embeds
 
 Rules. A file is replaced by renaming a new one over it: FreeSWITCH may have the old one mapped. A
 configuration file that is there and is not as we installed it is never touched: ours goes beside it as
 NAME.new. The manifest lists every file with its SHA-256; uninstalling removes those, except configuration
 that has been edited since, and then the directories that installing made.
+
+Earlier versions installed the dialplans as NAME.xml, live at the next reloadxml. Callers may use those
+extensions by now, so upgrading leaves such a file as it is and says so; uninstalling removes the file unless
+it was edited.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ MODULE = "mod_audio_stream.so"
 CODE = "code"  # ours alone: replaced and removed without asking
 CONFIG = "config"  # the administrator's once it is there
 LINK = "link"
+SAMPLE = ".sample"  # FreeSWITCH includes dialplan/default/*.xml and nothing else
 
 LAUNCHER = """\
 #!{python}
@@ -112,13 +118,21 @@ def plan(layout: Layout, root: Path, site: Path) -> list[Item]:
     ]
     samples = {
         "autoload_configs": (conf / "autoload_configs").glob("*.xml"),
-        "dialplan/default": (root / "dialplan").glob("*.xml"),
         "ivr_ai": conf.glob("*.xml"),
         "ivr_ai/agents": (conf / "agents").glob("*.toml"),
     }
     for directory, paths in samples.items():
         items += [Item(CONFIG, f"{layout.confdir}/{directory}/{path.name}", path) for path in sorted(paths)]
+    items += [
+        Item(CONFIG, f"{layout.confdir}/dialplan/default/{path.name}{SAMPLE}", path)
+        for path in sorted((root / "dialplan").glob("*.xml"))
+    ]
     return items
+
+
+def live_dialplans(paths: Iterable[str]) -> list[str]:
+    """Which of the paths in a manifest FreeSWITCH reads as extensions: those of an earlier version."""
+    return [path for path in paths if "/dialplan/" in path and path.endswith(".xml")]
 
 
 class Installer:
@@ -142,6 +156,7 @@ class Installer:
     def install(self, items: Iterable[Item], layout: Layout) -> int:
         """Installs items, removes what only an earlier installation had; returns how many files there are."""
         entries = [entry for entry in map(self._install_one, items) if entry]
+        entries += self._live_dialplans()
         kept = {entry.path for entry in entries}
         self._remove(entry for path, entry in self._old.items() if path not in kept)
         self._make_directory(self._manifest.parent)
@@ -157,6 +172,7 @@ class Installer:
         """Removes what the manifest lists; returns how many files. FileNotFoundError without a manifest."""
         self._manifest.stat()
         removed = self._remove(self._old.values())
+        self._note_enabled_samples()
         self._manifest.unlink()
         for directory in sorted(self._directories, key=len, reverse=True):
             path = self._at(directory)
@@ -180,6 +196,32 @@ class Installer:
                 return self._beside(item, data)
         _write(path, data, item.mode, item.source)
         return entry
+
+    def _live_dialplans(self) -> list[Entry]:
+        """What an earlier version installed as live extensions and nobody edited: stays, and stays ours."""
+        found = []
+        for path in live_dialplans(self._old):
+            entry = self._old[path]
+            if _digest(self._at(path)) == entry.digest:
+                found.append(entry)
+                self.notes.append(
+                    f"{path} is live: an earlier version installed it so, and callers may use its "
+                    f"extensions. Left as it is; to take them away: rm {path}, then fs_cli -x reloadxml"
+                )
+        return found
+
+    def _note_enabled_samples(self) -> None:
+        """Samples that were renamed or copied are the administrator's now, and lead to what is gone."""
+        samples = [path.removesuffix(SAMPLE) for path in self._old if path.endswith(SAMPLE)]
+        for path in samples:
+            if self._at(path).exists() and not self._noted(path):
+                self.notes.append(
+                    f"kept {path}: its extensions lead to what has been removed; "
+                    f"rm {path}, then fs_cli -x reloadxml"
+                )
+
+    def _noted(self, path: str) -> bool:
+        return any(note.startswith(f"kept {path}:") for note in self.notes)
 
     def _beside(self, item: Item, data: bytes) -> Entry:
         name = f"{item.path}.new"
@@ -251,12 +293,18 @@ def _write(path: Path, data: bytes, mode: int, source: Path | None = None) -> No
 
 def next_steps(layout: Layout) -> str:
     """What to do by hand after a first installation."""
+    dialplan = f"{layout.confdir}/dialplan/default/ivr_ai.xml"
     return f"""\
 Next, where it is not so already:
-  1. {layout.confdir}/autoload_configs/modules.conf.xml: load mod_audio_stream and mod_python3
-     (the lines are in {layout.confdir}/ivr_ai/modules.conf.snippet.xml)
-  2. OPENAI_API_KEY in FreeSWITCH's environment
-  3. restart FreeSWITCH, then check with: {layout.bindir}/ivr-ai doctor"""
+  1. {layout.confdir}/autoload_configs/modules.conf.xml: load mod_audio_stream, then mod_python3
+     (the two lines are in {layout.confdir}/ivr_ai/modules.conf.snippet.xml)
+  2. OPENAI_API_KEY in FreeSWITCH's environment, or in a file that IVR_AI_ENV_FILE names there
+  3. extensions: the sample dialplans take no calls until you rename them. 1234 is the AI:
+       mv {dialplan}{SAMPLE} {dialplan}
+       fs_cli -x reloadxml
+  4. restart FreeSWITCH: a running one keeps the module, the library and the Python that it has loaded
+  5. check with: {layout.bindir}/ivr-ai doctor
+docs/install.md has each step at length, and what to do about a call that fails."""
 
 
 def arguments() -> argparse.Namespace:

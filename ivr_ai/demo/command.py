@@ -22,6 +22,7 @@ from ivr_ai.sim.dialogue import DialogueError
 from ivr_ai.sim.server import SimError, SimServer
 from ivr_ai.tts.local_voice import VoiceError
 
+OUT = Path(__file__).resolve().parents[2] / "build" / "demo"
 WAV, PNG, TIMELINE = "conversation.wav", "conversation.png", "timeline.json"
 PACE = 6.0  # how much faster than real time the simulated model sends: models do so, too
 
@@ -44,9 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="sim",
         help="the model: a simulated one on this machine, or the real service (%(default)s)",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("demo-out"), metavar="DIR", help="where files go (%(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where files go (%(default)s)")
     parser.add_argument(
         "--fs-prefix", type=Path, metavar="DIR", help="where FreeSWITCH is installed (default: found)"
     )

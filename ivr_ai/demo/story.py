@@ -79,8 +79,11 @@ def sim_settings(url: str) -> dict[str, str]:
 
 
 def openai_settings(environ: Mapping[str, str], env_file: Path = Path(".env")) -> dict[str, str]:
-    """The settings of the environment and of .env, with the demo's part for what they leave open."""
-    told = {**dotenv_values(env_file, interpolate=False), **environ}  # literally, as calls read it
+    """The settings of the environment and of .env, with the demo's part for what they leave open.
+
+    Values in .env are taken literally, as calls take them: `${...}` is not expanded.
+    """
+    told = {**dotenv_values(env_file, interpolate=False), **environ}
     names = {row.name for row in SETTINGS} | PASSED_ON
     return {**_common(), **{name: value for name, value in told.items() if name in names and value}}
 

@@ -120,7 +120,10 @@ class SimServer:
         try:
             import websockets.asyncio.server  # noqa: F401
         except ImportError as error:
-            raise SimError("the local server needs a package: pip install websockets") from error
+            raise SimError(
+                "the local server needs the package websockets: run `make ext` in the source tree, or "
+                "`make install` again"
+            ) from error
         self._thread = threading.Thread(target=self._run, name="ivr-ai-sim", daemon=True)
         self._thread.start()
         if not self._ready.wait(_START_TIMEOUT_S):

@@ -196,7 +196,7 @@ def test_the_examples_of_dialplans(own_switch: FreeSwitch, own_server: StreamSer
     with SipCaller(own_switch.sip_address) as caller, Esl(*own_switch.event_socket) as esl:
         caller.call("1240").wait_answered()
         binary = own_server.wait_peer(1)
-        assert wait_until(binary.texts) == ['{"caller": "caller"}']
+        assert wait_until(binary.texts) == ['{"line": "sales"}']
         call = caller.call("1241").wait_answered()
         began = own_server.wait_peer(2).wait_event("start")
         assert (began["streamId"], began["metadata"]) == ("agent", {"mode": "conversation"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -27,6 +28,8 @@ SOURCES = {
     "dialplan/ivr_ai.xml": "<include/>",
 }
 CONFIG = "fs/conf/autoload_configs/audio_stream.conf.xml"
+LIVE = "fs/conf/dialplan/default/ivr_ai.xml"
+SAMPLE = f"{LIVE}.sample"
 
 
 def write(path: Path, text: str) -> Path:
@@ -103,7 +106,7 @@ def test_everything_is_put_in_its_place(product):
     assert found["fs/lib/ivr_ai/ivr_ai/__init__.py"] == "version = 1\n"
     assert found["fs/scripts/ivr_ai_startup.py"] == "pass\n"
     assert found[CONFIG] == "<sample version='1'/>"
-    assert found["fs/conf/dialplan/default/ivr_ai.xml"] == "<include/>"
+    assert found[SAMPLE] == "<include/>"
     assert found["fs/conf/ivr_ai/agents/default.toml"] == "voice = 'marin'\n"
     assert found["fs/conf/ivr_ai/modules.conf.snippet.xml"] == "<load/>"
     assert found["bin/ivr-ai"].startswith("#!/usr/bin/python3.11\n")
@@ -228,3 +231,101 @@ def test_the_manifest_lists_every_file(product):
     before = {str(product.target / "fs/conf/vars.xml"), str(product.target / "fs/lib/ivr_ai/manifest.json")}
     assert listed == there - before
     assert manifest["layout"]["modulesdir"] == f"{product.target}/fs/mod"
+
+
+# ---- sample dialplans --------------------------------------------------------------------------------------
+
+
+def enable(product: Product) -> None:
+    """What the note at the end of an installation says."""
+    (product.target / SAMPLE).rename(product.target / LIVE)
+
+
+def install_as_before(product: Product, text: str = "<include/>") -> None:
+    """An installation of the version that installed dialplans live: its file, and its manifest."""
+    product.install()
+    enable(product)
+    write(product.target / LIVE, text)
+    manifest = product.target / "fs/lib/ivr_ai/manifest.json"
+    record = json.loads(manifest.read_text())
+    [entry] = [entry for entry in record["files"] if entry["path"].endswith(".sample")]
+    entry.update(path=str(product.target / LIVE), digest=hashlib.sha256(text.encode()).hexdigest())
+    manifest.write_text(json.dumps(record))
+
+
+def test_no_extension_is_live_after_an_installation(product):
+    product.install()
+    assert not [name for name in tree(product.target) if "dialplan" in name and name.endswith(".xml")]
+
+
+def test_the_note_says_how_to_enable_the_sample(product):
+    said = product.install()
+    assert f"mv {product.target / SAMPLE} {product.target / LIVE}" in said
+    assert "fs_cli -x reloadxml" in said
+    assert "docs/install.md" in said
+
+
+def test_an_enabled_sample_is_the_administrators(product):
+    product.install()
+    enable(product)
+    product.change("dialplan/ivr_ai.xml", "<include version='2'/>")
+    assert "NOTE" not in product.install()
+    found = tree(product.target)
+    assert (found[LIVE], found[SAMPLE]) == ("<include/>", "<include version='2'/>")
+    said = product.uninstall()
+    assert f"NOTE    kept {product.target / LIVE}: its extensions lead to what has been removed" in said
+    found = tree(product.target)
+    assert found[LIVE] == "<include/>"
+    assert SAMPLE not in found
+
+
+def test_an_edited_sample_is_kept(product):
+    product.install()
+    write(product.target / SAMPLE, "notes of mine")
+    product.change("dialplan/ivr_ai.xml", "<include version='2'/>")
+    product.install()
+    found = tree(product.target)
+    assert (found[SAMPLE], found[f"{SAMPLE}.new"]) == ("notes of mine", "<include version='2'/>")
+
+
+def test_upgrading_leaves_an_earlier_versions_live_extensions_in_service_and_says_so(product):
+    install_as_before(product)
+    product.change("dialplan/ivr_ai.xml", "<include version='2'/>")
+    for _ in range(2):
+        said = product.install()
+        assert f"NOTE    {product.target / LIVE} is live" in said
+        assert f"rm {product.target / LIVE}, then fs_cli -x reloadxml" in said
+        found = tree(product.target)
+        assert (found[LIVE], found[SAMPLE]) == ("<include/>", "<include version='2'/>")
+
+
+def test_uninstalling_removes_an_earlier_versions_live_extensions(product):
+    before = tree(product.target)
+    install_as_before(product)
+    product.install()
+    assert "kept" not in product.uninstall()
+    assert tree(product.target) == before
+
+
+def test_uninstalling_what_an_earlier_version_installed_removes_its_live_extensions(product):
+    before = tree(product.target)
+    install_as_before(product)
+    product.uninstall()
+    assert tree(product.target) == before
+
+
+def test_edited_live_extensions_of_an_earlier_version_are_kept_by_upgrade_and_uninstall(product):
+    install_as_before(product)
+    write(product.target / LIVE, "edited")
+    assert f"kept {product.target / LIVE}: it is not as we installed it" in product.install()
+    assert tree(product.target)[LIVE] == "edited"
+    said = product.uninstall()
+    assert said.count(f"kept {product.target / LIVE}") == 1
+    assert tree(product.target)[LIVE] == "edited"
+
+
+def test_live_extensions_that_were_taken_away_stay_away(product):
+    install_as_before(product)
+    (product.target / LIVE).unlink()
+    assert "NOTE" not in product.install()
+    assert LIVE not in tree(product.target)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from ivr_ai import freeswitch_install
 
@@ -67,7 +68,7 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefix]:
 def switch(prefix: Prefix, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FreeSwitch]:
     """A FreeSWITCH that finds module, scripts and Python packages in the prefix and nowhere else."""
     environ = {"PYTHONPATH": "", "LD_LIBRARY_PATH": "", "OPENAI_REALTIME_URL": "ws://127.0.0.1:9"}
-    dialplan = (prefix.conf / "dialplan/default/ivr_ai.xml").read_text()
+    dialplan = (prefix.conf / "dialplan/default/ivr_ai.xml.sample").read_text()
     folder = tmp_path_factory.mktemp("switch")
     places = {"scripts_dir": prefix.scripts, "build_dir": prefix.modules}
     with FreeSwitch(folder, dialplan_xml=dialplan, env=environ, **places) as running:
@@ -86,6 +87,58 @@ def test_the_stock_configuration_is_kept(prefix):
     assert (folder / "python.conf.xml").read_text() == "<configuration name='python.conf'/>"
     assert "ivr_ai_startup" in (folder / "python.conf.xml.new").read_text()
     assert (folder / "audio_stream.conf.xml").is_file()
+
+
+def test_no_extension_is_live(prefix):
+    there = {path.name for path in (prefix.conf / "dialplan").rglob("*") if path.is_file()}
+    assert there == {"ivr_ai.xml.sample", "audio_stream.xml.sample"}
+
+
+def installed_command(prefix: Prefix, *arguments: str) -> list[str]:
+    """The installed `ivr-ai`, with nothing of this test's environment or directory."""
+    return ["env", "-i", "PATH=/usr/bin:/bin", str(prefix.root / "bin/ivr-ai"), *arguments]
+
+
+def test_the_installed_command_runs_the_local_server(prefix):
+    command = installed_command(prefix, "sim", "--port", "0", "--voice", "tone")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/") as server:
+        try:
+            [url] = re.findall(r"ws://127\.0\.0\.1:\d+/v1/realtime", server.stdout.readline())
+            with connect(f"{url}?model=any") as client:
+                assert json.loads(client.recv(timeout=10))["type"] == "session.created"
+        finally:
+            server.terminate()
+            rest, _ = server.communicate(timeout=10)
+    assert server.returncode == 0, rest
+
+
+def test_the_installed_command_offers_what_it_can_do(prefix):
+    done = subprocess.run(installed_command(prefix), capture_output=True, text=True, check=True, cwd="/")
+    assert re.findall(r"^  ([a-z]+) ", done.stdout, re.MULTILINE) == ["sim", "doctor", "config"]
+    demo = subprocess.run(
+        installed_command(prefix, "demo"), capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert demo.returncode == 2
+    assert "demo runs from the source tree and is not installed: run `make demo` there" in demo.stderr
+
+
+def test_something_missing_of_an_installation_is_brought_back_by_make_install(prefix):
+    package = prefix.lib / "ivr_ai" / "websockets"
+    away = package.with_name("websockets.away")
+    package.rename(away)
+    try:
+        done = subprocess.run(
+            installed_command(prefix, "sim", "--port", "0"), capture_output=True, text=True, cwd="/"
+        )
+    finally:
+        away.rename(package)
+    assert done.returncode != 0
+    assert "`make install` again" in done.stderr
+    assert "pip" not in done.stderr
+
+
+def test_the_package_says_that_it_is_typed(prefix):
+    assert (prefix.lib / "ivr_ai/ivr_ai/py.typed").is_file()
 
 
 def test_installing_again_is_quick_and_changes_nothing(prefix):

@@ -11,9 +11,11 @@ import pytest
 
 from ivr_ai import freeswitch_install
 from ivr_ai.freeswitch_install import (
+    PYTHON_MIN,
     EmbeddedPythonError,
     embedded_python,
     find,
+    headers_error,
     linked_library,
     parse_pc,
     run_command,
@@ -165,12 +167,55 @@ def test_a_free_threaded_python_is_refused(tmp_path):
         embedded_python(str(tmp_path))
 
 
+def test_a_python_that_is_too_old_is_refused(tmp_path):
+    """Debian 11's packages: their mod_python3 embeds 3.9."""
+    library = shared_object(tmp_path / "lib" / "libpython3.9.so.1.0", "libpython3.9.so.1.0")
+    shared_object(tmp_path / "mod_python3.so", needs=library)
+    with pytest.raises(EmbeddedPythonError, match=r"embeds Python 3\.9, and ivr_ai needs 3\.10 or newer"):
+        embedded_python(str(tmp_path))
+
+
+def test_the_least_python_is_that_of_the_package():
+    pyproject = Path(__file__).resolve().parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8")
+    assert f'requires-python = ">={".".join(map(str, PYTHON_MIN))}"' in pyproject
+
+
 def test_linked_library(tmp_path):
     library = shared_object(tmp_path / "lib" / "libaudiostream.so.1", "libaudiostream.so.1")
     module = shared_object(tmp_path / "mod" / "mod_audio_stream.so", needs=library)
     assert linked_library(module) == str(library)
     library.unlink()
     assert linked_library(module) == ""
+
+
+def test_headers_that_are_there(tmp_path):
+    (tmp_path / "switch.h").touch()
+    assert headers_error(str(tmp_path)) == ""
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["another header", "no directory"])
+def test_headers_that_are_missing_are_named_with_their_package(tmp_path, there):
+    include = tmp_path / "include"
+    if there:
+        include.mkdir()
+        (include / "stdio.h").touch()
+    said = headers_error(str(include))
+    assert f"{include}/switch.h is not there" in said
+    assert "apt-get install libfreeswitch-dev" in said
+
+
+def test_make_is_told_whether_there_are_headers(prefix, tmp_path):
+    command = [sys.executable, "-I", freeswitch_install.__file__, "--prefix", str(prefix)]
+
+    def ask(*arguments: str) -> str:
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=True).stdout
+
+    assert "headers=" not in ask()
+    assert f"{prefix}/include/freeswitch/switch.h is not there" in ask("--get", "headers_error")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "switch.h").touch()
+    assert f"headers={elsewhere}/switch.h" in ask("--includedir", str(elsewhere)).split()
 
 
 def test_make_reads_words(prefix):

@@ -19,7 +19,11 @@ def arguments(*words: str) -> argparse.Namespace:
 
 def test_arguments_have_defaults():
     args = arguments()
-    assert (args.host, args.realtime, args.rate, args.out) == ("embedded", "sim", 8000, Path("demo-out"))
+    assert (args.host, args.realtime, args.rate) == ("embedded", "sim", 8000)
+
+
+def test_files_go_where_make_demo_puts_them():
+    assert arguments().out == Path(__file__).resolve().parents[3] / "build" / "demo"
 
 
 @pytest.mark.parametrize("words", [("--host", "asterisk"), ("--realtime", "other"), ("--rate", "44100")])
