@@ -247,7 +247,13 @@ class NativeTransport:
     def _end(self) -> ConnectError | TransportClosed:
         if self._opened or self._closing:
             return self._closed()
-        return ConnectError(_explain(self.info(), self._settings))
+        info = self.info()
+        return ConnectError(
+            _explain(info, self._settings),
+            passing=bool(info.passing),
+            http_status=info.http_status,
+            refused=bool(info.refused),
+        )
 
     # ---- the connection ------------------------------------------------------------------------------------
 
@@ -328,6 +334,8 @@ def _explain(info, settings: Settings) -> str:
     match info.why:
         case lib.AS_WHY_HTTP:
             return f"{place} answered HTTP {info.http_status}: check OPENAI_REALTIME_URL and OPENAI_API_KEY"
+        case lib.AS_WHY_TLS if info.passing:
+            return f"{place} closed the connection during TLS's handshake: check OPENAI_REALTIME_URL"
         case lib.AS_WHY_TLS:
             return f"{place}: its certificate is not trusted ({why}): set WSS_PEM to its CA's PEM file"
         case lib.AS_WHY_RESOLVE:
@@ -338,6 +346,6 @@ def _explain(info, settings: Settings) -> str:
             return f"{place} did not answer within {ms} ms (IVR_AI_CONNECT_TIMEOUT_MS)"
         case lib.AS_WHY_OPTIONS if settings.ca_file and settings.ca_file in why:
             return f"{why} (WSS_PEM)"
-        case lib.AS_WHY_CONNECT:
+        case lib.AS_WHY_CONNECT if info.refused:
             return f"{place} refused the connection ({why}): is the server of OPENAI_REALTIME_URL running?"
     return f"{place}: {why or 'the connection was closed'}: check OPENAI_REALTIME_URL"

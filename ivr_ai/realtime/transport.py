@@ -11,7 +11,8 @@ conversation's to read; `recv()` just delivers.
 
 Errors:
     TransportError(Exception)
-        ConnectError     no session with the server: .reason says why, and what to check
+        ConnectError     no session with the server: .reason says why, and what to check; .passing whether
+                         trying again in a moment may help
         TransportClosed  the connection has ended: .code and .reason as the server gave them, .clean when it
                          was a CLOSE
 """
@@ -27,11 +28,22 @@ class TransportError(Exception):
 
 
 class ConnectError(TransportError):
-    """The server could not be reached, or refused the connection."""
+    """The server could not be reached, or refused the connection.
 
-    def __init__(self, reason: str) -> None:
+    passing: the same may go well in a moment: the connection was reset or closed before the handshake was
+    done, nobody answered in time or listened, the resolver was to be asked again, HTTP 408, 429 and 5xx. Not
+    what a setting is to blame for: an unknown host, a certificate, a URL, HTTP 401, 403, 404.
+    http_status: of the server's refusal, 0 when there was none. refused: nobody listens there (ECONNREFUSED).
+    """
+
+    def __init__(
+        self, reason: str, *, passing: bool = False, http_status: int = 0, refused: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.passing = passing
+        self.http_status = http_status
+        self.refused = refused
 
 
 class TransportClosed(TransportError):
@@ -46,3 +58,8 @@ class TransportClosed(TransportError):
     def clean(self) -> bool:
         """Whether the server ended it with a CLOSE of its own."""
         return self.code not in (NO_STATUS, ABNORMAL)
+
+
+def may_pass_status(http_status: int) -> bool:
+    """Whether a refusal may pass: 408 and 429 (RFC 9110, RFC 6585), and the server's own faults."""
+    return http_status in (408, 429) or 500 <= http_status <= 599

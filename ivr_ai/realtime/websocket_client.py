@@ -7,6 +7,7 @@ websocket-client does the protocol. Changed here, because one process carries ma
 - over TLS, reading waits outside the SSL object and every use of it is under a lock, since OpenSSL allows one
   thread at a time; over plain TCP the kernel does that;
 - a send that makes no progress for ping_timeout_s fails, so a server that stops reading cannot hold a thread;
+- the addresses of a name are tried side by side (dial.py);
 - connecting can be given up at any stage but two: looking up a name, and connecting to a proxy.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import select
 import socket
@@ -32,6 +34,7 @@ from websocket._socket import DEFAULT_SOCKET_OPTION
 from websocket._url import get_proxy_info, parse_url
 
 from ivr_ai.config import Settings
+from ivr_ai.realtime.dial import Dialler
 from ivr_ai.realtime.dialects import Dialect, Event
 from ivr_ai.realtime.request import make_dialect, request_headers, request_url
 from ivr_ai.realtime.transport import (
@@ -39,6 +42,7 @@ from ivr_ai.realtime.transport import (
     NO_STATUS,
     ConnectError,
     TransportClosed,
+    may_pass_status,
 )
 
 _READ_BYTES = 65536
@@ -92,6 +96,7 @@ class _Socket(websocket.WebSocket):
         self._tls = threading.Lock()
         self._ready = False
         self._aborted = False
+        self._dialler = Dialler(_set_options)
         self._send_timeout_s = 5.0
         self.last_received_s = 0.0
 
@@ -114,28 +119,13 @@ class _Socket(websocket.WebSocket):
     def _dial(
         self, host: str, port: int, context: ssl.SSLContext | None, timeout_s: float
     ) -> socket.socket | None:
-        """TCP and TLS. The socket is in its place from the beginning, so that abort() finds it."""
+        """TCP and TLS, the whole within timeout_s. Whatever is waited for here, abort() finds its socket."""
         deadline_s = time.monotonic() + timeout_s
-        error: OSError | None = None
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-            self.sock = socket.socket(family, kind, protocol)
-            for option in DEFAULT_SOCKET_OPTION:
-                self.sock.setsockopt(*option)
-            # Its share of what is left: one address that answers nothing must not use up the others' time.
-            left_s = (deadline_s - time.monotonic()) / (len(addresses) - tried)
-            self.sock.settimeout(max(0.001, left_s))
-            self._go_on()
-            try:
-                self.sock.connect(address)
-                break
-            except OSError as reason:
-                error = reason
-                self.sock.close()
-        else:
-            raise error or ConnectionError(f"no address for {host}")
         self._go_on()
-        self.sock.settimeout(timeout_s)
+        self.sock = self._dialler.connect(addresses, deadline_s)
+        self._go_on()
+        self.sock.settimeout(max(0.001, deadline_s - time.monotonic()))
         if context is not None:
             self.sock = context.wrap_socket(self.sock, server_hostname=host, do_handshake_on_connect=False)
             self._go_on()
@@ -149,6 +139,7 @@ class _Socket(websocket.WebSocket):
     def abort(self) -> None:
         """Ends both directions at once, whatever they are doing. Any thread."""
         self._aborted = True
+        self._dialler.abort()
         with contextlib.suppress(OSError, TypeError):  # TypeError: there is no socket
             socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # SSLSocket's would go on in the clear
 
@@ -235,6 +226,11 @@ class _Socket(websocket.WebSocket):
             return False
         finally:
             self.lock.release()
+
+
+def _set_options(sock: socket.socket) -> None:
+    for option in DEFAULT_SOCKET_OPTION:
+        sock.setsockopt(*option)
 
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:
@@ -356,6 +352,51 @@ def _close_reason(data: bytes) -> tuple[int, str]:
 # ---- connecting --------------------------------------------------------------------------------------------
 
 
+_TRY_AGAIN = {socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM}
+_UNREACHABLE = {
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.EHOSTDOWN,
+    errno.EADDRNOTAVAIL,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+}
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether connecting may go well in a moment: not what was asked was the matter."""
+    if isinstance(error, websocket.WebSocketBadStatusException):
+        return may_pass_status(error.status_code)
+    if isinstance(error, socket.gaierror):
+        return error.errno in _TRY_AGAIN
+    if isinstance(error, ssl.SSLError):
+        return isinstance(
+            error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+        )  # the connection has gone, no more
+    if isinstance(error, ConnectionAbortedError):
+        return error.errno is not None  # else it was given up here
+    passing = (
+        TimeoutError,
+        ConnectionError,
+        websocket.WebSocketTimeoutException,
+        websocket.WebSocketConnectionClosedException,
+    )
+    return isinstance(error, passing) or (isinstance(error, OSError) and error.errno in _UNREACHABLE)
+
+
+def _failure(error: Exception, settings: Settings) -> ConnectError:
+    """What a failed attempt to connect is to a call."""
+    status = error.status_code if isinstance(error, websocket.WebSocketBadStatusException) else 0
+    return ConnectError(
+        _explain(error, settings),
+        passing=_may_pass(error),
+        http_status=status,
+        refused=isinstance(error, ConnectionRefusedError),
+    )
+
+
 def _explain(error: Exception, settings: Settings) -> str:
     """Why connecting failed, and what to look at."""
     where = urlsplit(settings.realtime_url)
@@ -396,7 +437,7 @@ class Attempt:
                 sock.shutdown()
             # Without its traceback: websocket-client leaves a cycle of it and its frames, which would keep
             # the whole call, and FreeSWITCH's session, until the garbage collector runs.
-            raise ConnectError(_explain(error, settings)) from error.with_traceback(None)
+            raise _failure(error, settings) from error.with_traceback(None)
         return WebSocketTransport(sock, dialect, settings.close_timeout_ms / 1000)
 
     def abort(self) -> None:

@@ -106,6 +106,7 @@ static void refused(const char *cert, const char *host, ws_options options, ws_w
 	if (!strcasestr(c->reason, expected)) {
 		fail_msg("\"%s\" does not say \"%s\"", c->reason, expected);
 	}
+	assert_int_equal(c->end.passing, 0);
 	client_done(c);
 	server_stop(server);
 }
@@ -269,15 +270,33 @@ static void say_something(ws_peer *peer, void *arg)
 static void test_no_tls_there(void **state)
 {
 	(void)state;
-	static const char *const words[] = {"HTTP/1.1 400 Bad Request\r\n\r\n", "", "\x15\x03\x03\x00\x02\x02\x28"};
+	static const char *const words[] = {"HTTP/1.1 400 Bad Request\r\n\r\n", "", "\x15\x03\x03"};
 	for (size_t i = 0; i < COUNT(words); i++) {
 		ws_server *server =
 			server_start(&(ws_server_options){.raw = 1, .serve = say_something, .arg = (void *)words[i]});
 		client *c = client_fail(&(ws_options){.url = url_of(server, "127.0.0.1")}, WS_WHY_TLS);
 		assert_true(strlen(c->reason) > 10);
+		assert_int_equal(c->end.passing, i > 0); /* those end in the middle of a record, or before it */
 		client_done(c);
 		server_stop(server);
 	}
+}
+
+static void read_and_leave(ws_peer *peer, void *arg)
+{
+	char hello[16384];
+	(void)arg;
+	peer_read(peer, hello, sizeof(hello));
+}
+
+static void test_closed_in_the_middle_of_the_handshake(void **state)
+{
+	(void)state;
+	ws_server *server = server_start(&(ws_server_options){.raw = 1, .serve = read_and_leave});
+	client *c = client_fail(&(ws_options){.url = url_of(server, "127.0.0.1")}, WS_WHY_TLS);
+	assert_int_equal(c->end.passing, 1);
+	client_done(c);
+	server_stop(server);
 }
 
 static void be_silent(ws_peer *peer, void *arg)
@@ -370,6 +389,7 @@ int main(void)
 		cmocka_unit_test(test_files_that_change),
 		cmocka_unit_test(test_many_sets_of_files),
 		cmocka_unit_test(test_no_tls_there),
+		cmocka_unit_test(test_closed_in_the_middle_of_the_handshake),
 		cmocka_unit_test(test_a_handshake_that_does_not_end),
 		cmocka_unit_test(test_each_by_its_own_settings),
 		cmocka_unit_test(test_lost_and_stopped),

@@ -1,12 +1,11 @@
 /*
  * connection.c - one connection: from ws_connect() to on_close. Service thread, all of it.
  *
- *     NEW ──▶ RESOLVE ──▶ DIAL ──▶ TCP ──▶ TLS ──▶ HTTP ──▶ OPEN ──▶ CLOSING ──▶ ENDED ──▶ on_close
- *                           ▲───────┘ next address
+ *     NEW ──▶ RESOLVE ──▶ TCP ──▶ TLS ──▶ HTTP ──▶ OPEN ──▶ CLOSING ──▶ ENDED ──▶ on_close
  *
  * Any stage may go to ENDED, by conn_end(): lws is told to forget the socket, and its callbacks find no connection in
  * the socket's place. What users of loop.h are told, and whatever may free an actor, happens in conn_settle(), which
- * the loop calls when no callback is running.
+ * the loop calls when no callback is running. What happens in TCP is dial.c's.
  */
 #define _GNU_SOURCE
 #include <netinet/in.h>
@@ -28,8 +27,6 @@
 #define TOO_BIG 1009
 #define MAX_UNSENT_BYTES ((size_t)4 << 20)
 #define NOT_SENT_BYTES 65536 /* of ours in the kernel beyond what the server has room for */
-
-static const lws_retry_bo_t no_policy; /* lws neither pings nor hangs up by itself */
 
 /* ---- The end ----------------------------------------------------------------------------------------------------- */
 
@@ -70,9 +67,29 @@ void conn_detach(ws_conn *conn)
 static void drop(ws_conn *conn)
 {
 	struct lws *wsi = conn->wsi;
+	conn_drop_attempts(conn);
 	conn_detach(conn);
 	if (wsi) {
 		lws_set_timeout(wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
+	}
+}
+
+/* Whether the same may go well in a moment; of an address, resolve.c has said so. */
+static int may_pass(const ws_conn *conn, ws_why why)
+{
+	int status = conn->end.http_status;
+	switch (why) {
+	case WS_WHY_RESOLVE:
+		return conn->end.passing;
+	case WS_WHY_CONNECT:
+	case WS_WHY_TIMEOUT:
+		return 1;
+	case WS_WHY_TLS:
+		return conn->handshake.cut;
+	case WS_WHY_HTTP: /* RFC 9110: 408 Request Timeout; RFC 6585: 429 Too Many Requests; and all that is the server's fault */
+		return status == 408 || status == 429 || (status >= 500 && status <= 599);
+	default:
+		return 0;
 	}
 }
 
@@ -92,6 +109,8 @@ void conn_end(ws_conn *conn, ws_why why, int code, const char *format, ...)
 				 conn->max_message_bytes);
 	}
 	conn->end.why = why;
+	conn->end.passing = !conn->end.opened && may_pass(conn, why);
+	conn->end.refused = conn->end.refused && why == WS_WHY_CONNECT;
 	conn->end.code = code;
 	conn->end.reason = conn->reason;
 	conn->stage = WS_STAGE_ENDED;
@@ -105,20 +124,6 @@ void conn_end(ws_conn *conn, ws_why why, int code, const char *format, ...)
 }
 
 /* ---- Opening ----------------------------------------------------------------------------------------------------- */
-
-/* An address has failed before there was a connection: on to the next one, if there is one. */
-static void next_address(ws_conn *conn, const char *what)
-{
-	drop(conn);
-	if (conn->address + 1 < conn->address_count) {
-		conn->address++;
-		conn->stage = WS_STAGE_DIAL;
-		ws_actor_due(conn->actor);
-		return;
-	}
-	conn_end(conn, WS_WHY_CONNECT, WS_ABNORMAL, "cannot connect to %s port %d (%s): %s", conn->url.host, conn->url.port,
-			 conn->addresses[conn->address], what);
-}
 
 static ws_stage stage_of(const ws_conn *conn)
 {
@@ -142,58 +147,15 @@ static void upgrade_failed(ws_conn *conn, const char *what, size_t n)
 	}
 }
 
-static void opening_failed(ws_conn *conn, const char *what, size_t n)
+void conn_opening_failed(ws_conn *conn, const char *what, size_t n)
 {
-	switch (stage_of(conn)) {
-	case WS_STAGE_TCP:
-		next_address(conn, "refused, or not reachable");
-		break;
-	case WS_STAGE_TLS:
-		if (conn->handshake.error[0]) {
-			conn_end(conn, WS_WHY_TLS, WS_ABNORMAL, "%s", conn->handshake.error);
-		} else {
-			conn_end(conn, WS_WHY_TLS, WS_ABNORMAL, "%s closed the connection during TLS's handshake", conn->url.host);
-		}
-		break;
-	default:
+	if (stage_of(conn) != WS_STAGE_TLS) {
 		upgrade_failed(conn, what, n);
-	}
-}
-
-/* lws connects, to an address: it has no name to wait for. */
-static void dial(ws_conn *conn)
-{
-	ws_loop *loop = conn->actor->loop;
-	int tls = LCCSCF_USE_SSL | LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK; /* tls.c checks it */
-	int64_t now = as_now_ns();
-	struct lws_client_connect_info info = {
-		.context = loop->context,
-		.vhost = loop->vhost,
-		.address = conn->addresses[conn->address],
-		.port = conn->url.port,
-		.ssl_connection = LCCSCF_HTTP_NO_FOLLOW_REDIRECT | (conn->url.tls ? tls : 0),
-		.path = conn->url.path,
-		.host = conn->url.authority,
-		.protocol = conn->subprotocol,
-		.local_protocol_name = WS_PROTOCOL_NAME,
-		.ietf_version_or_minus_one = -1,
-		.alpn = "http/1.1",
-		.opaque_user_data = conn,
-		.retry_and_idle_policy = &no_policy,
-	};
-	conn->stage = WS_STAGE_TCP;
-	conn->attempt_ns = now + (conn->deadline_ns - now) / (conn->address_count - conn->address);
-	conn->alarm_ns = conn->attempt_ns;
-	ws_loop_unsteady(loop);
-	conn->dialling = 1;
-	struct lws *wsi = lws_client_connect_via_info(&info);
-	conn->dialling = 0;
-	if (conn->stage == WS_STAGE_ENDED) {
-		return;
-	}
-	conn->wsi = wsi;
-	if (!wsi) {
-		opening_failed(conn, "", 0);
+	} else if (conn->handshake.error[0]) {
+		conn_end(conn, WS_WHY_TLS, WS_ABNORMAL, "%s", conn->handshake.error);
+	} else {
+		conn->handshake.cut = 1;
+		conn_end(conn, WS_WHY_TLS, WS_ABNORMAL, "%s closed the connection during TLS's handshake", conn->url.host);
 	}
 }
 
@@ -201,6 +163,7 @@ void conn_resolved(ws_conn *conn, ws_lookup *lookup)
 {
 	conn->lookup = NULL;
 	if (lookup->why) {
+		conn->end.passing = lookup->passing;
 		conn_end(conn, lookup->why, WS_ABNORMAL, "%s", lookup->error);
 		return;
 	}
@@ -212,7 +175,7 @@ void conn_resolved(ws_conn *conn, ws_lookup *lookup)
 		memcpy(conn->addresses, lookup->addresses, sizeof(conn->addresses));
 		conn->address_count = lookup->count;
 	}
-	dial(conn);
+	conn_dial(conn);
 }
 
 /* What can be had without waiting needs no thread. */
@@ -227,8 +190,9 @@ static void begin(ws_conn *conn)
 	}
 	int wants_tls = conn->url.tls && !conn->handshake.tls;
 	if (conn->address_count && !wants_tls) {
-		dial(conn);
+		conn_dial(conn);
 	} else if (ws_lookup_start(conn, !conn->address_count, wants_tls)) {
+		conn->end.passing = 1;
 		conn_end(conn, WS_WHY_RESOLVE, WS_ABNORMAL, "no memory or no thread to resolve %s", conn->url.host);
 	}
 }
@@ -264,8 +228,8 @@ void conn_alarm(ws_conn *conn, int64_t now_ns)
 				 conn->close_timeout_ms);
 	} else if (now_ns >= conn->deadline_ns) {
 		opening_timed_out(conn);
-	} else { /* conn->attempt_ns */
-		next_address(conn, "no answer");
+	} else if (conn->stage == WS_STAGE_TCP && conn->attempt_count < conn->address_count) {
+		conn_dial(conn);
 	}
 }
 
@@ -274,7 +238,6 @@ void conn_alarm(ws_conn *conn, int64_t now_ns)
 static void tcp_connected(ws_conn *conn, struct lws *wsi)
 {
 	int bytes = NOT_SENT_BYTES;
-	conn->wsi = wsi;
 	conn->stage = conn->url.tls ? WS_STAGE_TLS : WS_STAGE_HTTP;
 	conn->alarm_ns = conn->deadline_ns;
 	/* What a server does not read is to stay with us, where it is counted and bounded. */
@@ -340,9 +303,6 @@ static void gone(ws_conn *conn, struct lws *wsi, const char *what, size_t n)
 		ws_tls_read_alert(lws_get_ssl(wsi));
 	}
 	conn_detach(conn);
-	if (conn->dialling) {
-		return; /* dial() will see */
-	}
 	if (conn->stage == WS_STAGE_CLOSING) {
 		conn_end(conn, WS_WHY_CLOSED, WS_ABNORMAL, "the server closed the connection without answering our CLOSE");
 	} else if (conn->stage == WS_STAGE_OPEN && conn->handshake.error[0]) {
@@ -350,15 +310,18 @@ static void gone(ws_conn *conn, struct lws *wsi, const char *what, size_t n)
 	} else if (conn->stage == WS_STAGE_OPEN) {
 		conn_end(conn, WS_WHY_LOST, WS_ABNORMAL, "the connection was lost, or the server broke the protocol");
 	} else {
-		opening_failed(conn, what ? what : "", what ? n : 0);
+		conn_opening_failed(conn, what ? what : "", what ? n : 0);
 	}
 }
 
 /* A connection that nobody waits for is given up by the answer -1, where lws can take it: after one to RECEIVE it
  * may go on to fill a buffer that is full. */
-static int orphan_callback(enum lws_callback_reasons reason)
+static int orphan_callback(struct lws *wsi, enum lws_callback_reasons reason)
 {
 	switch (reason) {
+	case LWS_CALLBACK_WSI_CREATE: /* connected at the moment when it was given up: TLS is to get nowhere */
+		shutdown(lws_get_socket_fd(wsi), SHUT_RDWR);
+		return 0;
 	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
 	case LWS_CALLBACK_CLIENT_FILTER_PRE_ESTABLISH:
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
@@ -392,17 +355,44 @@ static int open_callback(ws_conn *conn, enum lws_callback_reasons reason, void *
 	return conn->stage == WS_STAGE_ENDED ? -1 : 0;
 }
 
+ws_conn *conn_of(struct lws *wsi)
+{
+	ws_attempt *attempt = lws_get_opaque_user_data(wsi);
+	return attempt ? attempt->conn : NULL;
+}
+
+/* An attempt has come to its end. */
+static int attempt_callback(ws_attempt *attempt, struct lws *wsi, enum lws_callback_reasons reason)
+{
+	switch (reason) {
+	case LWS_CALLBACK_WSI_CREATE:
+		conn_attempt_connected(attempt, wsi);
+		tcp_connected(attempt->conn, wsi);
+		break;
+	case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
+	case LWS_CALLBACK_CLOSED_CLIENT_HTTP:
+	case LWS_CALLBACK_WSI_DESTROY:
+		lws_set_opaque_user_data(wsi, NULL);
+		conn_attempt_failed(attempt);
+		break;
+	default:
+		break;
+	}
+	return 0;
+}
+
 int conn_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t n)
 {
 	(void)user;
-	ws_conn *conn = lws_get_opaque_user_data(wsi);
-	if (!conn) {
-		return orphan_callback(reason);
+	ws_attempt *attempt = lws_get_opaque_user_data(wsi);
+	if (!attempt) {
+		return orphan_callback(wsi, reason);
+	}
+	ws_conn *conn = attempt->conn;
+	if (conn->stage == WS_STAGE_TCP) {
+		return attempt_callback(attempt, wsi, reason);
 	}
 	switch (reason) {
-	case LWS_CALLBACK_WSI_CREATE:
-		tcp_connected(conn, wsi);
-		return 0;
 	case LWS_CALLBACK_CLIENT_CONFIRM_EXTENSION_SUPPORTED:
 		return !conn->deflate;
 	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
@@ -438,8 +428,8 @@ void conn_settle(ws_actor *actor)
 	ws_conn *conn = actor->conn;
 	if (conn && conn->stage == WS_STAGE_NEW) {
 		begin(conn);
-	} else if (conn && conn->stage == WS_STAGE_DIAL) {
-		dial(conn);
+	} else if (conn && conn->stage == WS_STAGE_TCP && conn->dial_due) {
+		conn_dial(conn);
 	} else if (conn && conn->stage == WS_STAGE_ENDED) {
 		report(actor);
 	}

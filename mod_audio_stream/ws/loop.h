@@ -66,6 +66,8 @@ typedef struct ws_end {
 	int opened;         /* it had been open */
 	int code;           /* the close code, WS_NO_STATUS or WS_ABNORMAL */
 	int http_status;    /* 0 when there was none */
+	int passing;        /* never opened, and trying again in a moment may help */
+	int refused;        /* never opened: an address said that nobody listens there */
 	const char *reason; /* the server's, or what went wrong in words that name the cause; never NULL */
 } ws_end;
 

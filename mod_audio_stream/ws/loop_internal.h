@@ -5,6 +5,7 @@
  *     rounds.c       what a service thread does all day
  *     actor.c        actors, and how other threads reach them
  *     connection.c   one connection: from ws_connect() to on_close
+ *     dial.c         TCP: the first of a name's addresses to answer
  *     transfer.c     what goes through an open one: messages, pings, CLOSE
  *     deflate.c      permessage-deflate
  *     resolve.c      names and certificates, on threads that may wait
@@ -57,8 +58,7 @@ typedef struct ws_out {
 typedef enum ws_stage {
 	WS_STAGE_NEW,     /* ws_connect() has been called */
 	WS_STAGE_RESOLVE, /* waiting for addresses and certificates */
-	WS_STAGE_DIAL,    /* the next address is to be tried */
-	WS_STAGE_TCP,
+	WS_STAGE_TCP,     /* the addresses are being tried */
 	WS_STAGE_TLS,
 	WS_STAGE_HTTP,
 	WS_STAGE_OPEN,
@@ -66,9 +66,17 @@ typedef enum ws_stage {
 	WS_STAGE_ENDED,   /* lws knows nothing of it any more; on_close is due */
 } ws_stage;
 
+/* One address being tried. */
+typedef struct ws_attempt {
+	ws_conn *conn;
+	struct lws *wsi; /* while lws tries; NULL before it has returned, and once it is connected */
+	int fd;          /* a second descriptor of its socket, -1: none */
+	int trying;
+} ws_attempt;
+
 struct ws_conn {
 	ws_actor *actor;
-	struct lws *wsi;         /* while lws has it */
+	struct lws *wsi;         /* the one that is connected, while lws has it */
 	int fd, watched, choked; /* its socket; it is in events_fd, to be written to as well */
 	ws_conn *next_writer;
 	int is_writer;
@@ -87,8 +95,10 @@ struct ws_conn {
 	ws_lookup *lookup;
 	ws_handshake handshake;
 	char addresses[WS_ADDRESSES_MAX][WS_ADDRESS_BYTES];
-	int address_count, address, dialling;
-	int64_t deadline_ns, attempt_ns; /* of opening; of this address */
+	ws_attempt attempts[WS_ADDRESSES_MAX]; /* one for each address */
+	int address_count, attempt_count, trying;
+	int dial_due; /* the next attempt is to begin */
+	int64_t deadline_ns;
 
 	/* while open */
 	ws_out *out_first, *out_last;
@@ -202,6 +212,19 @@ void conn_end(ws_conn *conn, ws_why why, int code, const char *format, ...) __at
 void conn_detach(ws_conn *conn);
 /* The answer of resolve.c. */
 void conn_resolved(ws_conn *conn, ws_lookup *lookup);
+/* There was a connection, and it never came to be open. what: lws's words. */
+void conn_opening_failed(ws_conn *conn, const char *what, size_t n);
+/* The connection that lws's wsi belongs to; NULL for one that has been given up. */
+ws_conn *conn_of(struct lws *wsi);
+
+/* ---- dial.c ------------------------------------------------------------------------------------------------------ */
+
+/* Begins to connect to the next address, of which there is one. */
+void conn_dial(ws_conn *conn);
+/* What becomes of an attempt. The first to connect ends the others; the last to fail ends the connection. */
+void conn_attempt_connected(ws_attempt *attempt, struct lws *wsi);
+void conn_attempt_failed(ws_attempt *attempt);
+void conn_drop_attempts(ws_conn *conn);
 
 /* ---- transfer.c -------------------------------------------------------------------------------------------------- */
 
@@ -229,7 +252,8 @@ struct ws_lookup {
 	char addresses[WS_ADDRESSES_MAX][WS_ADDRESS_BYTES];
 	int count;
 	ws_tls *tls;
-	ws_why why; /* 0: all is well */
+	ws_why why;  /* 0: all is well */
+	int passing; /* what is wrong may pass */
 	char error[WS_REASON_BYTES];
 };
 

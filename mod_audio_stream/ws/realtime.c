@@ -152,6 +152,8 @@ static void on_close(void *arg, const ws_end *end)
 	rt->info.close_code = end->code;
 	rt->info.why = (int)end->why;
 	rt->info.http_status = end->http_status;
+	rt->info.passing = end->passing;
+	rt->info.refused = end->refused;
 	snprintf(rt->info.reason, sizeof(rt->info.reason), "%s", end->reason);
 	pthread_mutex_unlock(&rt->lock);
 	set_state(rt, AS_RT_CLOSED);

@@ -45,10 +45,37 @@ static void free_lookup(ws_lookup *lookup)
 
 /* ---- Worker ------------------------------------------------------------------------------------------------------ */
 
-static int add_address(ws_lookup *lookup, const struct addrinfo *info)
+static void add_address(ws_lookup *lookup, const struct addrinfo *info)
 {
 	char *address = lookup->addresses[lookup->count];
-	return getnameinfo(info->ai_addr, info->ai_addrlen, address, WS_ADDRESS_BYTES, NULL, 0, NI_NUMERICHOST) == 0;
+	lookup->count +=
+		getnameinfo(info->ai_addr, info->ai_addrlen, address, WS_ADDRESS_BYTES, NULL, 0, NI_NUMERICHOST) == 0;
+}
+
+/* From here on, the next address of the family, or of any other. */
+static const struct addrinfo *next_of(const struct addrinfo *info, int family, int same)
+{
+	while (info && (info->ai_family == family) != same) {
+		info = info->ai_next;
+	}
+	return info;
+}
+
+/* RFC 8305 section 4: the families take turns, beginning with that of the resolver's first choice. */
+static void add_addresses(ws_lookup *lookup, const struct addrinfo *all)
+{
+	const int family = all->ai_family;
+	const struct addrinfo *ours = all, *others = next_of(all, family, 0);
+	while ((ours || others) && lookup->count < WS_ADDRESSES_MAX) {
+		if (ours) {
+			add_address(lookup, ours);
+			ours = next_of(ours->ai_next, family, 1);
+		}
+		if (others && lookup->count < WS_ADDRESSES_MAX) {
+			add_address(lookup, others);
+			others = next_of(others->ai_next, family, 0);
+		}
+	}
 }
 
 static void resolve(ws_lookup *lookup)
@@ -58,12 +85,11 @@ static void resolve(ws_lookup *lookup)
 	int error = getaddrinfo(lookup->host, NULL, &hints, &all);
 	if (error) {
 		lookup->why = WS_WHY_RESOLVE;
+		lookup->passing = error == EAI_AGAIN || error == EAI_MEMORY || error == EAI_SYSTEM;
 		snprintf(lookup->error, sizeof(lookup->error), "cannot resolve %s: %s", lookup->host, gai_strerror(error));
 		return;
 	}
-	for (const struct addrinfo *info = all; info && lookup->count < WS_ADDRESSES_MAX; info = info->ai_next) {
-		lookup->count += add_address(lookup, info);
-	}
+	add_addresses(lookup, all);
 	freeaddrinfo(all);
 	if (lookup->count == 0) {
 		lookup->why = WS_WHY_RESOLVE;
@@ -159,6 +185,7 @@ static ws_lookup *answer_others(const ws_lookup *answer)
 		other->tls = ws_tls_ref(answer->tls);
 		other->count = answer->count;
 		other->why = answer->why;
+		other->passing = answer->passing;
 		memcpy(other->addresses, answer->addresses, sizeof(other->addresses));
 		memcpy(other->error, answer->error, sizeof(other->error));
 		other->next = answered;

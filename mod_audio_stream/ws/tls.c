@@ -103,6 +103,17 @@ static const char *alert_text(int alert)
 	return SSL_alert_desc_string_long(alert);
 }
 
+/* Does OpenSSL say no more than that the connection has gone? */
+static int is_end(unsigned long error)
+{
+#ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING /* OpenSSL 3 */
+	if (ERR_GET_LIB(error) == ERR_LIB_SSL && ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING) {
+		return 1;
+	}
+#endif
+	return ERR_GET_LIB(error) == ERR_LIB_SYS;
+}
+
 /* Service thread: OpenSSL tells how an SSL object is getting on. */
 static void informed(const SSL *watched, int where, int result)
 {
@@ -120,6 +131,7 @@ static void informed(const SSL *watched, int where, int result)
 	} else if (where == SSL_CB_READ_ALERT && result >> 8 == SSL3_AL_FATAL) {
 		complain(handshake, "the server ended TLS: %s", alert_text(result));
 	} else if (where == SSL_CB_CONNECT_EXIT && result <= 0 && ERR_peek_error()) {
+		handshake->cut = !handshake->error[0] && is_end(ERR_peek_error());
 		complain(handshake, "TLS failed: %s", ERR_reason_error_string(ERR_peek_error()));
 	}
 }

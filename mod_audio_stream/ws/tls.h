@@ -19,6 +19,7 @@ typedef struct ws_handshake {
 	const char *host; /* to be named by the certificate, and asked for by SNI */
 	int allow_selfsigned, allow_expired, skip_hostname_check;
 	int done;
+	int cut;         /* the connection ended in the middle of it: nothing has been said against us or the server */
 	char error[200]; /* "" or what was wrong */
 } ws_handshake;
 

@@ -144,7 +144,7 @@ int conn_extension(struct lws_context *context, const struct lws_extension *exte
 		{0},
 	};
 	(void)context, (void)extension, (void)n;
-	ws_conn *conn = lws_get_opaque_user_data(wsi);
+	ws_conn *conn = conn_of(wsi);
 	if (reason == LWS_EXT_CB_CLIENT_CONSTRUCT) {
 		*(void **)user = wsi;
 		*(const struct lws_ext_options **)in = parameters;

@@ -720,6 +720,9 @@ class TestTheEnd:
 
 class TestConnecting:
     def refusal(self, url: str, **changed) -> str:
+        return self.failure(url, **changed).reason
+
+    def failure(self, url: str, **changed) -> ConnectError:
         listening = Listening()
         transport = NativeTransport(settings(url, **changed), listening)
         try:
@@ -730,31 +733,51 @@ class TestConnecting:
         assert isinstance(error, ConnectError)
         assert "sk-secret" not in repr(error)
         transport.release()
-        return error.reason
+        return error
 
     def test_nobody_there(self):
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
-        reason = self.refusal(f"ws://127.0.0.1:{port}/")
-        assert reason.startswith(f"127.0.0.1:{port} refused the connection")
-        assert "OPENAI_REALTIME_URL" in reason
+        error = self.failure(f"ws://127.0.0.1:{port}/")
+        assert error.reason.startswith(f"127.0.0.1:{port} refused the connection")
+        assert "OPENAI_REALTIME_URL" in error.reason
+        assert (error.passing, error.refused) == (True, True)
+        error = self.failure("ws://255.255.255.255/")
+        assert (error.passing, error.refused) == (True, False)
+        assert "refused" not in error.reason
 
     def test_no_such_name(self):
         assert "no address for nowhere.invalid" in self.refusal("ws://nowhere.invalid/")
 
-    @pytest.mark.parametrize("status", [401, 404, 200, 500])
+    @pytest.mark.parametrize("status", [401, 404, 200, 429, 500])
     def test_an_answer_that_is_no_upgrade(self, status):
         peer = Peer()
         background(peer.accept, f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
-        reason = self.refusal(peer.url)
-        assert f"answered HTTP {status}" in reason
-        assert "OPENAI_API_KEY" in reason
+        error = self.failure(peer.url)
+        assert f"answered HTTP {status}" in error.reason
+        assert "OPENAI_API_KEY" in error.reason
+        assert (error.http_status, error.passing) == (status, status >= 429)
         peer.close()
 
     def test_a_server_that_says_nothing(self):
         with socket.create_server(("127.0.0.1", 0)) as listening:
             reason = self.refusal(f"ws://127.0.0.1:{listening.getsockname()[1]}/", connect_timeout_ms=200)
+            error = self.failure(f"ws://127.0.0.1:{listening.getsockname()[1]}/", connect_timeout_ms=100)
         assert "did not answer within 200 ms (IVR_AI_CONNECT_TIMEOUT_MS)" in reason
+        assert error.passing
+
+    @pytest.mark.parametrize("scheme", ["ws", "wss"])
+    def test_a_connection_that_ends_before_the_handshake_has_may_pass(self, scheme):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+
+            def serve() -> None:
+                with listening.accept()[0] as peer:
+                    peer.recv(65536)
+
+            background(serve)
+            error = self.failure(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/")
+        assert (error.passing, error.refused) == (True, False)
+        assert "certificate" not in error.reason
 
     @pytest.mark.parametrize(
         ("certificate", "trust", "says"),
@@ -772,7 +795,9 @@ class TestConnecting:
                 peer.accept()
 
         background(accept)
-        reason = self.refusal(peer.url, ca_file=certificates.authority if trust else "")
+        error = self.failure(peer.url, ca_file=certificates.authority if trust else "")
+        reason = error.reason
+        assert not error.passing
         assert "its certificate is not trusted" in reason
         assert says in reason
         assert "WSS_PEM" in reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -27,13 +28,18 @@ def settings(url: str = "ws://localhost/", **changed) -> Settings:
     return Settings(**{"realtime_url": url, "api_key": KEY, "connect_timeout_ms": 5000, **changed})
 
 
-def reason(url: str, **changed) -> str:
-    """Why a connection fails. The key is never part of it."""
+def failure(url: str, **changed) -> ConnectError:
+    """How a connection fails. The key is never part of it."""
     with pytest.raises(ConnectError) as error:
         Attempt(settings(url, **changed)).connect()
     assert error.value.reason == str(error.value)
     assert KEY not in repr(error.value)
-    return error.value.reason
+    return error.value
+
+
+def reason(url: str, **changed) -> str:
+    """Why a connection fails."""
+    return failure(url, **changed).reason
 
 
 def first_event(url: str, **changed) -> dict:
@@ -148,6 +154,55 @@ class TestFailing:
             said = reason(sim.url.replace("ws://", "wss://"))
         assert said.startswith(f"127.0.0.1:{sim.port}: SSL")
         assert said.endswith("check OPENAI_REALTIME_URL")
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 429, 500, 502, 503])
+    def test_which_refusals_may_pass(self, status):
+        with SimServer(voice="tone", faults=Faults(refuse_status=status)) as sim:
+            error = failure(sim.url)
+        passing = status in (408, 429) or status >= 500
+        assert (error.http_status, error.passing, error.refused) == (status, passing, False)
+
+    @pytest.mark.parametrize("scheme", ["ws", "wss"])
+    @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+    def test_a_connection_that_ends_before_the_handshake_has_may_pass(self, scheme, reset):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+
+            def serve() -> None:
+                peer, _ = listening.accept()
+                with peer:
+                    if reset:
+                        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    peer.recv(65536)
+
+            serving = background(serve)
+            error = failure(f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/")
+            serving.join(5)
+        assert error.passing
+        assert not error.refused
+
+    def test_nobody_listening_and_nobody_in_time_may_pass(self):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+            late = failure(f"ws://127.0.0.1:{port}/", connect_timeout_ms=100)
+        nobody = failure(f"ws://127.0.0.1:{port}/")
+        assert (late.passing, late.refused) == (True, False)
+        assert (nobody.passing, nobody.refused) == (True, True)
+        assert failure("ws://255.255.255.255/").passing
+
+    @pytest.mark.parametrize(("code", "passing"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
+    def test_a_name_may_be_found_when_the_resolver_is_to_be_asked_again(self, monkeypatch, code, passing):
+        def getaddrinfo(*arguments, **options):
+            raise socket.gaierror(code, "no")
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        assert failure("ws://a-name.example/").passing is passing
+
+    def test_what_a_setting_is_to_blame_for_does_not_pass(self, certificates, tmp_path):
+        path = tmp_path / "authority.pem"
+        path.write_text("This is not PEM.")
+        with SimServer(voice="tone", tls=certificates.server("right")) as sim:
+            assert not failure(sim.url).passing
+            assert not failure(sim.url, ca_file=str(path)).passing
 
     def test_nothing_is_left_of_what_failed(self):
         def fail() -> None:
