@@ -6,17 +6,33 @@ state and does no work: everything is in ivr_ai.runtime, which stays loaded.
 
 
 def handler(session, args):
-    """The dialplan application. args: the name of an agent profile, or nothing."""
-    from ivr_ai import runtime
+    """The dialplan application. args: the name of an agent profile, or nothing. Releases the session."""
+    from ivr_ai import mod_python
 
-    runtime.handle(session, args)
+    try:
+        mod_python.check()
+        from ivr_ai import runtime
+
+        runtime.handle(session, args)
+    except BaseException as error:  # whatever it is: an exception here would leave the channel for ever
+        mod_python.refuse(session, error)
+    finally:
+        mod_python.release(session)
 
 
 def fsapi(session, stream, env, args):
-    """The API command. args: status, version, start <uuid> [agent], stop <uuid>."""
-    from ivr_ai import runtime
+    """The API command; ivr_ai.commands has the list."""
+    from ivr_ai import mod_python
 
-    stream.write(runtime.command(args))
+    try:
+        mod_python.check()
+        from ivr_ai import runtime
+
+        answer = runtime.command(args)
+    except BaseException as error:
+        answer = f"-ERR ivr_ai cannot run: {error}\n"
+    mod_python.write(stream, answer)
+    mod_python.let_go("Event", env)
 
 
 def runtime(args):
@@ -26,6 +42,9 @@ def runtime(args):
 
 def warm():
     """Loads everything a call needs, on a thread with room for it. Returns when that is done."""
+    from ivr_ai import mod_python
+
+    mod_python.check()
     from ivr_ai import runtime as state
 
     state.warm()
