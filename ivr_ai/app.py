@@ -1,12 +1,12 @@
 """What FreeSWITCH calls: application `python` with data `ivr_ai.app`; in fs_cli, `python ivr_ai.app status`.
 
 mod_python3 imports and reloads this module on every call, on a thread with a 240 KB stack. So it holds no
-state and does no work: everything is in ivr_ai.runtime, which stays loaded.
+state: everything is in ivr_ai.runtime, which stays loaded.
 """
 
 
 def handler(session, args):
-    """The dialplan application. args: the name of an agent profile, or nothing. Releases the session."""
+    """The dialplan application. args: the name of an agent profile, or nothing."""
     from ivr_ai import mod_python
 
     try:
@@ -16,8 +16,6 @@ def handler(session, args):
         runtime.handle(session, args)
     except BaseException as error:  # whatever it is: an exception here would leave the channel for ever
         mod_python.refuse(session, error)
-    finally:
-        mod_python.release(session)
 
 
 def fsapi(session, stream, env, args):
@@ -31,8 +29,7 @@ def fsapi(session, stream, env, args):
         answer = runtime.command(args)
     except BaseException as error:
         answer = f"-ERR ivr_ai cannot run: {error}\n"
-    mod_python.write(stream, answer)
-    mod_python.let_go("Event", env)
+    mod_python.answer(stream, env, answer)
 
 
 def runtime(args):

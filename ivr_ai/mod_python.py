@@ -65,18 +65,31 @@ def console_log(level: str, text: str) -> None:
 
 
 def refuse(session: Any, error: BaseException) -> None:
-    """Hangs up a call that cannot be held, and logs why. Raises nothing."""
+    """Logs why a call cannot be held, hangs it up and releases its session. Raises nothing."""
+    console_log("err", f"call {uuid_of(session)} cannot be held: {_why(error)}")
+    hang_up(session)
+    release(session)
+
+
+def uuid_of(session: Any) -> str:
+    """The session's uuid, "?" where it cannot be had. Raises nothing."""
     try:
-        native = _native()
-        bare = native is not None and not hasattr(session, "hangup")
-        uuid = native.CoreSession_get_uuid(session) if bare else session.get_uuid()
-        console_log("err", f"call {uuid} cannot be held: {_why(error)}")
-        if bare:
-            native.CoreSession_hangup(session, CAUSE)
+        return str(
+            session.get_uuid() if hasattr(session, "get_uuid") else _call("CoreSession_get_uuid", session)
+        )
+    except Exception:
+        return "?"
+
+
+def hang_up(session: Any) -> None:
+    """Hangs up, so that the caller's gateway gets 503. Raises nothing."""
+    try:
+        if not hasattr(session, "hangup"):
+            _call("CoreSession_hangup", session, CAUSE)
         elif session.ready():
             session.hangup(CAUSE)
-    except Exception as another:  # nothing may keep the session from being released
-        console_log("err", f"a call cannot be held: {_why(error)}; nor refused: {_why(another)}")
+    except Exception as error:  # nothing may keep the session from being released
+        console_log("err", f"call {uuid_of(session)} cannot be hung up: {_why(error)}")
 
 
 def release(session: Any) -> None:
@@ -93,22 +106,25 @@ def release(session: Any) -> None:
         console_log("err", f"a session could not be released: {_why(error)}")
 
 
+def _call(function: str, thing: Any, *arguments: Any) -> Any:
+    """A function of `_freeswitch` with a bare object. Raises AttributeError outside FreeSWITCH."""
+    return getattr(_native(), function)(thing, *arguments)
+
+
 def let_go(kind: str, thing: Any) -> None:
     """Destroys a bare object of FreeSWITCH's ("Session", "Stream", "Event"), which cannot do so itself."""
-    native = _native()
-    if native is not None and type(thing).__name__ == "SwigPyObject":
-        getattr(native, f"delete_{kind}")(thing)
+    if type(thing).__name__ == "SwigPyObject":
+        _call(f"delete_{kind}", thing)
 
 
-def write(stream: Any, text: str) -> None:
-    """The answer of an API command."""
+def answer(stream: Any, env: Any, text: str) -> None:
+    """Gives the answer of an API command. stream, env: as mod_python3 hands them over."""
+    let_go("Event", env)
     if hasattr(stream, "write"):
         stream.write(text)
         return
-    native = _native()
-    if native is not None:
-        native.Stream_write(stream, text)
-        let_go("Stream", stream)
+    _call("Stream_write", stream, text)
+    let_go("Stream", stream)
 
 
 def _why(error: BaseException) -> str:

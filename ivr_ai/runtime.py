@@ -78,8 +78,8 @@ class Runtime:
             self.warm()
             return self._handle(session, args.strip() or None)
         except Exception as error:
-            log.exception("call %s: %s", session.get_uuid(), error)
-            mod_python.refuse(session, error)
+            log.exception("call %s: %s", mod_python.uuid_of(session), error)
+            mod_python.hang_up(session)
             return None
         finally:
             mod_python.release(session)

@@ -46,12 +46,12 @@ class FreeSwitchHandler(logging.Handler):
 def set_up() -> None:
     """Into FreeSWITCH's log inside FreeSWITCH; elsewhere whoever runs us has set logging up. Idempotent."""
     try:
-        import freeswitch
+        from freeswitch import consoleLog
     except ImportError:
         return
     logging.logThreads = False  # looking up a thread's name leaves an entry for each of FreeSWITCH's threads
     if not any(isinstance(handler, FreeSwitchHandler) for handler in log.handlers):
-        log.addHandler(FreeSwitchHandler(freeswitch.consoleLog))
+        log.addHandler(FreeSwitchHandler(consoleLog))
         log.propagate = False
     if log.level == logging.NOTSET:
         log.setLevel(DEFAULT_LEVEL)  # until the settings have been read, which may fail
