@@ -1,22 +1,35 @@
 """What FreeSWITCH calls: application `python` with data `ivr_ai.app`; in fs_cli, `python ivr_ai.app status`.
 
 mod_python3 imports and reloads this module on every call, on a thread with a 240 KB stack. So it holds no
-state and does no work: everything is in ivr_ai.runtime, which stays loaded.
+state: everything is in ivr_ai.runtime, which stays loaded.
 """
 
 
 def handler(session, args):
     """The dialplan application. args: the name of an agent profile, or nothing."""
-    from ivr_ai import runtime
+    from ivr_ai import mod_python
 
-    runtime.handle(session, args)
+    try:
+        mod_python.check()
+        from ivr_ai import runtime
+
+        runtime.handle(session, args)
+    except BaseException as error:  # whatever it is: an exception here would leave the channel for ever
+        mod_python.refuse(session, error)
 
 
 def fsapi(session, stream, env, args):
-    """The API command. args: status, version, start <uuid> [agent], stop <uuid>."""
-    from ivr_ai import runtime
+    """The API command; ivr_ai.commands has the list."""
+    from ivr_ai import mod_python
 
-    stream.write(runtime.command(args))
+    try:
+        mod_python.check()
+        from ivr_ai import runtime
+
+        answer = runtime.command(args)
+    except BaseException as error:
+        answer = f"-ERR ivr_ai cannot run: {error}\n"
+    mod_python.answer(stream, env, answer)
 
 
 def runtime(args):
@@ -26,6 +39,9 @@ def runtime(args):
 
 def warm():
     """Loads everything a call needs, on a thread with room for it. Returns when that is done."""
+    from ivr_ai import mod_python
+
+    mod_python.check()
     from ivr_ai import runtime as state
 
     state.warm()

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from ivr_ai import failure, watch
 from ivr_ai.audio.formats import Format
 from ivr_ai.audio.stream import Stream, StreamClosed, StreamError, StreamFull, StreamNotFound
+from ivr_ai.bus import Bus
 from ivr_ai.config import Settings
 from ivr_ai.events import Observer, Reporter
 from ivr_ai.functions import Function, Functions
@@ -63,11 +64,18 @@ class Call:
         observer: Observer | None = None,
         functions: Mapping[str, Function] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        bus: Bus | None = None,
     ) -> None:
-        """session: FreeSWITCH's, or one with its methods. functions: what the model may call, by name."""
+        """session: FreeSWITCH's, or one with its methods. functions: what the model may call, by name.
+
+        observer: told every CallEvent at once, on the call's threads. bus: told them too; who made it sees to
+        the timeline then, else the call does.
+        """
         self._leg = leg_of(session)
         self._settings = settings
-        self._reporter = Reporter(self._leg.uuid, observer, settings.timeline_dir, clock)
+        self._reporter = Reporter(
+            self._leg.uuid, observer, settings.timeline_dir, clock, agent=settings.agent, bus=bus
+        )
         self._functions = Functions(self._leg.uuid, functions)
         self._dial: Attempt | None = None  # python transport: the attempt to connect
         self._clock = clock
@@ -274,9 +282,8 @@ class Call:
             turn_p50_ms=p50_ms(totals.turn_latencies_ms),
             tokens=totals.tokens,
         )
-        self._reporter.tell("ended", summary.data())
         log.log(logging.ERROR if self._failure is not None else logging.INFO, "%s", summary.line())
-        self._reporter.write_timeline()
+        self._reporter.tell("ended", summary.data())
         return summary
 
     # ---- downlink ------------------------------------------------------------------------------------------
@@ -564,7 +571,6 @@ class Call:
         if first:
             if failed:
                 self._reporter.tell("failure", {"reason": reason})
-                log.error("call %s: %s", self.uuid, reason)
             self._wake()
 
     def _wake(self) -> None:

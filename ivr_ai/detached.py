@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ivr_ai.audio.formats import Format
+from ivr_ai.audio.formats import Format, read_wav
 from ivr_ai.leg import CLEARED, MODULE, NOT_LOADED, StreamCommands, first_codec, format_of
 
 POLL_S = 0.25  # how often FreeSWITCH is asked whether the call is still there
@@ -110,8 +110,10 @@ class DetachedLeg(StreamCommands):
         self._api("uuid_send_dtmf", f"{self._uuid} {digits}")
 
     def play(self, path: str) -> None:
-        """Broadcasts the file on the call; returns at once, since the call's thread is the dialplan's."""
+        """Broadcasts the file on the call, whose thread is the dialplan's, and waits as long as it lasts."""
         self._api("uuid_broadcast", f"{self._uuid} {path} aleg")
+        pcm, rate_hz = read_wav(path)
+        self.sleep(len(pcm) // 2 * 1000 // rate_hz)
 
     def release(self) -> None:
         """Nothing to let go of: the call is reached by its uuid."""

@@ -1,20 +1,30 @@
 """When the model cannot go on: an apology in a local voice, then what IVR_AI_FAILURE_ACTION says.
 
+    speak_apology    through the call's own stream, which converts it: heard whatever the host is doing
+    play_apology     through the host's own player, for a call without a stream
+    act              hang up, transfer, or go on in the dialplan
+
 The apology is a WAV file, or text spoken by espeak-ng, or without either two low tones: a caller is never
-left in silence. It is made once per text, at whatever rate it comes, and goes through the call's own stream,
-which converts it, so that it is heard whatever else happens.
+left in silence. What could be made is kept; what could not is tried again with the next failure.
 """
 
 from __future__ import annotations
 
 import array
+import atexit
+import hashlib
 import logging
 import math
+import os
+import shutil
+import tempfile
 import threading
 import time
-from functools import lru_cache
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
-from ivr_ai.audio.formats import Format, read_wav
+from ivr_ai.audio.formats import Format, read_wav, write_wav
 from ivr_ai.audio.stream import Stream
 from ivr_ai.config import Settings
 from ivr_ai.leg import Leg
@@ -25,7 +35,20 @@ log = logging.getLogger("ivr_ai.failure")
 APOLOGY = "apology"  # the item under which it is queued
 POLL_MS = 100
 TONES_HZ = 8000
-CAUSE = "NORMAL_TEMPORARY_FAILURE"
+CAUSE = "NORMAL_TEMPORARY_FAILURE"  # a caller's gateway gets 503
+KEPT_FILES = 8
+
+Audio = tuple[bytes, int]  # s16 mono, and its rate in Hz
+Made = TypeVar("Made")
+_NOTHING: Audio = (b"", 0)
+
+
+def has_words(settings: Settings) -> bool:
+    """Whether there is anything to say. Without it a call need not be answered in order to fail."""
+    return bool(settings.apology_text.strip() or settings.apology_file.strip())
+
+
+# ---- the audio ---------------------------------------------------------------------------------------------
 
 
 def tones() -> bytes:
@@ -35,50 +58,119 @@ def tones() -> bytes:
     return array.array("h", [*tone, *pause]).tobytes() * 2
 
 
-def _from_file(path: str) -> tuple[bytes, int]:
+class _Files:
+    """The last sound files that were read, for as long as they stay as they are. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._read: dict[tuple[str, int, int], Audio] = {}
+
+    def read(self, path: str) -> Audio:
+        """Raises OSError and ValueError; keeps neither."""
+        status = os.stat(path)
+        key = (path, status.st_mtime_ns, status.st_size)
+        with self._lock:
+            audio = self._read.get(key)
+        if audio is None:
+            audio = read_wav(path)
+            if not audio[0]:
+                raise ValueError("it has no audio")
+            with self._lock:
+                self._read[key] = audio
+                while len(self._read) > KEPT_FILES:
+                    del self._read[next(iter(self._read))]
+        return audio
+
+
+_files = _Files()
+
+
+def _from_file(path: str) -> Audio:
     try:
-        return read_wav(path)
+        return _files.read(path)
     except (OSError, ValueError, RuntimeError) as error:
         log.error("IVR_AI_APOLOGY_FILE %s cannot be played: %s", path, error)
-        return b"", 0
+        return _NOTHING
 
 
-def _spoken(text: str) -> tuple[bytes, int]:
+def _spoken(text: str) -> Audio:
     try:
         return spoken(text)
     except (OSError, ValueError, RuntimeError) as error:
         log.error("no voice for IVR_AI_APOLOGY_TEXT: %s", error)
-        return b"", 0
+        return _NOTHING
 
 
-@lru_cache(maxsize=8)
-def apology_audio(text: str, path: str) -> tuple[bytes, int]:
-    """The apology as s16, and its rate: the file, or else the text, or else tones."""
-    audio = _from_file(path) if path else (b"", 0)
-    audio = audio if audio[0] or not text.strip() else _spoken(text)
+def apology_audio(text: str, path: str) -> Audio:
+    """The apology: the file, or else the text, or else tones. Takes tens of milliseconds the first time.
+
+    A file is read again when its time of change or its size is another; espeak-ng's words are kept by
+    ivr_ai.tts. Nothing that failed is kept. Any thread with a stack of 1 MiB.
+    """
+    audio = _from_file(path.strip()) if path.strip() else _NOTHING
+    if not audio[0] and text.strip():
+        audio = _spoken(text)
     return audio if audio[0] else (tones(), TONES_HZ)
 
 
-def _made_elsewhere(leg: Leg, settings: Settings) -> tuple[bytes, int]:
-    made: list[tuple[bytes, int]] = []
-    wanted = (settings.apology_text, settings.apology_file)
-    maker = threading.Thread(
-        target=lambda: made.append(apology_audio(*wanted)), name="ivr-apology", daemon=True
-    )
+class _Folder:
+    """A private directory of WAV files for the host's player, made with the first and removed at exit."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._path: Path | None = None
+
+    def file(self, audio: bytes, rate_hz: int) -> Path:
+        """The file with this audio, written the first time. Raises OSError."""
+        name = hashlib.sha256(audio + rate_hz.to_bytes(4, "big")).hexdigest()[:20] + ".wav"
+        with self._lock:
+            if self._path is None or not self._path.is_dir():  # a cleaner of /tmp may have been there
+                self._path = Path(tempfile.mkdtemp(prefix="ivr_ai-"))
+                atexit.register(shutil.rmtree, self._path, ignore_errors=True)
+            path = self._path / name
+            if not path.exists():
+                partial = path.with_suffix(".part")
+                write_wav(partial, audio, rate_hz)
+                partial.replace(path)
+            return path
+
+
+_folder = _Folder()
+
+
+# ---- on a call ---------------------------------------------------------------------------------------------
+
+
+def _made_elsewhere(leg: Leg, make: Callable[[], Made]) -> Made | None:
+    """What make() returns, made on a thread with room for it; None when the call was over first, or make()
+    failed.
+
+    The call's own thread has a stack of 240 KB in FreeSWITCH, and must go on with the call's audio.
+    """
+    made: list[Made] = []
+
+    def run() -> None:
+        try:
+            made.append(make())
+        except Exception:
+            log.exception("call %s: the apology could not be made", leg.uuid)
+
+    maker = threading.Thread(target=run, name="ivr-apology", daemon=True)
     maker.start()
     while maker.is_alive() and leg.ready():
         leg.sleep(20)
-    return made[0] if made else (b"", TONES_HZ)
+    return made[0] if made else None
 
 
 def speak_apology(leg: Leg, stream: Stream, settings: Settings) -> None:
     """Says the apology and waits until it has been heard, or the call is over. Raises StreamClosed.
 
-    On the call's thread, whose stack is too small for making the audio: that is another thread's work.
+    On the call's thread.
     """
-    if not settings.apology_text and not settings.apology_file:
+    if not has_words(settings):
         return
-    audio, rate_hz = _made_elsewhere(leg, settings)
+    made = _made_elsewhere(leg, lambda: apology_audio(settings.apology_text, settings.apology_file))
+    audio, rate_hz = made or (tones(), TONES_HZ)
     stream.flush()
     stream.inject(audio, APOLOGY, Format("s16", rate_hz))
     stream.end(APOLOGY)
@@ -87,12 +179,35 @@ def speak_apology(leg: Leg, stream: Stream, settings: Settings) -> None:
         leg.sleep(POLL_MS)
 
 
-def act(leg: Leg, settings: Settings) -> None:
-    """Does what IVR_AI_FAILURE_ACTION says with a call that is still up."""
+def play_apology(leg: Leg, settings: Settings) -> None:
+    """Says the apology with the host's own player, for a call without a stream; returns when it has been
+    heard.
+
+    On the call's thread; the call must have been answered. Raises nothing: what goes wrong is logged.
+    """
+    if not has_words(settings) or not leg.ready():
+        return
+    path = _made_elsewhere(
+        leg, lambda: _folder.file(*apology_audio(settings.apology_text, settings.apology_file))
+    )
+    if path is None or not leg.ready():
+        return
+    try:
+        leg.play(str(path))
+    except Exception as error:  # the host's player: whatever it raises, the call ends as configured
+        log.error("call %s: the apology cannot be played: %s", leg.uuid, error)
+
+
+def act(leg: Leg, settings: Settings, cause: str = CAUSE) -> None:
+    """Does what IVR_AI_FAILURE_ACTION says with a call that is still up. cause: of a hang-up.
+
+    A call that has not been answered stays so: its caller's gateway gets the cause and may go on to another,
+    and the extension of a transfer answers for itself.
+    """
     if not leg.ready() or settings.failure_action == "return":
         return
     if settings.failure_action == "transfer":
         extension, dialplan, context = [*settings.failure_transfer.split(), "", ""][:3]
         leg.transfer(extension, dialplan or "XML", context)
     else:
-        leg.hang_up(CAUSE)
+        leg.hang_up(cause)

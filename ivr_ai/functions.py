@@ -26,7 +26,17 @@ class Functions:
         if function is None:
             return json.dumps({"error": f"there is no function {call.name!r}"})
         try:
-            return json.dumps(function(json.loads(call.arguments or "{}")))
-        except Exception as error:  # whatever a function does, the conversation goes on
+            return json.dumps(function(_arguments(call.arguments)))
+        except (
+            BaseException
+        ) as error:  # whatever a function does, sys.exit() included, the conversation goes on
             log.warning("call %s: function %s failed: %s", self._uuid, call.name, error)
             return json.dumps({"error": f"{type(error).__name__}: {error}"})
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """Raises ValueError for what is not a JSON object."""
+    arguments = json.loads(text or "{}")
+    if not isinstance(arguments, dict):
+        raise ValueError(f"the arguments are not a JSON object: {text:.80}")
+    return arguments

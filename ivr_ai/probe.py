@@ -20,18 +20,8 @@ from urllib.parse import urlsplit
 import websocket
 from websocket._url import get_proxy_info
 
-_ERROR_CODES = {
-    "invalid_api_key": "set OPENAI_API_KEY to a key that is valid",
-    "missing_model": "set OPENAI_REALTIME_MODEL",
-    "invalid_model": "set OPENAI_REALTIME_MODEL to a model that this key may use",
-    "model_not_found": "set OPENAI_REALTIME_MODEL to a model that this key may use",
-    "beta_api_shape_disabled": "set OPENAI_REALTIME_DIALECT to auto or ga",
-    "insufficient_quota": "the account's quota is used up: see its billing page",
-    "credit_balance_exhausted": "the account's credit is used up: see its billing page",
-    "billing_hard_limit_reached": "the account has reached its limit: see its billing page",
-    "account_deactivated": "the account is deactivated: use another key",
-    "rate_limit_exceeded": "too many sessions for this account: try again later or raise its limits",
-}
+from ivr_ai.realtime.complaints import todo
+
 _STATUSES = {
     401: "set OPENAI_API_KEY to a key that is valid",
     403: "this key, or this address, may not use the service",
@@ -159,7 +149,7 @@ class Probe:
         if event.get("type") == "error":
             error = event.get("error") or {}
             code = error.get("code") or error.get("type") or "error"
-            raise _Failed(f"refused: {code}", _ERROR_CODES.get(code, str(error.get("message", ""))))
+            raise _Failed(f"refused: {code}", todo(str(code)) or str(error.get("message", "")))
         if event.get("type") != "session.created":
             raise _Failed(
                 f"said {event.get('type')!r} instead of session.created", f"no Realtime server there? {_URL}"

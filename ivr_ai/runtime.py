@@ -1,242 +1,251 @@
-"""The product inside a process: loaded once, shared by all calls.
+"""What outlives a call: the calls under way, the bus, plug-ins; begun once per process and kept loaded.
 
-mod_python3 gives handlers the session's thread, with a 240 KB stack, and sets the interpreter's recursion
-limit to match. Heavy imports, TLS and JSON need more: they run on threads of our own, made with
-THREAD_STACK_BYTES of (virtual) stack.
+    handle    one call on its session's thread: warm up, read its settings, admit it, hold it
+    start     the same for a call that stays with the dialplan, on a thread of ours; stop ends it
+    drain     no new calls; those under way go on. undrain
+    status    the calls under way
+    shutdown  ends what can be ended, and hands out what was told
+
+The functions at the end do the same for the process's own Runtime: they are what ivr_ai.app calls. A Runtime
+of its own is for tests and other hosts.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
+import atexit
 import logging
-import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from ivr_ai import __version__
+from ivr_ai import __version__, commands, mod_python, warmup
+from ivr_ai.bus import Bus
+from ivr_ai.registry import Entry, Refused, Registry
+from ivr_ai.switch_log import Levels
+from ivr_ai.timeline import Timelines
 
-THREAD_STACK_BYTES = 1 << 20
-RECURSION_LIMIT = 1000
-CAUSE = "NORMAL_TEMPORARY_FAILURE"
-USAGE = "status | version | start <uuid> [agent] | stop <uuid>"
+if TYPE_CHECKING:
+    from ivr_ai.call import Call
+    from ivr_ai.config import Settings
+    from ivr_ai.detached import DetachedLeg
+    from ivr_ai.leg import Leg
+    from ivr_ai.summary import CallSummary
+
+SHUTDOWN_S = 3.0
 
 log = logging.getLogger("ivr_ai")
 
-_loaded = threading.Lock()
-_begun = threading.Event()  # loading; the lock guards it
-_warm = threading.Event()  # loaded, or failed
-_failed: list[BaseException] = []
-_started_s = time.monotonic()
-_calls: dict[str, Any] = {}  # uuid -> Call; the lock guards it and the total
-_detached: dict[str, Any] = {}  # uuid -> DetachedLeg; guarded by the same lock
-_calls_lock = threading.Lock()
-_calls_total = 0
 
+class Runtime:
+    """The product inside a process. All methods from any thread, but for what handle() says."""
 
-class _FreeSwitchLog(logging.Handler):
-    """Python's log records in FreeSWITCH's log."""
+    def __init__(self) -> None:
+        self.bus = Bus()
+        self.tools: dict[str, Callable[[dict[str, Any]], Any]] = {}  # of plug-ins, once warm
+        self.registry = Registry()
+        self._timelines = Timelines()
+        self._levels = Levels()
+        self._warmup = warmup.Warmup(self._load)
+        self._started_s = time.monotonic()
 
-    LEVELS = (
-        (logging.CRITICAL, "crit"),
-        (logging.ERROR, "err"),
-        (logging.WARNING, "warning"),
-        (logging.INFO, "info"),
-    )
+    # ---- loading -------------------------------------------------------------------------------------------
 
-    def __init__(self, console_log: Any) -> None:
-        super().__init__()
-        self._console_log = console_log
-        self.setFormatter(logging.Formatter("ivr_ai: %(message)s"))
+    def warm(self) -> None:
+        """Loads everything a call needs; returns when it is loaded. Raises RuntimeError when it cannot be."""
+        self._warmup.wait()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        level = next((name for least, name in self.LEVELS if record.levelno >= least), "debug")
+    def _load(self) -> None:
+        """Everything slow, once, on a thread with room for it."""
+        from ivr_ai import plugins
+
+        settings = warmup.process_settings()
+        self._levels.follow(settings)
+        warmup.load_for(settings)
+        self.bus.subscribe("timeline", self._timelines)
+        self.tools = plugins.load_tools()
+        plugins.load_observers(self.bus)
+        atexit.register(self.shutdown)
+        threading.Thread(
+            target=warmup.prepare_apology, args=(settings,), name="ivr-apology", daemon=True
+        ).start()
+
+    # ---- calls ---------------------------------------------------------------------------------------------
+
+    def handle(self, session: Any, args: str = "") -> CallSummary | None:
+        """Holds one call, on the session's thread. Its summary; None when it was not held. Never raises."""
         try:
-            self._console_log(level, self.format(record) + "\n")
-        except Exception:  # a log line must never end a call
-            self.handleError(record)
+            self.warm()
+            return self._handle(session, args.strip() or None)
+        except Exception as error:
+            log.exception("call %s: %s", mod_python.uuid_of(session), error)
+            mod_python.hang_up(session)
+            return None
+        finally:
+            mod_python.release(session)
+
+    def _handle(self, session: Any, agent: str | None) -> CallSummary | None:
+        from ivr_ai import refusal
+        from ivr_ai.config import ConfigError
+        from ivr_ai.failure import CAUSE
+        from ivr_ai.leg import leg_of
+
+        leg = leg_of(session)
+        try:
+            settings = self._settings(leg, agent)
+        except ConfigError as error:
+            log.error("call %s refused, its settings are wrong: %s", leg.uuid, error)
+            self._refuse(leg, refusal.settings_left(agent, leg.variable), CAUSE)
+            return None
+        try:
+            entry = self._begin(leg, settings)
+        except Refused as error:
+            log.error("%s", error)
+            if error.full:
+                self._refuse(leg, settings, refusal.CONGESTION)
+            return None
+        return self._run(self._call(leg, settings, entry), entry)
+
+    def _settings(self, leg: Leg, agent: str | None) -> Settings:
+        """A call's settings; what they say about logging is done. Raises ConfigError."""
+        from ivr_ai.config import Settings
+
+        settings = Settings.load(agent=agent, channel=leg.variable)
+        self._levels.follow(settings)
+        return settings
+
+    def _refuse(self, leg: Leg, settings: Settings, cause: str) -> None:
+        from ivr_ai import refusal
+
+        try:
+            refusal.refuse(leg, settings, cause)
+        finally:
+            leg.release()
+
+    def _begin(self, leg: Leg, settings: Settings, detached: DetachedLeg | None = None) -> Entry:
+        return self.registry.begin(leg.uuid, settings.agent, getattr(settings, "max_calls", 0), detached)
+
+    def _call(self, leg: Leg, settings: Settings, entry: Entry) -> Call:
+        from ivr_ai.call import Call
+
+        try:
+            self._timelines.begin(entry.uuid, settings.timeline_dir)
+            return Call(leg, settings, observer=entry.observe, functions=self.tools, bus=self.bus)
+        except BaseException:
+            self.registry.end(entry)
+            raise
+
+    def _run(self, call: Call, entry: Entry) -> CallSummary:
+        try:
+            return call.run()
+        finally:
+            self.registry.end(entry)
+
+    # ---- calls that the dialplan keeps ---------------------------------------------------------------------
+
+    def start(self, uuid: str, agent: str = "") -> str:
+        """Begins a conversation on a call that stays with the dialplan. Returns +OK, or -ERR and why not.
+
+        Its end leaves the call alone, unless IVR_AI_END_ACTION or IVR_AI_FAILURE_ACTION is set to something
+        else.
+        """
+        from freeswitch import API  # there only inside mod_python3
+
+        from ivr_ai.detached import DetachedLeg
+
+        leg = DetachedLeg(uuid, API().execute)
+        if not leg.ready():
+            return f"-ERR no call with uuid {uuid!r}\n"
+        try:
+            self.warm()
+            settings = self._settings(leg, agent or None)
+            keep = {name: "return" for name in ("end_action", "failure_action") if not settings.is_set(name)}
+            settings = settings.replace(**keep) if keep else settings
+            entry = self._begin(leg, settings, leg)
+            call = self._call(leg, settings, entry)
+        except Exception as error:
+            return f"-ERR {error}\n"
+        return self._run_detached(call, entry)
+
+    def _run_detached(self, call: Call, entry: Entry) -> str:
+        def run() -> None:
+            try:
+                self._run(call, entry)
+            except Exception as error:
+                log.exception("call %s: %s", entry.uuid, error)
+
+        try:
+            threading.Thread(target=run, name=f"ivr-call-{entry.uuid[:8]}", daemon=True).start()
+        except RuntimeError as error:  # no thread to be had
+            self.registry.end(entry)
+            return f"-ERR {error}\n"
+        return "+OK\n"
+
+    def stop(self, uuid: str) -> str:
+        """Ends a conversation begun with start(); the call stays."""
+        entry = self.registry.get(uuid)
+        if entry is None or entry.leg is None:
+            return f"-ERR no conversation was started on call {uuid!r}\n"
+        entry.leg.leave()
+        return "+OK\n"
+
+    # ---- operation -----------------------------------------------------------------------------------------
+
+    def drain(self) -> str:
+        """From now on no conversation begins; those under way go on. Answers how many there are."""
+        self.registry.draining = True
+        log.warning("draining: new calls are refused until `python ivr_ai.app undrain`")
+        return f"+OK draining, {len(self.registry.entries())} calls under way\n"
+
+    def undrain(self) -> str:
+        """New conversations begin again."""
+        self.registry.draining = False
+        log.warning("not draining any more: new calls are taken")
+        return "+OK\n"
+
+    def status(self) -> dict[str, Any]:
+        """The calls under way, and how many there were; JSON-ready."""
+        registry = self.registry
+        return {
+            "version": __version__,
+            "calls": [entry.facts() for entry in registry.entries()],
+            "calls_total": registry.total,
+            "calls_refused": registry.refused,
+            "draining": registry.draining,
+            "events_dropped": {each.name: each.dropped for each in self.bus.subscribers if each.dropped},
+            "uptime_s": round(time.monotonic() - self._started_s, 1),
+        }
+
+    def shutdown(self, timeout_s: float = SHUTDOWN_S) -> bool:
+        """Takes no more calls, ends conversations on calls that the dialplan keeps, and delivers what was
+        told.
+
+        Calls on a session's thread end with their sessions, which FreeSWITCH hangs up. Returns within
+        timeout_s; False when something was left. Idempotent.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        self.registry.draining = True
+        detached = [entry for entry in self.registry.entries() if entry.leg is not None]
+        for entry in detached:
+            if entry.leg is not None:
+                entry.leg.leave()
+        ended = not detached or self.registry.wait_empty(timeout_s / 2)
+        return self.bus.close(max(0.0, deadline_s - time.monotonic())) and ended
 
 
-def _set_up_logging() -> None:
-    """Into FreeSWITCH's log inside FreeSWITCH; elsewhere whoever runs us has set logging up."""
-    try:
-        import freeswitch
-    except ImportError:
-        return
-    logging.logThreads = False  # looking up a thread's name leaves an entry for each of FreeSWITCH's threads
-    if not any(isinstance(handler, _FreeSwitchLog) for handler in log.handlers):
-        log.addHandler(_FreeSwitchLog(freeswitch.consoleLog))
-        log.propagate = False
-
-
-def _load() -> None:
-    """Everything slow, once."""
-    from ivr_ai import call
-    from ivr_ai.config import ConfigError, Settings
-    from ivr_ai.failure import apology_audio
-    from ivr_ai.realtime.choose import choose
-
-    del call
-    try:
-        settings = Settings.load()
-    except ConfigError as error:
-        log.error("settings: %s", error)  # a call's channel variables may still mend it
-        return
-    log.setLevel(settings.log_level)
-    for warning in settings.warnings:
-        log.warning("%s", warning)
-    if choose(settings) == "python":
-        importlib.import_module("ivr_ai.realtime.websocket_client")
-    apology_audio(settings.apology_text, settings.apology_file)
-
-
-def _load_and_say() -> None:
-    try:
-        _load()
-    except BaseException as error:  # reported by warm(), on the thread that asked
-        _failed.append(error)
-    finally:
-        _warm.set()
+_process = Runtime()
 
 
 def warm() -> None:
-    """Loads everything a call needs; returns when it is loaded. Raises what importing raised. Any thread."""
-    with _loaded:
-        if not _begun.is_set():
-            _begun.set()
-            _set_up_logging()
-            threading.stack_size(THREAD_STACK_BYTES)
-            sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
-            threading.Thread(target=_load_and_say, name="ivr-warm", daemon=True).start()
-    _warm.wait()
-    if _failed:
-        why = _failed[0]
-        raise RuntimeError(f"ivr_ai cannot be loaded: {why!r} (`ivr-ai doctor` checks)") from why
+    """Loads everything a call needs into the process; see Runtime.warm()."""
+    _process.warm()
 
 
 def handle(session: Any, args: str = "") -> Any:
-    """Holds one call, on the session's thread. Returns its CallSummary, or None when it could not begin.
-
-    Never raises.
-    """
-    try:
-        warm()
-        return _hold(session, args.strip() or None)
-    except Exception as error:
-        log.exception("call %s: %s", session.get_uuid(), error)
-        if session.ready():
-            session.hangup(CAUSE)
-        return None
-    finally:
-        # Lets FreeSWITCH's session go now. Left to the garbage collector, a channel could outlive its call.
-        getattr(session, "destroy", lambda: None)()
+    """Holds one call; see Runtime.handle()."""
+    return _process.handle(session, args)
 
 
-def _hold(session: Any, agent: str | None) -> Any:
-    from ivr_ai.call import Call
-    from ivr_ai.config import ConfigError, Settings
-
-    try:
-        settings = Settings.load(agent=agent, channel=session.getVariable)
-    except ConfigError as error:
-        log.error("call %s refused, its settings are wrong: %s", session.get_uuid(), error)
-        session.hangup(CAUSE)
-        return None
-    return _run(Call(session, settings))
-
-
-def _run(call: Any) -> Any:
-    """Runs a call as the only one with its uuid; None when there is one already."""
-    global _calls_total
-    with _calls_lock:
-        if call.uuid in _calls:
-            log.error("call %s is in a conversation already: not begun again", call.uuid)
-            return None
-        _calls[call.uuid] = call
-        _calls_total += 1
-    try:
-        return call.run()
-    finally:
-        with _calls_lock:
-            del _calls[call.uuid]
-
-
-def start(uuid: str, agent: str = "") -> str:
-    """Begins a conversation on a call that stays with the dialplan. Returns +OK, or -ERR and why not.
-
-    Its end leaves the call alone, unless IVR_AI_END_ACTION or IVR_AI_FAILURE_ACTION is set to something else.
-    """
-    from freeswitch import API  # there only inside mod_python3
-
-    from ivr_ai.detached import DetachedLeg
-
-    leg = DetachedLeg(uuid, API().execute)
-    if not leg.ready():
-        return f"-ERR no call with uuid {uuid!r}\n"
-    try:
-        call = _detached_call(leg, agent)
-    except Exception as error:
-        return f"-ERR {error}\n"
-    with _calls_lock:
-        if uuid in _calls or uuid in _detached:
-            return f"-ERR call {uuid} is in a conversation already\n"
-        _detached[uuid] = leg
-    threading.Thread(target=_run_detached, args=(call,), name=f"ivr-call-{uuid[:8]}", daemon=True).start()
-    return "+OK\n"
-
-
-def _detached_call(leg: Any, agent: str) -> Any:
-    """The call for start(). Raises ConfigError, and RuntimeError when ivr_ai cannot be loaded."""
-    warm()
-    from ivr_ai.call import Call
-    from ivr_ai.config import Settings
-
-    settings = Settings.load(agent=agent or None, channel=leg.variable)
-    keep = {name: "return" for name in ("end_action", "failure_action") if not settings.is_set(name)}
-    return Call(leg, settings.replace(**keep) if keep else settings)
-
-
-def _run_detached(call: Any) -> None:
-    try:
-        _run(call)
-    except Exception as error:
-        log.exception("call %s: %s", call.uuid, error)
-    finally:
-        with _calls_lock:
-            del _detached[call.uuid]
-
-
-def stop(uuid: str) -> str:
-    """Ends a conversation begun with start(); the call stays."""
-    with _calls_lock:
-        leg = _detached.get(uuid)
-    if leg is None:
-        return f"-ERR no conversation was started on call {uuid!r}\n"
-    leg.leave()
-    return "+OK\n"
-
-
-def status() -> str:
-    """The calls under way, as JSON."""
-    with _calls_lock:
-        state = {"version": __version__, "calls": sorted(_calls), "calls_total": _calls_total}
-    state["uptime_s"] = round(time.monotonic() - _started_s, 1)
-    return json.dumps(state) + "\n"
-
-
-def command(args: str) -> str:
-    """The answer to `python ivr_ai.app <args>` in fs_cli."""
-    name, *rest = (args or "").split() or ["status"]
-    match name, rest:
-        case "status", []:
-            return status()
-        case "version", []:
-            return f"ivr_ai {__version__}\n"
-        case "start", [uuid]:
-            return start(uuid)
-        case "start", [uuid, agent]:
-            return start(uuid, agent)
-        case "stop", [uuid]:
-            return stop(uuid)
-    return f"-ERR cannot read {args!r}\n-USAGE: python ivr_ai.app {USAGE}\n"
+def command(args: str | None) -> str:
+    """The answer to `python ivr_ai.app <args>`; see ivr_ai/commands.py."""
+    return commands.answer(_process, args)

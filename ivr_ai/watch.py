@@ -33,12 +33,17 @@ class Watch:
         self._running = False
 
     def add(self, watched: Watched) -> None:
-        """From now on; starts the thread if need be."""
+        """From now on; starts the thread if need be. Raises RuntimeError when there is none to be had."""
         with self._lock:
             self._watched.add(watched)
-            start, self._running = not self._running, True
-        if start:
-            threading.Thread(target=self._run, name="ivr-watch", daemon=True).start()
+            if self._running:
+                return
+            try:
+                threading.Thread(target=self._run, name="ivr-watch", daemon=True).start()
+            except RuntimeError:  # the next call tries again
+                self._watched.discard(watched)
+                raise
+            self._running = True
 
     def remove(self, watched: Watched) -> None:
         """No tick begins after this; one that has begun may still be going on."""
