@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from loading import KEY, ROOT, failure, load, with_profile
@@ -148,7 +151,7 @@ def test_a_directory_or_a_pipe_named_env_is_left_out(tmp_path):
 AS_NOBODY = """
 import os, sys
 from ivr_ai.config import ConfigError, Settings
-Settings.load(channel={"conf_dir": sys.argv[1]}.get, env_file="")  # imports all, while they may be read
+Settings.load(env_file="")  # whatever is imported late may be read only now
 os.setgid(65534)
 os.setuid(65534)
 try:
@@ -160,19 +163,25 @@ except ConfigError as error:
 """
 
 
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A directory that everybody may enter, with nothing closed above it; pytest's own are closed."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_files_that_this_user_may_not_read(tmp_path):
-    agents = tmp_path / "ivr_ai" / "agents"
+def test_files_that_this_user_may_not_read(open_dir):
+    agents = open_dir / "ivr_ai" / "agents"
     agents.mkdir(parents=True)
     (agents / "default.toml").write_text('voice = "ash"')
-    (tmp_path / ".env").write_text("VAD_THRESHOLD=0.75")
-    for path in (agents / "default.toml", tmp_path / ".env"):
+    (open_dir / ".env").write_text("VAD_THRESHOLD=0.75")
+    for path in (agents / "default.toml", open_dir / ".env"):
         path.chmod(0o600)
-    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, str(tmp_path)],
-        cwd=tmp_path,
+        [sys.executable, "-c", AS_NOBODY, str(open_dir)],
+        cwd=open_dir,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

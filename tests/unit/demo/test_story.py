@@ -59,5 +59,10 @@ def test_settings_for_the_service_are_the_environments_own(tmp_path):
     assert "Harbour Kitchen" in settings.instructions
 
 
+def test_env_files_are_taken_literally_as_calls_take_them(tmp_path):
+    (tmp_path / ".env").write_text('OPENAI_GREETING="Say ${HOME}."\n', encoding="utf-8")
+    assert openai_settings({}, tmp_path / ".env")["OPENAI_GREETING"] == "Say ${HOME}."
+
+
 def test_the_dialogue_is_where_the_package_expects_it():
     assert DIALOGUE.is_file()
