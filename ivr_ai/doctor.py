@@ -12,33 +12,38 @@ import json
 import os
 import re
 import resource
-import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ivr_ai import __version__, freeswitch_install
-from ivr_ai.config import ConfigError, Settings
+from ivr_ai.audio.formats import read_wav
+from ivr_ai.config import ConfigError, Settings, mask_url
+from ivr_ai.config.kinds import unquoted
+from ivr_ai.config.service import key_header
+from ivr_ai.config.sources import ENV_FILE
 from ivr_ai.freeswitch_install import (
     MODULE,
     PYTHON_MODULE,
+    EmbeddedPython,
     EmbeddedPythonError,
     FreeSwitchInstall,
-    Run,
-    run_command,
 )
+from ivr_ai.machine import Machine, User, is_packaged, look
 from ivr_ai.probe import Probe, Target
 from ivr_ai.realtime.request import make_dialect, request_headers, request_url
 
 OK, WARN, FAIL, SKIP = "ok", "warn", "fail", "skip"
 
-DEPENDENCIES = ("cffi", "numpy", "soxr", "websocket", "requests", "dotenv")
+DEPENDENCIES = ("cffi", "numpy", "soxr", "websocket", "dotenv")
 EXTENSION = "_audio_stream.abi3.so"
 NOFILE_MIN = 4096
 INSTALL = "run `make install`"
 KEY = "OPENAI_API_KEY"
+APOLOGY_FILE = "IVR_AI_APOLOGY_FILE"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"  # systemd's, for a unit that sets none
 
 # Run by the interpreter under test, with nothing of ours imported: what can it import, and from where?
 _IMPORTS = """
@@ -54,6 +59,18 @@ for name in sys.argv[1:]:
 print(json.dumps(found))
 """
 
+# Run by the interpreter under test with a PATH and a PYTHONHOME: where is its library, and where would it be
+# looked for by an embedded Python? Python looks for its home beside the python3 that PATH finds, unless it is
+# started by a path: so it is started again without one (CPython, Modules/getpath.py).
+_HOME = """
+import os, sys
+print(os.path.dirname(os.__file__), sys.prefix, sys.base_prefix, sep="\\n", flush=True)
+ask = "import os, sys; print(os.path.dirname(os.__file__), sys.prefix, sep='\\\\n')"
+environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+environ.update({"PATH": sys.argv[1]}, **({"PYTHONHOME": sys.argv[2]} if sys.argv[2] else {}))
+os.execve(sys.executable, ["python3", "-B", "-c", ask], environ)
+"""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -63,85 +80,6 @@ class Check:
     status: str
     message: str
     todo: str = ""
-
-
-@dataclass(frozen=True)
-class RunningSwitch:
-    """A FreeSWITCH that fs_cli reaches. pid is 0 where it cannot be told or read."""
-
-    ask: Callable[[str], str]  # an API command's answer
-    pid: int
-    proc: Path = Path("/proc")
-
-    def environ(self) -> dict[str, str] | None:
-        """The environment it runs with; None when it may not be read."""
-        try:
-            text = (self.proc / str(self.pid) / "environ").read_bytes().decode(errors="surrogateescape")
-        except OSError:
-            return None
-        return dict(pair.split("=", 1) for pair in text.split("\0") if "=" in pair)
-
-    def env_file(self) -> str:
-        """The .env in its working directory; "" without one."""
-        try:
-            path = Path(os.readlink(self.proc / str(self.pid) / "cwd"), ".env")
-        except OSError:
-            return ""
-        return str(path) if path.is_file() else ""
-
-    def nofile(self) -> int | None:
-        """Its limit of open files; None when it may not be read."""
-        try:
-            limits = (self.proc / str(self.pid) / "limits").read_text()
-        except OSError:
-            return None
-        found = re.search(r"Max open files\s+(\d+)", limits)
-        return int(found[1]) if found else None
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the checks look at, and how."""
-
-    install: FreeSwitchInstall | None
-    switch: RunningSwitch | None = None
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-    run: Run = run_command
-    prefix: str = ""  # asked for on the command line
-    offline: bool = False
-
-
-def look(prefix: str, fs_cli: str, offline: bool, run: Run = run_command) -> Machine:
-    """This machine. A switch that fs_cli reaches says itself where its modules and scripts are."""
-    install = freeswitch_install.find(prefix or None, run)
-    if install is None:
-        return Machine(None, prefix=prefix, offline=offline, run=run)
-    switch = reach(install, fs_cli, run)
-    if switch:
-        names = {"modulesdir": "mod_dir", "scriptdir": "script_dir", "confdir": "conf_dir"}
-        said = {name: switch.ask(f"global_getvar {variable}") for name, variable in names.items()}
-        install = dataclasses.replace(
-            install, **{name: path for name, path in said.items() if path.startswith("/")}
-        )
-    return Machine(install, switch, prefix=prefix, offline=offline, run=run)
-
-
-def reach(install: FreeSwitchInstall, fs_cli: str, run: Run) -> RunningSwitch | None:
-    """The running switch, over fs_cli with these arguments; None when it does not answer."""
-    command = [str(Path(install.bindir, "fs_cli")), *shlex.split(fs_cli), "-x"]
-
-    def ask(text: str) -> str:
-        done = run([*command, text])
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    run_dir = ask("global_getvar run_dir")
-    if not run_dir.startswith("/"):
-        return None
-    try:
-        pid = int(Path(run_dir, "freeswitch.pid").read_text())
-    except (OSError, ValueError):
-        pid = 0
-    return RunningSwitch(ask, pid)
 
 
 # ---- FreeSWITCH and what is installed into it --------------------------------------------------------------
@@ -161,22 +99,32 @@ def check_freeswitch(machine: Machine) -> Iterator[Check]:
         said = machine.run([str(machine.install.binary), "-version"]).stdout
         version = next(iter(re.findall(r"version: (\S+)", said)), "of unknown version")
     running = "running" if machine.switch else "not running, or fs_cli does not reach it (--fs-cli)"
-    yield Check("freeswitch", OK, f"{version} in {machine.install.prefix}, {running}")
+    place = "from Debian's packages" if is_packaged(machine.install) else f"in {machine.install.prefix}"
+    found = machine.install
+    where = f"configuration {found.confdir}, modules {found.modulesdir}, scripts {found.scriptdir}"
+    yield Check("freeswitch", OK, f"{version} {place} ({where}), {running}")
 
 
 def check_modules(machine: Machine) -> Iterator[Check]:
     """Are the two modules there, and loaded or set to be?"""
-    todo = {
-        MODULE: INSTALL,
-        PYTHON_MODULE: "build FreeSWITCH's languages/mod_python3, or install its package",
-    }
     for module in (MODULE, PYTHON_MODULE):
         name = module.removesuffix(".so")
         path = Path(machine.install.modulesdir, module)
         if path.is_file():
             yield Check(name, *_loaded(machine, name))
         else:
-            yield Check(name, FAIL, f"{path} is not there", todo[module])
+            yield Check(name, FAIL, f"{path} is not there", _how_to_get(module, machine.install))
+
+
+def _how_to_get(module: str, install: FreeSwitchInstall) -> str:
+    """What to do about a module that is missing."""
+    if module == PYTHON_MODULE:
+        package = "install the package freeswitch-mod-python3"
+        return package if is_packaged(install) else f"build FreeSWITCH's languages/mod_python3, or {package}"
+    if Path(install.includedir, "switch.h").is_file():
+        return INSTALL
+    headers = "" if is_packaged(install) else "the headers of your FreeSWITCH, as a package "
+    return f"install {headers}libfreeswitch-dev: {install.includedir}/switch.h is not there; then {INSTALL}"
 
 
 def _loaded(machine: Machine, name: str) -> tuple[str, str, str]:
@@ -233,8 +181,35 @@ def check_python(machine: Machine) -> Iterator[Check]:
         )
         return
     yield Check("python", OK, f"mod_python3 embeds Python {python.version} ({python.libpython})")
+    yield from _check_home(machine, python)
     yield from _check_imports(machine, python.interpreter, machine.install.scriptdir)
     yield _check_startup(Path(machine.install.confdir, "autoload_configs", "python.conf.xml"))
+
+
+def _check_home(machine: Machine, python: EmbeddedPython) -> Iterator[Check]:
+    """Would mod_python3 find the library modules of its own Python, with FreeSWITCH's PATH?"""
+    whose, environ = machine.switch_environ()
+    path, home = environ.get("PATH") or DEFAULT_PATH, environ.get("PYTHONHOME", "")
+    done = machine.run([python.interpreter, "-E", "-s", "-B", "-c", _HOME, path, home])
+    own, embedded = done.stdout.splitlines()[:3], done.stdout.splitlines()[3:]
+    if len(own) < 3:
+        return  # the interpreter does not work, which the next check says
+    if embedded == own[:2]:
+        yield Check("python path", OK, f"library modules come from {own[0]}")
+        return
+    culprit = f"PYTHONHOME={home}" if home else shutil.which("python3", path=path) or "its PATH"
+    if embedded[:1] == own[:1]:
+        status, effect = WARN, f"puts mod_python3 into the environment {embedded[1]}, with other packages"
+    else:
+        loaded = f"the library modules of {embedded[0]}" if embedded else "no library modules"
+        status, effect = FAIL, f"makes mod_python3 load {loaded} instead of {own[0]}: every AI call fails"
+    if not machine.switch:
+        status, whose = WARN, f"{whose}, if FreeSWITCH is started from it"
+    todo = (
+        "take it out of FreeSWITCH's PATH, in its unit: Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin; or "
+        f"set PYTHONHOME={own[2]} there; and restart FreeSWITCH"
+    )
+    yield Check("python path", status, f"{culprit} {effect} (environment of {whose})", todo)
 
 
 def check_own_python(machine: Machine) -> Iterator[Check]:
@@ -284,6 +259,7 @@ def _check_startup(path: Path) -> Check:
 
 def check_settings(machine: Machine) -> Iterator[Check]:
     """Settings, key, apology voice and server, as a call without channel variables would see them."""
+    yield from check_env_file(machine)
     try:
         whose, settings = load_settings(machine)
     except ConfigError as error:
@@ -291,52 +267,97 @@ def check_settings(machine: Machine) -> Iterator[Check]:
             yield Check("settings", FAIL, str(problem), "change it where it was set; docs/configuration.md")
         return
     yield Check("settings", OK, f"valid, as {whose} has them")
-    yield _check_key(settings)
+    yield from _check_key(settings)
     for warning in settings.warnings:
-        if not warning.startswith(KEY):
+        if not warning.startswith((KEY, APOLOGY_FILE)):
             yield Check("settings", WARN, warning)
-    yield _check_apology(settings)
+    yield _check_apology(machine, settings)
     yield from _check_server(machine, settings)
 
 
 def load_settings(machine: Machine) -> tuple[str, Settings]:
     """(whose they are, settings): those of the running switch where they may be read. Raises ConfigError."""
-    channel = {"conf_dir": machine.install.confdir} if machine.install else {}
-    environ = machine.switch.environ() if machine.switch else None
-    if environ is None:
-        return "this shell", Settings.load(machine.environ, channel=channel)
-    env_file = None if environ.get("IVR_AI_ENV_FILE") else machine.switch.env_file()
-    return f"FreeSWITCH (pid {machine.switch.pid})", Settings.load(
-        environ, env_file=env_file, channel=channel
-    )
+    whose, environ = machine.switch_environ()
+    return whose, Settings.load(environ, channel=machine.channel(), working_dir=_working_dir(machine))
 
 
-def _check_key(settings: Settings) -> Check:
+def _working_dir(machine: Machine) -> str | None:
+    """The directory in which calls look for `.env`; None for this process's own."""
+    running = machine.switch is not None and machine.switch.environ() is not None
+    return (machine.switch.working_dir() or "/") if running else None
+
+
+def check_env_file(machine: Machine) -> Iterator[Check]:
+    """Can FreeSWITCH's user read the file that has the key, and nobody else?"""
+    _, environ = machine.switch_environ()
+    named = unquoted(environ.get(ENV_FILE, "").strip())
+    path = os.path.join(_working_dir(machine) or "", named or ".env")
+    user = machine.switch_user()
+    if not os.path.isfile(path) or user is None:
+        return  # settings say what is wrong with a file that was named
+    barrier = user.barrier(path)
+    if barrier:
+        yield Check("env file", FAIL if named else WARN, *_closed(path, barrier, user))
+    elif os.stat(path).st_mode & 0o007:
+        todo = f"chmod 640 {path}, and chgrp it to the group of {user.name}"
+        yield Check("env file", WARN, f"everybody on this machine can read {path}", todo)
+    else:
+        yield Check("env file", OK, f"{path}: {user.name} can read it, not everybody can")
+
+
+def _closed(path: str, barrier: str, user: User) -> tuple[str, str]:
+    """What keeps FreeSWITCH's user from a file, and what to do."""
+    if os.path.isdir(barrier):
+        return f"{user.name} cannot read {path}: it may not enter {barrier}", f"chmod g+x,o+x {barrier}"
+    return f"{user.name} cannot read {path}", f"chgrp it to a group of {user.name}, and chmod 640 {path}"
+
+
+def _check_key(settings: Settings) -> Iterator[Check]:
+    said = [warning for warning in settings.warnings if warning.startswith(KEY)]
     if settings.api_key:
         shown = next(value for name, value, _ in settings.describe() if name == KEY)
-        return Check("key", OK, f"{KEY} {shown} from {settings.source('api_key')}")
-    for warning in settings.warnings:
-        if warning.startswith(KEY):
-            return Check(
-                "key", FAIL, warning, "set it in FreeSWITCH's environment, a .env file or the agent's profile"
-            )
-    return Check("key", OK, f"{KEY} is not set; {settings.realtime_url} may not ask for one")
+        header = key_header(settings)
+        sent = f", sent as {header}" if header else ""
+        yield Check("key", OK, f"{KEY} {shown} from {settings.source('api_key')}{sent}")
+    elif not any("is not set" in warning for warning in said):
+        yield Check("key", OK, f"{KEY} is not set; {mask_url(settings.realtime_url)} may not ask for one")
+    for warning in said:
+        serious = "is not set" in warning or "begins with a quote" in warning
+        todo = "set it in FreeSWITCH's environment, a .env file or the agent's profile" if serious else ""
+        yield Check("key", FAIL if serious else WARN, warning, todo)
 
 
-def _check_apology(settings: Settings) -> Check:
-    if settings.apology_file or not settings.apology_text:
-        said = settings.apology_file or "silence"
-        return Check("apology", OK, f"a failed call hears {said}")
+def _check_apology(machine: Machine, settings: Settings) -> Check:
+    if settings.apology_file:
+        return _check_apology_file(machine, settings.apology_file)
+    if not settings.apology_text:
+        return Check("apology", OK, "a failed call hears silence")
     espeak = shutil.which("espeak-ng")
     if espeak:
         return Check("apology", OK, f"spoken by {espeak}")
-    todo = "install espeak-ng, or set IVR_AI_APOLOGY_FILE to a recording"
+    todo = f"install espeak-ng, or set {APOLOGY_FILE} to a recording"
     return Check("apology", WARN, "espeak-ng is not installed: a failed call hears two tones", todo)
+
+
+def _check_apology_file(machine: Machine, path: str) -> Check:
+    todo = f"set {APOLOGY_FILE} to a PCM WAV file, by its whole path or one in FreeSWITCH's sounds_dir"
+    try:
+        audio, rate_hz = read_wav(path)
+    except FileNotFoundError:
+        return Check("apology", FAIL, f"{APOLOGY_FILE} {path} is not there", todo)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        return Check("apology", FAIL, f"{APOLOGY_FILE} {path} cannot be played: {why}", todo)
+    user = machine.switch_user()
+    barrier = user.barrier(path) if user else ""
+    if user and barrier:
+        return Check("apology", FAIL, *_closed(path, barrier, user))
+    return Check("apology", OK, f"a failed call hears {path}, {len(audio) / 2 / rate_hz:.1f} s")
 
 
 def _check_server(machine: Machine, settings: Settings) -> Iterator[Check]:
     if machine.offline:
-        yield Check("server", SKIP, f"{settings.realtime_url} not tried: --offline")
+        yield Check("server", SKIP, f"{mask_url(settings.realtime_url)} not tried: --offline")
         return
     for stage in Probe(target(settings)).run():
         yield Check(f"server {stage.name}", OK if stage.ok else FAIL, stage.detail, stage.todo)

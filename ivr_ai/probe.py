@@ -20,10 +20,11 @@ from urllib.parse import urlsplit
 import websocket
 from websocket._url import get_proxy_info
 
+from ivr_ai.config import mask_url
 from ivr_ai.realtime.complaints import todo
 
 _STATUSES = {
-    401: "set OPENAI_API_KEY to a key that is valid",
+    401: "set OPENAI_API_KEY to a key that is valid; OPENAI_API_KEY_HEADER says how it is sent",
     403: "this key, or this address, may not use the service",
     404: "no Realtime service at this path: check OPENAI_REALTIME_URL",
     429: "too many sessions for this account: try again later or raise its limits",
@@ -42,9 +43,12 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """A server as the realtime transport would connect to it. headers carry the key and are never shown."""
+    """A server as the realtime transport would connect to it. headers carry the key and are never shown.
 
-    url: str
+    Neither is the URL: a key may be in its query.
+    """
+
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ca_file: str = ""
     timeout_s: float = 5.0
@@ -199,4 +203,4 @@ def _explain(error: Exception, target: Target) -> tuple[str, str]:
         return f"port {target.port} of {target.host} refuses connections", f"start the server, or {_URL}"
     if isinstance(error, (ConnectionError, websocket.WebSocketConnectionClosedException)):
         return "the server closed the connection", _URL
-    return f"{type(error).__name__}: {error}", _URL
+    return f"{type(error).__name__}: {mask_url(str(error))}", _URL

@@ -285,7 +285,7 @@ class TestFailing:
 
     def test_a_url_that_cannot_be(self, place, sorry):
         """Not even begun to connect: the same apology as for any failure."""
-        record = place("ws://user:password@127.0.0.1:1/", host=LINE, apology_file=sorry).finish()
+        record = place(f"ws://127.0.0.1:1/{'x' * 3000}", host=LINE, apology_file=sorry).finish()
         assert SORRY in record.recording.ai
         assert record.session.hangupCause() == "NORMAL_TEMPORARY_FAILURE"
 

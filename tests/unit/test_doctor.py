@@ -11,6 +11,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ import pytest
 
 import ivr_ai
 from ivr_ai import cli, doctor
+from ivr_ai.audio.formats import write_wav
+from ivr_ai.freeswitch_install import FreeSwitchInstall, run_command
+from ivr_ai.machine import Machine, RunningSwitch, User
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.server import SimServer
 
@@ -102,6 +106,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("OPENAI_", "IVR_AI_", "VAD_", "FS_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.chdir(tmp_path)
 
 
@@ -123,6 +128,14 @@ def installed(tmp_path: Path) -> Installation:
     write(root / "conf/autoload_configs/modules.conf.xml", f"<modules>{loads}</modules>")
     shutil.copy(PACKAGE.parent / "conf/autoload_configs/python.conf.xml", root / "conf/autoload_configs")
     return Installation(root)
+
+
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A directory that everybody may enter, with nothing closed above it; pytest's own are closed."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 @pytest.fixture
@@ -240,8 +253,32 @@ def test_profiles_are_looked_for_in_the_configuration_directory(installed, monke
 def test_without_espeak_the_apology_has_no_voice(installed, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
     assert installed.report(doctor.check_settings)["apology"][0].status == "warn"
+
+
+SOUND = "sounds/sorry.wav"  # in the installation
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "message"),
+    [
+        (None, "fail", "sounds/sorry.wav is not there"),
+        (b"ID3 an MP3", "fail", "cannot be played: "),
+        ("wav", "ok", "a failed call hears "),
+    ],
+)
+def test_the_apologys_file(installed, monkeypatch, content, status, message):
     monkeypatch.setenv("IVR_AI_APOLOGY_FILE", "sorry.wav")
-    assert installed.report(doctor.check_settings)["apology"][0].status == "ok"
+    path = installed.root / SOUND
+    path.parent.mkdir()
+    if content == "wav":
+        write_wav(path, bytes(16000), 8000)
+    elif content is not None:
+        path.write_bytes(content)
+    report = installed.report(doctor.check_settings)
+    (check,) = report["apology"]
+    assert (check.status, message in check.message) == (status, True)
+    assert str(path) in check.message
+    assert len(report["settings"]) == 1
 
 
 def test_a_running_switch_is_asked_and_its_environment_read(installed, process):
@@ -254,6 +291,136 @@ def test_a_running_switch_is_asked_and_its_environment_read(installed, process):
     assert (report["open files"][0].status, "1000" in report["open files"][0].message) == ("warn", True)
     machine = doctor.look(str(installed.root), "", True)
     assert doctor.load_settings(machine)[1].voice == "cedar"
+
+
+def test_the_running_switchs_env_file_is_nobodys_choice(installed, process):
+    """What makes no sense in it is a warning: nobody has named it."""
+    installed.runs(process)
+    machine = doctor.look(str(installed.root), "", True)
+    path = Path(machine.switch.working_dir(), ".env")
+    path.write_text("set -e\nOPENAI_REALTIME_VOICE=ash\n")
+    assert doctor.load_settings(machine)[1].voice == "ash"
+    checks = installed.report(doctor.check_settings)["settings"]
+    assert [(check.status, "not quite a .env file" in check.message) for check in checks] == [
+        ("ok", False),
+        ("warn", True),
+    ]
+
+
+NOBODY = User("somebody", 65534, frozenset({65534}))
+
+
+@pytest.mark.parametrize(
+    ("mode", "named", "user", "status", "message"),
+    [
+        (
+            0o640,
+            True,
+            User("somebody", os.getuid(), frozenset()),
+            "ok",
+            "somebody can read it, not everybody can",
+        ),
+        (0o640, True, User("somebody", 65534, frozenset({os.getgid()})), "ok", "somebody can read it"),
+        (0o600, True, NOBODY, "fail", "somebody cannot read "),
+        (0o600, False, NOBODY, "warn", "somebody cannot read "),
+        (0o644, True, NOBODY, "warn", "everybody on this machine can read "),
+    ],
+)
+def test_who_may_read_the_env_file(open_dir, monkeypatch, mode, named, user, status, message):
+    monkeypatch.chdir(open_dir)
+    write(open_dir / ".env", f"OPENAI_API_KEY={KEY}\n", mode)
+    environ = {"IVR_AI_ENV_FILE": str(open_dir / ".env")} if named else {}
+    monkeypatch.setattr(Machine, "switch_user", lambda machine: user)
+    (check,) = doctor.check_env_file(Machine(None, environ=environ))
+    assert (check.status, message in check.message) == (status, True)
+    assert check.status == "ok" or check.todo
+
+
+def test_a_directory_that_is_closed_is_named(open_dir, monkeypatch):
+    write(open_dir / "closed" / "env", "A=1\n")
+    (open_dir / "closed").chmod(0o700)
+    monkeypatch.setattr(Machine, "switch_user", lambda machine: NOBODY)
+    machine = Machine(None, environ={"IVR_AI_ENV_FILE": str(open_dir / "closed" / "env")})
+    (check,) = doctor.check_env_file(machine)
+    assert f"it may not enter {open_dir / 'closed'}" in check.message
+
+
+PACKAGED = FreeSwitchInstall(
+    prefix="/usr",
+    version="1.10.12",
+    bindir="/usr/bin",
+    includedir="/no/include/freeswitch",
+    libdir="/usr/lib",
+    modulesdir="/usr/lib/freeswitch/mod-of-nobody",
+    scriptdir="/usr/share/freeswitch/scripts",
+    confdir="/etc/freeswitch",
+)
+
+
+def test_packages_of_debian_are_told_from_an_installation_of_ones_own(installed):
+    (packaged,) = doctor.check_freeswitch(Machine(PACKAGED))
+    assert "1.10.12 from Debian's packages (configuration /etc/freeswitch, " in packaged.message
+    assert f"1.10.12-test in {installed.root} (configuration {installed.root}/conf, " in (
+        installed.report(doctor.check_freeswitch)["freeswitch"][0].message
+    )
+
+
+def test_what_is_missing_is_named_by_its_package(installed):
+    module, python = doctor.check_modules(Machine(PACKAGED))
+    assert "install libfreeswitch-dev: /no/include/freeswitch/switch.h is not there" in module.todo
+    assert python.todo == "install the package freeswitch-mod-python3"
+    for path in installed.modules.iterdir():
+        path.rename(path.with_name(f"mod_other_{path.name}"))
+    report = installed.report(doctor.check_modules)
+    assert "libfreeswitch-dev" in report["mod_audio_stream"][0].todo
+    assert "languages/mod_python3, or install the package" in report["mod_python3"][0].todo
+    write(installed.root / "include" / "switch.h", "")
+    assert installed.report(doctor.check_modules)["mod_audio_stream"][0].todo == "run `make install`"
+
+
+def python_elsewhere(folder: Path) -> Path:
+    """A python3 with a library directory of this version beside it, as pyenv's or one from source has."""
+    library = Path(os.__file__).parent
+    (folder / "lib").mkdir(parents=True)
+    (folder / "lib" / library.name).symlink_to(library)
+    (folder / "bin").mkdir()
+    shutil.copy(Path(sys.executable).resolve(), folder / "bin" / "python3")
+    return folder / "bin"
+
+
+def venv_elsewhere(folder: Path) -> Path:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    return folder / "bin"
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize(
+    ("make", "status", "message"),
+    [
+        (python_elsewhere, "fail", "makes mod_python3 load the library modules of"),
+        (venv_elsewhere, "warn", "puts mod_python3 into the environment"),
+    ],
+)
+def test_another_python3_first_in_freeswitchs_path(
+    installed, process, tmp_path, monkeypatch, make, status, message, running
+):
+    bin_dir = make(tmp_path / "other")
+    monkeypatch.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
+    if running:
+        installed.runs(process)
+        monkeypatch.setattr(RunningSwitch, "environ", lambda switch: {"PATH": os.environ["PATH"]})
+    (check,) = installed.report(doctor.check_python)["python path"]
+    assert check.status == (status if running else "warn")
+    assert check.message.startswith(f"{bin_dir}/python3 {message}")
+    assert "PYTHONHOME=" in check.todo
+    assert "Environment=PATH=" in check.todo
+
+
+def test_a_pythonhome_that_leads_nowhere(installed, monkeypatch):
+    environ = {"PATH": os.environ["PATH"], "PYTHONHOME": "/no/such/home"}
+    monkeypatch.setattr(Machine, "switch_environ", lambda machine: ("FreeSWITCH", environ))
+    (check,) = installed.report(doctor.check_python)["python path"]
+    assert "PYTHONHOME=/no/such/home makes mod_python3 load no library modules" in check.message
 
 
 def test_a_module_the_running_switch_lacks(installed, process):
@@ -271,6 +438,40 @@ def test_the_server_is_tried(installed, monkeypatch):
         sim.faults = Faults(bad_key=True)
         report = installed.report(doctor.check_settings, offline=False)
         assert "invalid_api_key" in report["server session"][0].message
+
+
+def test_keys_in_urls_are_never_shown(installed, monkeypatch, capsys):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    for url in (
+        "ws://user:hidden-1@127.0.0.1:1/x?api-key=hidden-2",
+        "ws://127.0.0.1:1/x?access_token=hidden-3",
+    ):
+        monkeypatch.setenv("OPENAI_REALTIME_URL", url)
+        for words in (["--offline"], [], ["--json"]):
+            cli.main(["doctor", *words, "--fs-prefix", str(installed.root)])
+            out = capsys.readouterr().out
+            assert "127.0.0.1" in out
+            assert "hidden" not in out
+
+
+@pytest.mark.parametrize(
+    ("key", "status", "message"),
+    [
+        ('"sk-test-0123456789abcdef"', "warn", "is in quotes, which are left out"),
+        ('"sk-test-0123456789abcdef', "fail", "begins with a quote"),
+        ("'sk-test-0123456789abcdef", "fail", "begins with a quote"),
+    ],
+)
+def test_quotes_of_a_key(installed, monkeypatch, key, status, message):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    first, second = installed.report(doctor.check_settings)["key"]
+    assert (first.status, second.status, message in second.message) == ("ok", status, True)
+    assert KEY not in first.message + second.message
+
+
+def test_which_header_takes_the_key(installed, monkeypatch):
+    monkeypatch.setenv("OPENAI_REALTIME_URL", "wss://x.openai.azure.us/openai/realtime")
+    assert installed.report(doctor.check_settings)["key"][0].message.endswith(", sent as api-key")
 
 
 def test_without_freeswitch_the_own_python_is_checked(monkeypatch):
@@ -311,7 +512,7 @@ def test_a_check_that_breaks_is_a_failure_and_not_the_end(installed):
     def broken_ldd(argv):
         if argv[0] == "ldd":
             raise MemoryError
-        return doctor.run_command(argv)
+        return run_command(argv)
 
     names = [check.name for check in doctor.diagnose(doctor.dataclasses.replace(machine, run=broken_ldd))]
     assert "doctor" in names

@@ -201,7 +201,7 @@ def test_tls_is_verified(tmp_path, name, trusted, message):
 
 def test_the_key_is_sent_and_never_shown():
     with SimServer(require_key="sk-right") as sim:
-        url = f"{sim.url}?model=gpt-any"
+        url = f"{sim.url}?model=gpt-any&api-key=sk-in-the-url"
         right = Target(url, {"Authorization": "Bearer sk-right"})
         assert reached(Probe(right).run())[-1] == "session"
         wrong = Target(url, {"Authorization": "Bearer sk-wrong"})

@@ -1,67 +1,19 @@
-"""`ivr-ai config`, and the files it generates."""
+"""The generated files: docs/configuration.md and .env.example."""
 
 from __future__ import annotations
 
-import argparse
 import re
-from pathlib import Path
 
-import pytest
+from loading import ROOT
 
-from ivr_ai.config import SETTINGS, Settings, add_arguments, run
+from ivr_ai.config import SETTINGS, Settings
 from ivr_ai.config.reference import env_example, markdown
-
-ROOT = Path(__file__).resolve().parents[3]
-KEY = "sk-proj-abcdefgh1234"
+from ivr_ai.config.table import SIM
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
-    """No .env and no settings but a test's own."""
-    monkeypatch.chdir(tmp_path)
-    for name in [*(row.name for row in SETTINGS), "IVR_AI_ENV_FILE"]:
-        monkeypatch.delenv(name, raising=False)
-
-
-def command(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args(words))
-
-
-def test_command_shows_settings_with_their_source(capsys, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("PORT", "9")
-    assert command("--agent", "reception", "--agents-dir", str(ROOT / "conf" / "agents")) == 0
-    out, err = capsys.readouterr()
-    assert re.search(r"^OPENAI_API_KEY +sk-…1234 +environment$", out, re.M)
-    assert re.search(r"^OPENAI_REALTIME_VOICE +cedar +profile .*reception.toml$", out, re.M)
-    assert len(out.splitlines()) == len(SETTINGS)
-    assert err.startswith("warning: PORT has no effect on calls")
-    assert KEY not in out + err
-
-
-def test_command_check(capsys, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    assert command("--check") == 0
-    assert capsys.readouterr() == ("The configuration can be used.\n", "")
-    monkeypatch.setenv("PORT", "x")
-    for words in (("--check",), ()):
-        assert command(*words) == 1
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert "PORT 'x' (environment): must be a whole number, from 0 to 65535" in err
-
-
-def test_generated_files_are_up_to_date(capsys):
-    assert command("--markdown") == 0
-    assert (
-        capsys.readouterr().out
-        == (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-        == markdown()
-    )
-    assert command("--env-example") == 0
-    assert capsys.readouterr().out == (ROOT / ".env.example").read_text(encoding="utf-8") == env_example()
+def test_generated_files_are_up_to_date():
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == markdown()
+    assert (ROOT / ".env.example").read_text(encoding="utf-8") == env_example()
 
 
 def test_env_example_is_the_defaults(tmp_path):
@@ -79,6 +31,8 @@ def test_reference_has_every_setting_in_a_sound_table():
     text = markdown()
     for row in SETTINGS:
         assert f"\n| `{row.name}`<br>`{row.attribute}` | " in text
+    for row in SIM:
+        assert f"\n| `{row.name}` | " in text
     for line in text.splitlines():
         if line.startswith("| `"):
             assert len(re.findall(r"(?<!\\)\|", line)) in (3, 5)

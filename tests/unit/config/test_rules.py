@@ -130,7 +130,13 @@ LOCAL = {"realtime_url": "ws://127.0.0.1:8765"}
         ({"output_rate_hz": 8000}, ["OPENAI_OUTPUT_SAMPLE_RATE 8000", "24000"]),
         ({"prebuffer_ms": 600}, ["PLAYOUT_PREBUFFER_MS 600"]),
         ({"language": "de"}, ["OPENAI_LANGUAGE without effect", "OPENAI_TRANSCRIPTION_MODEL"]),
-        ({"host": "0.0.0.0"}, ["HOST has no effect on calls", "ivr-ai sim"]),
+        ({"send_json_audio": False}, ["FS_SEND_JSON_AUDIO has no effect on calls", "memory"]),
+        ({"api_key": '"sk-proj-x'}, ["OPENAI_API_KEY begins with a quote"]),
+        ({"realtime_url": "wss://user:pw@h/"}, ["OPENAI_API_KEY is not sent", "OPENAI_API_KEY_HEADER"]),
+        ({"extra_headers": '{"AUTHORIZATION": "x"}'}, ["OPENAI_API_KEY is not sent", "OPENAI_EXTRA_HEADERS"]),
+        ({"apology_file": "/no/such.wav"}, ["IVR_AI_APOLOGY_FILE /no/such.wav is not there"]),
+        ({"max_call_s": 0}, ["IVR_AI_MAX_CALL_S 0", "OpenAI ends a session after 3600 s"]),
+        ({"max_call_s": 3600}, ["IVR_AI_MAX_CALL_S 3600"]),
     ],
 )
 def test_one_warning(changes, parts):
@@ -148,6 +154,9 @@ def test_one_warning(changes, parts):
         {"reasoning_effort": "low"},
         {"resample_input": False, "input_rate_hz": 16000, **LOCAL},
         {"audio_format": "pcmu", "input_rate_hz": 16000},
+        {"max_call_s": 0, **LOCAL},
+        {"realtime_url": "wss://user:pw@h/", "api_key_header": "api-key"},
+        {"extra_headers": '{"X-Tenant": "x"}'},
         {"language": "de", "transcription_model": "gpt-live-transcribe"},
     ],
 )
@@ -165,8 +174,6 @@ def test_ignored_vad_settings_are_one_warning():
 @pytest.mark.parametrize(
     "name",
     [
-        "HOST",
-        "PORT",
         "FS_SEND_JSON_AUDIO",
         "FS_SEND_JSON_HANDSHAKE",
         "FS_OUT_SAMPLE_RATE",
@@ -184,3 +191,45 @@ def test_names_only_the_earlier_bridges_read(tmp_path):
     tts, health = load({"HEALTH_PORT": "8766"}, tmp_path / ".env").warnings
     assert tts.startswith("TTS_PROVIDER, TTS_MODEL of an earlier bridge: not read, ")
     assert health.startswith("HEALTH_PORT of an earlier bridge: not read, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "without", "needed"),
+    [
+        ("OPENAI_TEMPERATURE", "hot", {}, {"OPENAI_REALTIME_DIALECT": "beta"}),
+        ("OPENAI_REASONING_EFFORT", "huge", {"OPENAI_REALTIME_DIALECT": "beta"}, {}),
+        ("VAD_THRESHOLD", "7", {"OPENAI_TURN_DETECTION": "semantic_vad"}, {}),
+        (
+            "VAD_SILENCE_DURATION_MS",
+            "x",
+            {"OPENAI_TURN_DETECTION": "semantic_vad"},
+            {"OPENAI_INPUT_MODE": "item"},
+        ),
+        (
+            "OPENAI_INPUT_SAMPLE_RATE",
+            "11025",
+            {"OPENAI_AUDIO_FORMAT": "pcmu"},
+            {"OPENAI_AUDIO_FORMAT": "pcm"},
+        ),
+        ("WSS_PEM", "/no/such.pem", {"OPENAI_REALTIME_URL": "ws://127.0.0.1/"}, {}),
+        ("IVR_AI_UPLINK_MAX_MS", "0", {"IVR_AI_TRANSPORT": "python"}, {}),
+    ],
+)
+def test_only_what_a_call_needs_can_refuse_it(name, value, without, needed):
+    settings = load({**without, name: value})
+    assert [each for each in settings.warnings if each.startswith(f"{name} ")]
+    with pytest.raises(ConfigError, match=name):
+        load({**needed, name: value})
+
+
+def test_an_apology_file_that_is_there_but_may_not_be_read(tmp_path, monkeypatch):
+    path = tmp_path / "sorry.wav"
+    path.write_bytes(b"RIFF")
+    assert warnings(apology_file=str(path)) == ()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert f"IVR_AI_APOLOGY_FILE {path} cannot be read" in warnings(apology_file=str(path))[0]
+
+
+@pytest.mark.parametrize(("dialect", "is_set"), [("auto", False), ("ga", True), ("beta", True)])
+def test_whether_the_dialect_was_chosen(dialect, is_set):
+    assert Settings(dialect=dialect).dialect_is_set is is_set

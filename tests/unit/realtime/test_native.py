@@ -803,10 +803,9 @@ class TestConnecting:
         assert "WSS_PEM" in reason
         peer.close()
 
-    @pytest.mark.parametrize("url", ["ws://user:password@127.0.0.1:1/", f"ws://127.0.0.1:1/{'x' * 3000}"])
-    def test_a_url_that_is_refused(self, url):
+    def test_a_url_that_is_refused(self):
         listening = Listening()
-        transport = NativeTransport(settings(url), listening)
+        transport = NativeTransport(settings(f"ws://127.0.0.1:1/{'x' * 3000}"), listening)
         with pytest.raises(ConnectError, match="OPENAI_REALTIME_URL"):
             transport.open()
         for use in (transport.listen, lambda: transport.send({"type": "t"}), lambda: transport.route("r", 1)):
