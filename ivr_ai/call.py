@@ -1,60 +1,79 @@
-"""One call, from before it is answered to its last log line.
+"""One call, from before it is answered to its last log line: wires leg, link, conversation and stream
+together.
 
-    the session's own thread   answers, then sleeps on the media clock: FreeSWITCH reads and writes frames in
-                               that sleep, so nothing else is done here while audio flows
-    delivery (native)          one thread for all calls: events come, the conversation is asked, what it
-                               answers is performed
-    uplink                     takes the stream over, and leaves it to the native transport
+    the call's own thread      answers, then sleeps on the media clock: FreeSWITCH reads and writes frames in
+    that
+                               sleep, so nothing else is done here while audio flows
+    delivery (native)          one thread for all calls: events come, the conversation is asked, and what it
+    wants is
+                               done
+    serve                      takes the stream over, and leaves it to the link
 
-Over the python transport the last two are threads of the call, `downlink` and `uplink`, and audio passes
-through both. Time is looked after by ivr_ai.watch, for all calls.
+Over the python transport the last two are threads of the call, and audio passes through both. Time is looked
+after
+by ivr_ai.watch, for all calls.
 
-The conversation is shared under one lock that is never held across I/O. Whoever notices the end (the caller,
-the model, the clock) says so with _end(), which wakes the session's thread; only that thread tears down.
+The conversation is under one lock that is never held across I/O; what it decides is done in that order
+(outbox.py).
+Whoever notices the end (the caller, the model, the clock) says so with _end(), which wakes the call's thread;
+only that thread tears down.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ivr_ai import failure, watch
+from ivr_ai import ending, failure, watch
 from ivr_ai.audio.formats import Format
-from ivr_ai.audio.stream import Stream, StreamClosed, StreamError, StreamFull, StreamNotFound
+from ivr_ai.audio.stream import MAIN, Stream, StreamClosed, StreamError, StreamNotFound
 from ivr_ai.bus import Bus
 from ivr_ai.config import Settings
+from ivr_ai.conversation.actions import (
+    Action,
+    EndItem,
+    Fail,
+    Flush,
+    Notify,
+    RunFunction,
+    SetTurns,
+    ToModel,
+)
+from ivr_ai.conversation.conversation import Conversation
+from ivr_ai.conversation.floor import Floor
+from ivr_ai.downlink import Downlink
+from ivr_ai.ending import Ending, Kind
 from ivr_ai.events import Observer, Reporter
 from ivr_ai.functions import Function, Functions
 from ivr_ai.leg import leg_of
-from ivr_ai.realtime import session_update as sessions
-from ivr_ai.realtime.actions import Action, CallFunction, EndItem, Fail, Flush, Notify, Ready, Send
-from ivr_ai.realtime.choose import choose
-from ivr_ai.realtime.conversation import Conversation
-from ivr_ai.realtime.local_turns import LocalTurns, Turn
+from ivr_ai.outbox import Outbox
+from ivr_ai.realtime.adapter import SPEECH_STARTED, SPEECH_STOPPED, RealtimeAdapter
+from ivr_ai.realtime.link import Gone, Link
 from ivr_ai.realtime.native import NativeTransport
-from ivr_ai.realtime.transport import ConnectError, TransportClosed
+from ivr_ai.realtime.negotiation import Refused
+from ivr_ai.realtime.session_update import server_takes_turns
+from ivr_ai.realtime.transport import TransportClosed
 from ivr_ai.summary import CallSummary, p50_ms
-
-if TYPE_CHECKING:
-    from ivr_ai.realtime.websocket_client import Attempt, WebSocketTransport
+from ivr_ai.uplink import Uplink, chunks_ms
+from ivr_ai.workers import Workers
 
 log = logging.getLogger("ivr_ai.call")
 
-SLEEP_MS = 10_000  # of the session's thread, which a wake() or the call's end cuts short
-GRACE_S = 0.5  # for the connection to report its own timeout first
+SLEEP_MS = 10_000  # of the call's thread, which a wake() or the call's end cuts short
 OPENED_TRY_S = 0.2  # how often to look whether the call has ended before its stream was opened
-CAPTURE_TIMEOUT_MS = 1000
 JOIN_S = 1.0
-GOODBYE = "the server ended the conversation"
+LAST_WORDS_S = 30.0  # how long an ending waits for what is being said
+RECONNECTS_WITHIN_S = 60.0  # what IVR_AI_RECONNECT_MAX counts
+UNLOADED = "mod_audio_stream was unloaded under the call"
+UNLOADED_WITHIN_S = 3.0  # between the loss of a connection and that of the stream, when the module goes
 
 
 class Call:
-    """One call. run() belongs to the session's thread; it returns when the call is over or has left us."""
+    """One call. run() belongs to the call's thread; it returns when the call is over or has left us."""
 
     def __init__(
         self,
@@ -66,45 +85,47 @@ class Call:
         clock: Callable[[], float] = time.monotonic,
         bus: Bus | None = None,
     ) -> None:
-        """session: FreeSWITCH's, or one with its methods. functions: what the model may call, by name.
+        """session: a host's session, or a Leg. functions: what the model may call, by name.
 
-        observer: told every CallEvent at once, on the call's threads. bus: told them too; who made it sees to
-        the timeline then, else the call does.
+        observer: told every CallEvent at once, on the call's threads. bus: told them too; whoever made it
+        sees to the
+        timeline then, else the call does.
         """
         self._leg = leg_of(session)
-        self._settings = settings
-        self._reporter = Reporter(
-            self._leg.uuid, observer, settings.timeline_dir, clock, agent=settings.agent, bus=bus
-        )
-        self._functions = Functions(self._leg.uuid, functions)
-        self._dial: Attempt | None = None  # python transport: the attempt to connect
-        self._clock = clock
         self.uuid: str = self._leg.uuid
-        self._lock = threading.Lock()  # the conversation
-        self._conversation = Conversation(
-            settings, self._build_session(self._leg.expected_format(settings.sample_rate_hz))
+        self._settings = settings
+        self._clock = clock
+        self._reporter = Reporter(
+            self.uuid, observer, settings.timeline_dir, clock, agent=settings.agent, bus=bus
         )
-        self._transport: WebSocketTransport | NativeTransport | None = None
+        self._functions = Functions(self.uuid, functions)
+        self._workers = Workers(self.uuid, self._on_worker_error)
+        self._conversation = Conversation(settings, detects=server_takes_turns(settings))
+        self._outbox = Outbox(self._flush, self._perform)
+        self._lock = self._outbox.lock  # of the conversation and the adapter
+        self._downlink = Downlink(self._conversation, self._outbox, self._reporter.complain)
+        self._links: list[Link] = []  # the last one is current
+        self._adapter = RealtimeAdapter(self._conversation, settings.vad_silence_ms)
+        self._serving: Link | None = None  # the link that is ready and knows what was said before
+        self._lost_s: list[float] = []  # when connections were lost in mid-call
         self._stream: Stream | None = None
-        self._output_format = Format("s16", settings.output_rate_hz)
-        self._workers: list[threading.Event] = []  # each set when its thread is done
-        self._ready = False  # the server has accepted the session
-        self._settled = threading.Event()  # ready, or over
-        self._over = threading.Event()
-        self._reason = ""
-        self._failure: str | None = None
-        self._pinged_s = 0.0
+        self._said = Format("s16", settings.output_rate_hz)  # what the model's audio is
         self._stream_started = False
         self._stream_id: str | None = None  # once it is open
         self._stream_opened = threading.Event()  # publishes the id
         self._stream_gone = False
-        self._last_words = False  # the server has said goodbye, and the caller still hears it
+        self._settled = threading.Event()  # the first link is ready, or the call is over
+        self._over = threading.Event()
+        self._ending: Ending | None = None
+        self._last_words: Ending | None = None  # to come when the caller has heard what is being said
+        self._last_words_s = 0.0
         self._started_s = clock()
 
-    # ---- the session's thread ------------------------------------------------------------------------------
+    # ---- the call's thread ---------------------------------------------------------------------------------
 
     def run(self) -> CallSummary:
-        """Holds the conversation, once; returns its summary. Raises nothing that it could have handled."""
+        """Holds the conversation, once; returns its summary. Failures of model and network never raise; bugs
+        do."""
         try:
             return self._run()
         finally:
@@ -113,27 +134,37 @@ class Call:
     def _run(self) -> CallSummary:
         watch.calls.add(self)
         try:
-            self._connect()
-            self._converse()
-            watch.calls.remove(self)
-            if self._failure is not None and self._leg.ready():
-                self._apologise()
+            why = self._leg.why_no_stream()  # before the answer: a call without audio is better not answered
+            if why:
+                self._end(ending.failure(why))
+            else:
+                self._connect()
+                self._converse()
+                watch.calls.remove(self)
+                if self._failed and self._leg.ready():
+                    self._apologise()
         except StreamError as error:
             if self._leg.ready():  # else the caller was gone before there was a stream to open
-                self._end(str(error), failed=True)
+                self._end(ending.failure(str(error)))
         finally:
             watch.calls.remove(self)
             summary = self._finish()
-        if self._failure is not None:
+        if self._failed:
             failure.act(self._leg, self._settings)
         elif self._settings.end_action == "hangup" and self._leg.ready():
             self._leg.hang_up()
         return summary
 
+    @property
+    def _failed(self) -> bool:
+        return self._ending is not None and self._ending.failed
+
     def _converse(self) -> None:
         leg = self._leg
         if leg.answered():
             self._start_stream()  # the caller is talking already: keep what they say
+        else:
+            leg.ring()
         while leg.ready() and not self._settled.is_set():
             leg.sleep(SLEEP_MS)
         if self._over.is_set() or not leg.ready():
@@ -146,101 +177,53 @@ class Call:
     def _start_stream(self) -> None:
         """Answers if need be, and opens the stream unless the dialplan has, for us. Raises StreamNotFound.
 
-        From the answer on the caller's audio comes in and waits for this thread: be quick.
+        From the answer on the caller's audio comes in and waits for the serving thread: be quick.
         """
         self._stream_started = True
-        self._spawn("up", self._uplink)
+        self._workers.spawn("serve", self._serve_first)
         if not self._leg.answered():
             self._leg.answer()
         self._reporter.tell("answered")
         self._stream_id = self._leg.open_stream()
         self._stream_opened.set()
 
-    # ---- the watch's thread --------------------------------------------------------------------------------
-
-    def tick(self) -> None:
-        """Time passes. Quick; neither waits nor sends."""
-        if self._settled.is_set() and (self._over.is_set() or not self._stream_started):
-            self._wake()  # again: a broadcast on the channel may have eaten the first one
-        if self._over.is_set():
-            return
-        now_s = self._clock()
-        if self._ready:
-            self._check_alive(now_s)
-        else:
-            self._check_connecting(now_s)
-        if self._stream is not None:
-            self._check_stream(now_s)
-        if 0 < self._settings.max_call_s < now_s - self._started_s:
-            self._end(f"call limit of {self._settings.max_call_s:g} s reached (IVR_AI_MAX_CALL_S)")
-
-    def _check_connecting(self, now_s: float) -> None:
-        """The connection has its own timeout and says more; the server's first words have this one."""
-        ms = self._settings.connect_timeout_ms
-        if now_s - self._started_s > ms / 1000 + GRACE_S:
-            self._end(
-                f"the server accepted no session within {ms} ms (IVR_AI_CONNECT_TIMEOUT_MS)", failed=True
-            )
-
-    def _check_stream(self, now_s: float) -> None:
-        """What has been heard, and whether somebody else has stopped the stream.
-
-        That has to be seen twice: the end of the call closes it too, and may be noticed a little later.
-        """
-        with self._lock:
-            actions = self._report_marks(now_s) + self._conversation.on_tick(now_s)
-        self._perform(actions)
-        if self._last_words and not self._has_more_to_say():
-            self._end(GOODBYE)
-        gone, self._stream_gone = self._stream_gone, self._stream.closed
-        if gone and self._stream_gone:
-            self._end("the audio stream was stopped")
-
-    def _report_marks(self, now_s: float) -> list[Action]:
-        """Under the lock. Tells the conversation how far its items have been heard."""
-        actions: list[Action] = []
-        for item in self._conversation.unheard_items():
-            with contextlib.suppress(StreamNotFound):
-                actions += self._conversation.on_mark(self._stream.mark(item), now_s)
-        return actions
-
-    def _check_alive(self, now_s: float) -> None:
-        """A server that is silent too long is asked for a sign of life; one that gives none has hung."""
-        if self._transport.pings_itself:
-            return
-        silent_s = now_s - self._transport.last_received_s
-        if not 0 < self._settings.ping_interval_s <= silent_s:
-            return
-        if self._pinged_s <= self._transport.last_received_s:
-            self._pinged_s = now_s
-            threading.Thread(target=self._ping, name=f"ivr-ping-{self.uuid[:8]}", daemon=True).start()
-        elif now_s - self._pinged_s > self._settings.ping_timeout_s:
-            self._end(f"the server has been silent for {silent_s:.0f} s and answers no ping", failed=True)
-
-    def _ping(self) -> None:
-        with contextlib.suppress(TransportClosed):
-            self._transport.ping()
-
-    # ---- the session's thread, at the end ------------------------------------------------------------------
-
     def _apologise(self) -> None:
         """Says sorry in a local voice, whatever state the model is in. Raises StreamNotFound."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._links[-1].abort()
+        wanted = failure.has_words(self._settings)
+        if not self._leg.answered() and (not wanted or self._settings.failure_action == "transfer"):
+            return  # whoever sent the call may still send it elsewhere
+        if not wanted:
+            return
+        if self._stream is not None and self._stream.closed:
+            self._apologise_without_stream()
+            return
         if not self._stream_started:
             self._start_stream()
-        self._stream = self._stream or Stream.attach(self.uuid, self._stream_id)
+        self._stream = self._stream or Stream.attach(self.uuid, self._stream_id or MAIN)
+        with contextlib.suppress(StreamClosed):
+            failure.speak_apology(self._leg, self._stream, self._settings)
+
+    def _apologise_without_stream(self) -> None:
+        """After the module was unloaded under the call: over a new stream if it is back, or the host's
+        player."""
+        try:
+            self._stream_id = self._leg.open_stream()
+        except StreamNotFound:
+            failure.play_apology(self._leg, self._settings)
+            return
+        self._stream = Stream.attach(self.uuid, self._stream_id)
         with contextlib.suppress(StreamClosed):
             failure.speak_apology(self._leg, self._stream, self._settings)
 
     def _finish(self) -> CallSummary:
-        """Ends threads, sockets and the stream; reports."""
+        """Ends threads, connections and the stream; reports."""
         self._over.set()
         self._settled.set()
         underruns, dropped_ms = 0, 0.0
         if self._stream is not None:
             with self._lock:
-                actions = self._report_marks(self._clock())
+                actions = self._report_marks(self._stream, self._clock())
             for action in actions:
                 if isinstance(action, Notify):
                     self._notify(action)
@@ -253,27 +236,21 @@ class Call:
             underruns = stats.inject_underruns
             dropped = stats.capture_dropped_samples + stats.capture_discarded_samples
             dropped_ms = dropped * 1000 / self._stream.rate_hz
-        self._stop_transport()
-        for done in self._workers:
-            done.wait(JOIN_S)
-        if self._transport is not None:
-            self._transport.release()
+        for link in self._links:
+            link.close()
+        self._workers.wait(JOIN_S, self._clock)
+        for link in self._links:
+            link.release()
         if self._leg.ready():
             # Takes up a wake() that came too late: it would cut short what the dialplan does next.
             self._leg.sleep(1)
         return self._summarise(underruns, dropped_ms)
 
-    def _stop_transport(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-        elif self._dial is not None:
-            self._dial.abort()
-
     def _summarise(self, underruns: int, dropped_ms: float) -> CallSummary:
         totals = self._conversation.totals
         summary = CallSummary(
             uuid=self.uuid,
-            reason=self._reason or "the caller hung up, or the call was taken elsewhere",
+            reason=(self._ending or ending.HUNG_UP).reason,
             duration_s=round(self._clock() - self._started_s, 3),
             turns=totals.turns,
             barge_ins=totals.barge_ins,
@@ -282,319 +259,358 @@ class Call:
             turn_p50_ms=p50_ms(totals.turn_latencies_ms),
             tokens=totals.tokens,
         )
-        log.log(logging.ERROR if self._failure is not None else logging.INFO, "%s", summary.line())
+        log.log(logging.ERROR if self._failed else logging.INFO, "%s", summary.line())
         self._reporter.tell("ended", summary.data())
         return summary
 
-    # ---- downlink ------------------------------------------------------------------------------------------
+    # ---- the watch's thread --------------------------------------------------------------------------------
 
-    def _connect(self) -> None:
-        """Begins to connect, over the transport that the settings choose."""
-        if choose(self._settings) == "native":
-            self._transport = NativeTransport(self._settings, self, events=Conversation.EVENTS)
-            try:
-                self._transport.open()
-            except ConnectError as error:
-                self.on_closed(error)
-            return
-        from ivr_ai.realtime.websocket_client import Attempt
-
-        self._dial = Attempt(self._settings)
-        self._spawn("down", self._downlink)
-
-    def on_open(self) -> None:
-        """The connection is open. On the thread that delivers events, as the next two."""
-        self._reporter.tell("connected", {"ms": round((self._clock() - self._started_s) * 1000, 1)})
-
-    def on_event(self, event: dict[str, Any]) -> None:
-        """An event of the native transport."""
+    def tick(self) -> None:
+        """Time passes. Quick; neither waits nor sends on a transport that may block."""
+        if self._settled.is_set() and (self._over.is_set() or not self._stream_started):
+            self._leg.wake()  # again: a broadcast on the channel may have eaten the first one
         if self._over.is_set():
-            return  # it was on its way when the call ended
-        try:
-            self._on_event(event)
-        except StreamClosed:
-            pass  # the call is over; the session's thread knows
-        except Exception as error:
-            log.exception("call %s: event %s", self.uuid, event.get("type"))
-            self._end(f"internal error: {type(error).__name__}: {error}", failed=True)
-
-    def on_closed(self, error: ConnectError | TransportClosed) -> None:
-        """The connection never opened, or has ended."""
-        if isinstance(error, ConnectError):
-            self._end(error.reason, failed=True)
-        else:
-            self._lost(error)
-
-    def _downlink(self) -> None:
-        """The python transport's thread."""
-        try:
-            transport = self._dial.connect()
-        except ConnectError as error:
-            self.on_closed(error)
             return
-        self._transport = transport
-        if self._over.is_set():
-            transport.release()
-            return
-        self.on_open()
-        try:
-            while not self._over.is_set():
-                self._on_event(transport.recv())
-        except TransportClosed as closed:
-            self._lost(closed)
-        except StreamClosed:
-            pass  # the call is over; the session's thread knows
-
-    def _on_event(self, event: dict[str, Any]) -> None:
         now_s = self._clock()
-        kind = event.get("type")
-        if kind == "response.output_audio.delta":
-            self._on_audio(event, now_s)
-            return
-        if kind == "transport.audio":
-            self._on_queued(event, now_s)
-            return
-        if kind == "transport.complaint":
-            self._reporter.complain(event["about"], event["message"])
-            return
-        stopped = kind == "input_audio_buffer.speech_stopped" and self._stream is not None
-        last_speech_s = self._stream.last_speech_s() if stopped else None
-        try:
-            with self._lock:
-                actions = self._conversation.on_event(event, now_s, last_speech_s)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            self._reporter.complain("malformed", f"the server sent a malformed {kind!s:.60} event: {error}")
-            return
-        self._perform(actions)
+        if self._links:
+            self._links[-1].tick(now_s)
+        stream = self._stream
+        if stream is not None:
+            self._check_stream(stream, now_s)
+        if 0 < self._settings.max_call_s < now_s - self._started_s and self._last_words is None:
+            limit_s = self._settings.max_call_s
+            reason = f"call limit of {limit_s:g} s reached (IVR_AI_MAX_CALL_S)"
+            self._end_after_words(Ending(Kind.LIMIT, reason, after_heard=True))
+        if self._last_words is not None:
+            self._check_last_words(self._last_words, now_s)
 
-    def _on_audio(self, event: dict[str, Any], now_s: float) -> None:
-        item, delta = event.get("item_id"), event.get("delta")
-        if not isinstance(item, str) or not isinstance(delta, str) or self._stream is None:
-            self._reporter.complain(
-                "malformed", "the server sent audio without an item, or before it was asked to"
-            )
-            return
-        with self._lock:
-            generation = self._conversation.on_audio(str(event.get("response_id")), item, now_s)
-        if generation is None:
-            return
-        try:
-            self._stream.inject(base64.b64decode(delta, validate=True), item, self._output_format, generation)
-        except ValueError as error:
-            self._reporter.complain("base64", f"the server sent audio that is not base64: {error}")
-        except StreamFull as error:
-            self._reporter.complain("full", f"a reply is too long to hold and loses its end: {error}")
+    def _check_stream(self, stream: Stream, now_s: float) -> None:
+        """What has been heard, and whether the stream was closed by somebody else.
 
-    def _on_queued(self, event: dict[str, Any], now_s: float) -> None:
-        """The native transport queues audio of an item, or holds it back until it is told what to do."""
-        response, item = event["response_id"], event["item_id"]
-        self._stream.adopt(item, event["mark"])
-        with self._lock:
-            if not event["first"] and item not in self._conversation.unheard_items():
-                return  # it has been heard to its end, or cut short, since this was written
-            generation = self._conversation.on_audio(response, item, now_s)
-        if event["generation"] == 0:
-            self._transport.route(response, generation)
+        A closed stream has to be seen twice: the end of the call closes it too, and may be noticed a little
+        later.
+        """
+        blocks = self._serving is not None and not isinstance(self._serving.transport, NativeTransport)
+        self._outbox.decide(
+            lambda: self._report_marks(stream, now_s) + self._conversation.tick(now_s),
+            spawn=self._send_elsewhere if blocks else None,
+        )
+        gone, self._stream_gone = self._stream_gone, stream.closed
+        if gone and self._stream_gone:
+            lost = bool(self._lost_s) and now_s - self._lost_s[-1] < UNLOADED_WITHIN_S
+            self._end(ending.failure(UNLOADED) if lost else ending.STOPPED)
 
-    def _lost(self, closed: TransportClosed) -> None:
-        if closed.code != 1000 or not self._ready:
-            self._end(f"lost the server: {closed}", failed=True)
-        elif self._has_more_to_say():
-            self._last_words = True  # the caller hears the reply out: _check_stream() sees its end
-        else:
-            self._end(GOODBYE)
+    def _send_elsewhere(self, perform: Callable[[], None]) -> None:
+        self._workers.spawn("send", perform)
+
+    def _report_marks(self, stream: Stream, now_s: float) -> list[Action]:
+        """Under the lock. Tells the conversation how far its items have been heard."""
+        actions: list[Action] = []
+        for item in self._conversation.unheard_items():
+            with contextlib.suppress(StreamNotFound):
+                actions += self._conversation.mark(stream.mark(item), now_s)
+        return actions
+
+    def _end_after_words(self, how: Ending) -> None:
+        """Ends the call when the caller has heard what is being said, or at once when that is nothing."""
+        self._last_words, self._last_words_s = how, self._clock()
+        self._check_last_words(how, self._last_words_s)
+
+    def _check_last_words(self, how: Ending, now_s: float) -> None:
+        said = not self._has_more_to_say()
+        if how.kind is Kind.LIMIT:  # the model is still there: let it answer what has been asked
+            said = said and self._conversation.floor is Floor.LISTENING
+        if said or now_s - self._last_words_s > LAST_WORDS_S:
+            self._end(how)
 
     def _has_more_to_say(self) -> bool:
         """Whether something is queued for the caller, or playing."""
         stats = self._stream.stats() if self._stream is not None else None
         return stats is not None and bool(stats.inject_queued_samples or stats.inject_playing)
 
-    # ---- uplink --------------------------------------------------------------------------------------------
+    # ---- links ---------------------------------------------------------------------------------------------
 
-    def _uplink(self) -> None:
+    def _connect(self) -> None:
+        """Begins to connect: the call's first link, or the next one."""
+        wire = self._stream.wire if self._stream else None
+        wire = wire or self._leg.expected_format(self._settings.sample_rate_hz)
+        turns = self._conversation.turns_wanted
+        link = Link(self._settings, self, wire, self._workers, self._clock, turns=turns)
+        with self._lock:
+            self._adapter = RealtimeAdapter(self._conversation, self._settings.vad_silence_ms)
+            self._links.append(link)
+        link.open()
+
+    def _is_current(self, link: Link) -> bool:
+        return not self._over.is_set() and bool(self._links) and link is self._links[-1]
+
+    def on_link_open(self, link: Link) -> None:
+        """The connection is open. Threads of this and the following: see ivr_ai/realtime/link.py."""
+        if self._is_current(link):
+            self._reporter.tell("connected", {"ms": round((self._clock() - link.began_s) * 1000, 1)})
+
+    def on_link_ready(self, link: Link) -> None:
+        """The session is agreed on: the call may be answered, or goes on."""
+        if not self._is_current(link):
+            return
+        if link is self._links[0]:
+            self._settled.set()
+            self._leg.wake()
+        else:
+            self._workers.spawn("serve", self._serve_next, link)
+
+    def on_link_changed(self, link: Link) -> None:
+        """The session has been changed since."""
+        agreed = link.agreed
+        if agreed is not None and link is self._serving:
+            with self._lock:
+                self._conversation.turns_agreed(agreed.turns)
+
+    def on_link_refused(self, link: Link, refused: Refused) -> None:
+        """The session goes on without a field."""
+        data = {"field": refused.field, "setting": refused.setting, "message": refused.message}
+        self._reporter.tell("setting_refused", data)
+
+    def on_link_complaint(self, link: Link, about: str, message: str) -> None:
+        """What the server sent was wrong."""
+        self._reporter.complain(about, message)
+
+    def on_link_event(self, link: Link, event: dict[str, Any]) -> None:
+        """An event of the server, or of the native transport."""
+        if not self._is_current(link):
+            return
+        try:
+            self._on_event(link, event)
+        except StreamClosed:
+            pass  # the call is over; its own thread knows
+        except Exception as error:
+            log.exception("call %s: event %s", self.uuid, event.get("type"))
+            self._on_worker_error("event", error)
+
+    def on_link_gone(self, link: Link, gone: Gone) -> None:
+        """A link has ended, or never came about."""
+        if not self._is_current(link):
+            return
+        if link is not self._serving:
+            self._end(ending.failure(gone.reason))
+        elif gone.goodbye:
+            self._end_after_words(ending.GOODBYE)
+        elif self._stream is not None and self._stream.closed:
+            self._lost_s.append(self._clock())  # the module was unloaded: _check_stream() ends the call
+        elif gone.passing and self._may_reconnect():
+            self._reconnect(gone)
+        else:
+            self._end(ending.failure(gone.reason))
+
+    def _may_reconnect(self) -> bool:
+        now_s = self._clock()
+        self._lost_s = [at_s for at_s in self._lost_s if now_s - at_s < RECONNECTS_WITHIN_S]
+        return len(self._lost_s) < self._settings.reconnect_max
+
+    def _reconnect(self, gone: Gone) -> None:
+        """Makes a lost connection again. What the caller says meanwhile waits in the capture ring."""
+        self._lost_s.append(self._clock())
+        log.warning("call %s: %s: connecting again", self.uuid, gone.reason)
+        self._reporter.tell("reconnecting", {"reason": gone.reason})
+        self._serving = None
+        self._decide(lambda: self._conversation.link_lost(self._clock()))
+        self._connect()
+
+    # ---- serving a link ------------------------------------------------------------------------------------
+
+    def _serve_first(self) -> None:
+        """The first link's thread: from the opened stream on."""
         stream = self._attach()
         if stream is None:
             return
         self._take_over(stream)
         self._settled.wait()
-        if self._over.is_set():
+        if not self._over.is_set():
+            self._serve(self._links[0], stream, lambda: self._conversation.start(self._clock()))
+
+    def _serve_next(self, link: Link) -> None:
+        """A next link's thread: the model is told what was said before."""
+        stream = self._stream
+        if stream is None:
             return
         with self._lock:
-            actions = self._conversation.update_session(self._build_session(stream.wire))
-            actions += self._conversation.start(self._clock())
+            replay = self._adapter.replay(self._conversation.history.entries())
+        for event in replay:
+            link.send(event)
+        self._serve(link, stream, lambda: self._resume(link))
+
+    def _resume(self, link: Link) -> list[Action]:
+        agreed = link.agreed
+        turns = agreed.turns if agreed else self._conversation.turns_wanted
+        away_ms = round((self._clock() - self._lost_s[-1]) * 1000)
+        return [Notify("reconnected", {"ms": away_ms}), *self._conversation.link_ready(turns, self._clock())]
+
+    def _serve(self, link: Link, stream: Stream, begin: Callable[[], list[Action]]) -> None:
+        """Joins a stream and a link: the model's audio before it can come, the caller's after our first
+        words."""
+        link.want(wire=stream.wire)
+        agreed = link.wait_settled()
+        transport = link.transport
+        if agreed is None or transport is None or not self._is_current(link):
+            return
+        chunk_ms, quiet_ms = chunks_ms(self._settings)
+        hang_ms = self._settings.speech_hang_ms
+        self._said = agreed.said
+        with self._lock:
+            self._conversation.turns_agreed(agreed.turns)
         try:
-            if self._transport.carries_audio:
-                self._join(stream, self._transport, actions)
+            if isinstance(transport, NativeTransport):
+                pace = {"chunk_ms": chunk_ms, "quiet_chunk_ms": quiet_ms, "hang_ms": hang_ms}
+                transport.attach(stream, agreed.heard, agreed.said, **pace)
+                self._begin(link, begin)
+                transport.listen()
                 return
-            self._perform(actions)  # first: audio must not come before the update that says what it is
-            if sessions.server_takes_turns(self._settings):
-                self._send_audio(stream, self._transport)
-            else:
-                self._send_turns(stream, self._transport)
-        except StreamClosed:
-            pass
-        except TransportClosed as closed:
-            self._lost(closed)
+            stream.setup_capture(agreed.heard, chunk_ms, quiet_ms, hang_ms)
+            self._begin(link, begin)
+            uplink = Uplink(stream, transport, self._settings, agreed.heard, self._goes_on(link))
+            self._send_caller(uplink)
+        except (StreamClosed, TransportClosed):
+            pass  # told by those whose end it is
+
+    def _begin(self, link: Link, begin: Callable[[], list[Action]]) -> None:
+        self._serving = link
+        self._decide(begin)
+
+    def _goes_on(self, link: Link) -> Callable[[], bool]:
+        return lambda: self._is_current(link) and link.gone is None
+
+    def _send_caller(self, uplink: Uplink) -> None:
+        if server_takes_turns(self._settings):
+            uplink.run_audio()
+        else:
+            uplink.run_turns(self._on_turn_started, self._on_turn_stopped)
+
+    def _on_turn_started(self) -> None:
+        self._decide(lambda: self._conversation.caller_started(self._clock()))
+
+    def _on_turn_stopped(self, audio_base64: str | None) -> None:
+        now_s = self._clock()
+        last_speech_s = now_s - self._settings.vad_silence_ms / 1000
+
+        def decide() -> list[Action]:
+            stopped = self._conversation.caller_stopped(now_s, last_speech_s)
+            return stopped + self._conversation.utterance(audio_base64, now_s)
+
+        self._decide(decide)
 
     def _attach(self) -> Stream | None:
         """The stream, once it has been started; None when the call is over before that."""
         while not self._over.is_set():
             if self._stream_opened.wait(OPENED_TRY_S):
                 try:
-                    return Stream.attach(self.uuid, self._stream_id)
+                    return Stream.attach(self.uuid, self._stream_id or MAIN)
                 except StreamNotFound:
-                    self._end("the audio stream was stopped")
+                    self._end(ending.STOPPED)
         return None
 
     def _take_over(self, stream: Stream) -> None:
-        """Says how audio is to be captured and held, and makes the stream the call's."""
+        """Makes the stream the call's; from now on what the caller says is kept in small chunks."""
         settings = self._settings
         stream.set_prebuffer(settings.prebuffer_ms)
         with self._lock:
             self._conversation.generation = stream.generation  # it may have been flushed before it was ours
-        self._input_format = sessions.input_format(settings, stream.wire)
-        self._output_format = sessions.output_format(settings, stream.wire)
-        stream.setup_capture(self._input_format, *self._chunks(), settings.speech_hang_ms)
         self._stream = stream
 
-    def _join(self, stream: Stream, transport: NativeTransport, actions: list[Action]) -> None:
-        """Leaves audio to the transport: the model's before it can come, the caller's after our words."""
-        chunk_ms, quiet_ms = self._chunks()
-        transport.attach(
-            stream,
-            self._input_format,
-            self._output_format,
-            chunk_ms=chunk_ms,
-            quiet_chunk_ms=quiet_ms,
-            hang_ms=self._settings.speech_hang_ms,
-        )
-        self._perform(actions)
-        transport.listen()
+    # ---- events --------------------------------------------------------------------------------------------
 
-    def _chunks(self) -> tuple[int, int]:
-        """How much of the caller to send at a time while they speak, and in silence, in ms."""
-        return self._settings.frame_ms, max(self._settings.frame_ms, self._settings.quiet_chunk_ms)
-
-    def _send_audio(self, stream: Stream, transport: WebSocketTransport) -> None:
-        while not self._over.is_set():
-            chunk = stream.capture(CAPTURE_TIMEOUT_MS)
-            if chunk:
-                transport.send_audio(chunk)
-
-    def _send_turns(self, stream: Stream, transport: WebSocketTransport) -> None:
-        """The same, where we decide when the caller has spoken."""
-        whole = self._settings.input_mode == "item"
-        bytes_per_ms = self._input_format.rate_hz * self._input_format.bytes_per_sample / 1000
-        turns = LocalTurns(
-            bytes_per_ms, self._settings.vad_silence_ms, self._settings.vad_prefix_ms, keep=whole
-        )
-        while not self._over.is_set():
-            chunk = stream.capture(CAPTURE_TIMEOUT_MS)
-            if not chunk:
-                continue
-            if not whole:
-                transport.send_audio(chunk)
-            self._on_turn(turns.feed(chunk, stream.silent_ms()), turns, whole)
-
-    def _on_turn(self, turn: Turn, turns: LocalTurns, whole: bool) -> None:
+    def _on_event(self, link: Link, event: dict[str, Any]) -> None:
         now_s = self._clock()
-        if turn is Turn.NOTHING:
+        kind = event.get("type")
+        stream = self._stream
+        if kind == "response.output_audio.delta":
+            self._downlink.delta(event, stream if self._serving else None, self._said, now_s)
             return
-        with self._lock:
-            if turn is Turn.STARTED:
-                actions = self._conversation.on_caller_started(now_s)
-            else:
-                said = base64.b64encode(turns.take()).decode("ascii") if whole else None
-                last_speech_s = now_s - self._settings.vad_silence_ms / 1000
-                actions = self._conversation.on_caller_stopped(now_s, last_speech_s)
-                actions += self._conversation.on_utterance(said, now_s)
-        self._perform(actions)
+        if kind == "transport.audio" and stream is not None and isinstance(link.transport, NativeTransport):
+            self._downlink.queued(event, stream, link.transport, now_s)
+            return
+        if kind == "transport.complaint":
+            self._reporter.complain(event["about"], event["message"])
+            return
+        last_speech_s = stream.last_speech_s() if stream is not None and kind == SPEECH_STOPPED else None
 
-    # ---- any thread ----------------------------------------------------------------------------------------
+        def decide() -> list[Action]:
+            marks: list[Action] = []
+            if kind == SPEECH_STARTED and stream is not None:
+                marks = self._report_marks(stream, now_s)  # what has been heard by now cannot be cut short
+            return marks + self._adapter.on_event(event, now_s, last_speech_s)
 
-    def _perform(self, actions: list[Action]) -> None:
-        """Does what the conversation wants, in order."""
-        for action in actions:
-            match action:
-                case Send(event):
-                    self._send(event)
-                case Flush():
-                    self._perform(self._flush())
-                case EndItem(item):
-                    self._stream.end(item)
-                case Notify():
-                    self._notify(action)
-                case CallFunction():
-                    self._spawn("function", self._run_function, action)
-                case Ready():
-                    self._ready = True
-                    self._settled.set()
-                    self._wake()
-                case Fail(reason):
-                    self._end(reason, failed=True)
+        try:
+            self._decide(decide)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self._reporter.complain("malformed", f"the server sent a malformed {kind!s:.60} event: {error}")
+
+    # ---- any thread: decisions, and what they want done ----------------------------------------------------
+
+    def _decide(self, decide: Callable[[], list[Action]]) -> None:
+        self._outbox.decide(decide)
+
+    def _flush(self) -> list[Action]:
+        stream = self._stream
+        if stream is None:
+            return []
+        flushed = stream.flush()
+        marks = []
+        for item in self._conversation.unheard_items():
+            with contextlib.suppress(StreamNotFound):
+                marks.append(stream.mark(item))
+        return self._conversation.flushed(flushed, marks, self._clock())
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case EndItem(item):
+                self._end_item(item)
+            case Notify():
+                self._notify(action)
+            case RunFunction():
+                self._workers.spawn("function", self._run_function, action)
+            case Fail(reason):
+                self._end(ending.failure(reason))
+            case SetTurns(turns):
+                if self._serving is not None:
+                    self._serving.want(turns=turns)
+            case Flush():
+                pass  # the outbox has done it
+            case _:
+                self._send(action)
+
+    def _end_item(self, item: str) -> None:
+        if self._stream is not None:
+            with contextlib.suppress(StreamClosed, StreamNotFound):
+                self._stream.end(item)
+
+    def _send(self, action: ToModel) -> None:
+        link = self._serving
+        if link is None:
+            return  # what was decided for a link that is gone: the next one is told what was said
+        for event in self._adapter.encode(action):
+            link.send(event)
 
     def _notify(self, action: Notify) -> None:
         self._reporter.tell(action.kind, action.data, action.at_s)
 
-    def _send(self, event: dict[str, Any]) -> None:
-        try:
-            self._transport.send(event)
-        except TransportClosed as closed:
-            self._lost(closed)
-
-    def _flush(self) -> list[Action]:
-        if self._stream is None:
-            return []
-        with self._lock:  # around the cut, too: who looks in between would take it for an end
-            flushed = self._stream.flush()
-            marks = []
-            for item in self._conversation.unheard_items():
-                with contextlib.suppress(StreamNotFound):
-                    marks.append(self._stream.mark(item))
-            return self._conversation.on_flushed(flushed, marks, self._clock())
-
-    def _run_function(self, call: CallFunction) -> None:
+    def _run_function(self, call: RunFunction) -> None:
         output = self._functions.output(call)
-        with self._lock:
-            actions = self._conversation.on_function_output(call.call_id, output, self._clock())
-        self._perform(actions)
+        self._decide(lambda: self._conversation.function_output(call.call_id, output, self._clock()))
 
-    def _end(self, reason: str, *, failed: bool = False) -> None:
-        """The first reason counts. Wakes the session's thread, which does the rest."""
+    def _on_worker_error(self, name: str, error: Exception) -> None:
+        """A thread of this call raised what nobody had expected: it ends the call, not the process."""
+        log.error("call %s: %s", self.uuid, name, exc_info=error)
+        self._end(ending.failure(f"internal error: {type(error).__name__}: {error}"))
+
+    def _end(self, how: Ending) -> None:
+        """The first ending counts. Wakes the call's thread, which does the rest."""
         with self._lock:
             first = not self._over.is_set()
             if first:
-                self._reason = reason
-                self._failure = reason if failed else None
+                self._ending = how
                 self._over.set()
                 self._settled.set()
         if first:
-            if failed:
-                self._reporter.tell("failure", {"reason": reason})
-            self._wake()
-
-    def _wake(self) -> None:
-        self._leg.wake()
-
-    def _build_session(self, wire: Format) -> dict[str, Any]:
-        return sessions.build_session(self._settings, wire)
-
-    def _spawn(self, name: str, target: Callable[..., None], *args: Any) -> None:
-        """Runs something on a thread of ours; what it did not expect ends the call, not the process.
-
-        Its end is an Event: Thread.join() would leave an entry in threading's tables for each of FreeSWITCH's
-        threads.
-        """
-        done = threading.Event()
-
-        def run() -> None:
-            try:
-                target(*args)
-            except Exception as error:
-                log.exception("call %s: %s", self.uuid, name)
-                self._end(f"internal error: {type(error).__name__}: {error}", failed=True)
-            finally:
-                done.set()
-
-        self._workers.append(done)
-        threading.Thread(target=run, name=f"ivr-{name}-{self.uuid[:8]}", daemon=True).start()
+            if how.failed:
+                self._reporter.tell("failure", {"reason": how.reason})
+            self._leg.wake()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ivr_ai.realtime.actions import CallFunction
+from ivr_ai.conversation.actions import RunFunction
 
 log = logging.getLogger("ivr_ai.call")
 
@@ -20,7 +20,7 @@ class Functions:
     def __init__(self, uuid: str, functions: Mapping[str, Function] | None) -> None:
         self._uuid, self._functions = uuid, dict(functions or {})
 
-    def output(self, call: CallFunction) -> str:
+    def output(self, call: RunFunction) -> str:
         """What a function gives back, as JSON; what is wrong with it where it fails. Raises nothing."""
         function = self._functions.get(call.name)
         if function is None:

@@ -1,13 +1,17 @@
 """Turn taking without the server's VAD: for OPENAI_INPUT_MODE=item and OPENAI_TURN_DETECTION=none.
 
-The stream knows whether somebody speaks (a level over a tracked noise floor, once per frame, in C). This
-turns that into turns: begun with the first speech, over after VAD_SILENCE_DURATION_MS of silence. In item
-mode it also keeps what was said, from VAD_PREFIX_PADDING_MS before the first speech on.
+The stream knows whether somebody speaks (a level over a tracked noise floor, once per frame, in C).
+LocalTurns makes
+turns of that: a turn begins with the first speech, and is over after VAD_SILENCE_DURATION_MS of silence or
+after
+IVR_AI_UTTERANCE_MAX_S. A turn's audio begins VAD_PREFIX_PADDING_MS before the first speech; what lies between
+turns is never part of one.
 """
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
 
 
 class Turn(Enum):
@@ -18,41 +22,52 @@ class Turn(Enum):
     STOPPED = "stopped"
 
 
+class Fed(NamedTuple):
+    """What became of a chunk. audio: what of the turn is to be sent now; empty where whole turns are kept."""
+
+    turn: Turn
+    audio: bytes
+
+
 class LocalTurns:
     """Not thread-safe: belongs to the uplink."""
 
-    def __init__(self, bytes_per_ms: float, silence_ms: int, prefix_ms: int, keep: bool) -> None:
-        """keep: whether to collect the utterance (item mode)."""
+    def __init__(
+        self, bytes_per_ms: float, silence_ms: int, prefix_ms: int, max_ms: float, *, whole: bool
+    ) -> None:
+        """whole: keep the turn's audio for take() (item mode), instead of giving it out as it comes."""
         self._bytes_per_ms = bytes_per_ms
         self._silence_ms = silence_ms
         self._prefix_bytes = int(prefix_ms * bytes_per_ms)
-        self._keep = keep
-        self._kept = bytearray()
+        self._max_bytes = int(max_ms * bytes_per_ms)
+        self._whole = whole
+        self._kept = bytearray()  # between turns the padding; in a turn, where whole, all of it
+        self._said_bytes = 0  # of this turn
         self._speaking = False
 
-    def feed(self, chunk: bytes, silent_ms: float) -> Turn:
+    def feed(self, chunk: bytes, silent_ms: float) -> Fed:
         """Takes the next captured chunk. silent_ms: how long ago, at its end, speech was last on the line."""
-        if self._keep:
-            self._kept += chunk
-        chunk_ms = len(chunk) / self._bytes_per_ms
         if not self._speaking:
-            if silent_ms < chunk_ms:
-                self._speaking = True
-                return Turn.STARTED
-            self._trim()
-        elif silent_ms >= self._silence_ms:
-            self._speaking = False
-            return Turn.STOPPED
-        return Turn.NOTHING
+            return self._between(chunk, silent_ms)
+        self._said_bytes += len(chunk)
+        if self._whole:
+            self._kept += chunk
+        over = silent_ms >= self._silence_ms or self._said_bytes >= self._max_bytes
+        self._speaking = not over
+        return Fed(Turn.STOPPED if over else Turn.NOTHING, b"" if self._whole else chunk)
 
-    def _trim(self) -> None:
-        """Between turns, keeps only the padding."""
-        surplus = len(self._kept) - self._prefix_bytes
-        if surplus > 0:
-            del self._kept[:surplus]
+    def _between(self, chunk: bytes, silent_ms: float) -> Fed:
+        self._kept += chunk
+        if silent_ms >= len(chunk) / self._bytes_per_ms:
+            surplus = len(self._kept) - self._prefix_bytes
+            if surplus > 0:
+                del self._kept[:surplus]
+            return Fed(Turn.NOTHING, b"")
+        self._speaking, self._said_bytes = True, len(chunk)
+        return Fed(Turn.STARTED, b"" if self._whole else self.take())
 
     def take(self) -> bytes:
-        """What was said since the turn began, its padding included; empty unless it is kept."""
+        """What has been kept of the turn, its padding included."""
         said = bytes(self._kept)
         self._kept.clear()
         return said

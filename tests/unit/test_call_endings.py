@@ -18,10 +18,10 @@ from websockets.sync.server import serve
 
 from ivr_ai.audio.formats import write_wav
 from ivr_ai.audio.stream import Stream, open_streams
+from ivr_ai.conversation.conversation import Conversation
 from ivr_ai.gateways.caller import Hangup, Say
 from ivr_ai.gateways.embedded_leg import EmbeddedLeg
 from ivr_ai.gateways.embedded_session import Transfer
-from ivr_ai.realtime.conversation import Conversation
 from ivr_ai.sim.faults import Faults
 from ivr_ai.tts.local_voice import speak
 
@@ -291,7 +291,7 @@ class TestFailing:
 
     def test_an_error_of_our_own(self, place, sim, sorry, monkeypatch):
         """What nobody has thought of ends the call like any failure, and never the process."""
-        monkeypatch.setattr(Conversation, "on_audio", lambda *arguments: 1 / 0)
+        monkeypatch.setattr(Conversation, "audio", lambda *arguments: 1 / 0)
         placed = place(sim(), host=LINE, apology_file=sorry, greeting="Say hello.")
         record = placed.finish()
         assert record.result.reason == "internal error: ZeroDivisionError: division by zero"

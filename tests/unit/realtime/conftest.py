@@ -13,14 +13,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for `from talk import ...` in any import mode
 
-from talk import Talk
-
-
-@pytest.fixture
-def talk() -> Talk:
-    """A conversation whose session the server has accepted."""
-    return Talk().begin()
-
 
 class Certificates(NamedTuple):
     """An authority and what it has signed, made for these tests. PEM files."""

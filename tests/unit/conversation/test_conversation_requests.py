@@ -1,26 +1,17 @@
-"""The conversation, driven by hand: session, requests, functions, errors, time."""
+"""The conversation, driven by hand: requests, functions, errors, time."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from talk import WIRE, Talk, failures, flushes, mark, notices, sent, types
+from talk import Talk, failures, flushes, mark, notices, sent, types
 
-from ivr_ai.audio.formats import Format
-from ivr_ai.realtime.actions import CallFunction, Fail, Notify, Ready, Send
-from ivr_ai.realtime.conversation import FATAL_CODES, Floor
-from ivr_ai.realtime.session_update import OPTIONAL, build_session
+from ivr_ai.conversation.actions import Fail, Notify, RunFunction
+from ivr_ai.conversation.floor import Floor
+from ivr_ai.realtime.adapter import FATAL_CODES
 
 LOCAL = [{"turn_detection": "none"}, {"input_mode": "item"}]
-FULL = {
-    "reasoning_effort": "low",
-    "transcription_model": "gpt-live-transcribe",
-    "noise_reduction": "near_field",
-    "speed": 1.2,
-    "max_output_tokens": 500,
-    "vad_idle_timeout_ms": 5000,
-}
 CREATE = {"type": "response.create"}
 
 
@@ -35,87 +26,9 @@ def function_call(talk: Talk, name: str = "look_up", call_id: str = "c1", respon
     )
 
 
-class TestSession:
-    def test_the_session_is_asked_for_as_soon_as_there_is_one(self):
-        talk = Talk()
-        (event,) = sent(talk.event("session.created", session={"expires_at": 1_800_000_000}))
-        assert event["type"] == "session.update"
-        assert event["session"] == build_session(talk.settings, WIRE)
-        assert event["event_id"]
-        assert talk.it.expires_at == 1_800_000_000
-
-    def test_the_call_is_answered_once_it_is_accepted(self):
-        talk = Talk()
-        talk.event("session.created", session={})
-        assert talk.event("session.updated", session={}) == [Ready()]
-        assert talk.event("session.updated", session={}) == []
-
-    def test_a_refused_field_is_left_out(self):
-        talk = Talk(**FULL)
-        talk.event("session.created", session={})
-        actions = talk.error("unknown_parameter", "No.", param="session.reasoning", event_id="update_1")
-        (event,) = sent(actions)
-        assert "reasoning" not in event["session"]
-        assert event["session"]["audio"]["output"]["speed"] == 1.2
-        assert event["event_id"] == "update_2"
-        assert ("setting_refused", {"field": "reasoning"}) in notices(actions)
-        assert talk.event("session.updated", session={}) == [Ready()]
-
-    @pytest.mark.parametrize("told", ["param", "message", "nothing"])
-    def test_every_optional_field_goes_before_the_call_is_given_up(self, told):
-        talk = Talk(**FULL)
-        talk.event("session.created", session={})
-        refused = []
-        for path in [path for path in OPTIONAL if not path.endswith("eagerness")]:
-            more = {"event_id": f"update_{len(refused) + 1}"}
-            if told == "param":
-                more["param"] = f"session.{path}"
-            message = f"Unknown parameter: 'session.{path}'." if told == "message" else "No."
-            actions = talk.error("unknown_parameter", message, **more)
-            assert types(actions) == ["session.update"]
-            refused += [data["field"] for kind, data in notices(actions) if kind == "setting_refused"]
-        assert refused == [path for path in OPTIONAL if not path.endswith("eagerness")]
-        actions = talk.error(
-            "unknown_parameter", "I do not take 'instructions'.", param="session.instructions"
-        )
-        assert types(actions) == []
-        assert failures(actions) == [
-            "the server does not accept the session: session.instructions I do not take 'instructions'."
-        ]
-
-    def test_an_error_about_something_else_refuses_nothing(self):
-        talk = Talk(**FULL)
-        talk.event("session.created", session={})
-        assert types(talk.error("server_error", "Please wait.")) == []
-        assert talk.event("session.updated", session={}) == [Ready()]
-
-    def test_once_accepted_a_stray_error_changes_no_setting(self):
-        talk = Talk(**FULL).begin()
-        actions = talk.error("invalid_value", "No.", param="session.audio.output.speed")
-        assert [kind for kind, _ in notices(actions)] == ["error"]
-        assert (types(actions), failures(actions)) == ([], [])
-
-    def test_another_session_once_the_calls_codec_is_known(self):
-        talk = Talk().begin()
-        assert talk.it.update_session(build_session(talk.settings, WIRE)) == []
-        wide = build_session(talk.settings, Format("s16", 48000))
-        (event,) = sent(talk.it.update_session(wide))
-        assert event["session"] == wide
-        assert talk.it.update_session(wide) == []
-        assert talk.event("session.updated", session={}) == []
-
-    def test_the_second_session_may_be_refused_like_the_first(self):
-        """The server would go on with the first one's audio format: noise for the caller."""
-        talk = Talk(**FULL).begin()
-        talk.it.update_session(build_session(talk.settings, Format("s16", 48000)))
-        (event,) = sent(talk.error("unknown_parameter", "No 'reasoning'.", event_id="update_2"))
-        assert "reasoning" not in event["session"]
-        assert event["session"]["audio"]["input"]["format"] == {"type": "audio/pcm", "rate": 24000}
-
-
 class TestAsking:
     def test_a_greeting_is_asked_for(self):
-        talk = Talk(greeting="Say hello.").begin()
+        talk = Talk(greeting="Say hello.")
         assert talk.it.start(talk.now_s) == [
             Notify("greeting"),
             Send({"type": "response.create", "response": {"instructions": "Say hello."}}),
@@ -129,8 +42,8 @@ class TestAsking:
         assert sent(talk.caller_stops()) == []
 
     def test_an_utterance_as_an_item(self):
-        talk = Talk(input_mode="item").begin().turn()
-        assert sent(talk.it.on_utterance("UklGRg==", talk.now_s)) == [
+        talk = Talk(input_mode="item").turn()
+        assert sent(talk.it.utterance("UklGRg==", talk.now_s)) == [
             {
                 "type": "conversation.item.create",
                 "item": {
@@ -143,23 +56,23 @@ class TestAsking:
         ]
 
     def test_an_utterance_from_the_buffer(self):
-        talk = Talk(turn_detection="none").begin().turn()
-        assert sent(talk.it.on_utterance(None, talk.now_s)) == [{"type": "input_audio_buffer.commit"}, CREATE]
+        talk = Talk(turn_detection="none").turn()
+        assert sent(talk.it.utterance(None, talk.now_s)) == [{"type": "input_audio_buffer.commit"}, CREATE]
 
     @pytest.mark.parametrize("local", LOCAL, ids=str)
     def test_the_answer_is_asked_for_when_the_interrupted_one_has_ended(self, local):
-        talk = Talk(**local).begin().speaking()
+        talk = Talk(**local).speaking()
         talk.caller_starts()
         talk.flushed({"i1": 100})
         talk.caller_stops()
-        assert "response.create" not in types(talk.it.on_utterance(None, talk.now_s))
+        assert "response.create" not in types(talk.it.utterance(None, talk.now_s))
         assert sent(talk.done("r1", "cancelled")) == [CREATE]
         talk.created("r2")
         assert sent(talk.done("r2")) == []
 
     def test_a_reply_refused_because_one_is_under_way_is_asked_for_after_it(self):
         """barge_in=0: the caller spoke into a reply, and the server would not answer at once."""
-        talk = Talk(barge_in=False).begin().speaking()
+        talk = Talk(barge_in=False).speaking()
         assert sent(talk.error("conversation_already_has_active_response")) == []
         assert sent(talk.done()) == [CREATE]
         assert sent(talk.done("other")) == []
@@ -183,7 +96,7 @@ class TestFunctions:
         talk.created()
         assert function_call(talk) == [
             Notify("function_call", {"name": "look_up", "arguments": '{"order": 17}'}),
-            CallFunction("c1", "look_up", '{"order": 17}'),
+            RunFunction("c1", "look_up", '{"order": 17}'),
         ]
 
     def test_output_after_the_response_asks_for_the_next(self, talk):
@@ -192,7 +105,7 @@ class TestFunctions:
         function_call(talk)
         talk.done()
         assert talk.it.floor is Floor.LISTENING
-        assert sent(talk.it.on_function_output("c1", '"sent"', talk.now_s)) == [
+        assert sent(talk.it.function_output("c1", '"sent"', talk.now_s)) == [
             {
                 "type": "conversation.item.create",
                 "item": {"type": "function_call_output", "call_id": "c1", "output": '"sent"'},
@@ -204,7 +117,7 @@ class TestFunctions:
         talk.turn()
         talk.created()
         function_call(talk)
-        assert types(talk.it.on_function_output("c1", "1", talk.now_s)) == ["conversation.item.create"]
+        assert types(talk.it.function_output("c1", "1", talk.now_s)) == ["conversation.item.create"]
         assert sent(talk.done()) == [CREATE]
 
     def test_two_calls_in_one_response_are_answered_once(self, talk):
@@ -212,7 +125,7 @@ class TestFunctions:
         talk.created()
         for call_id in ("c1", "c2"):
             function_call(talk, call_id=call_id)
-            talk.it.on_function_output(call_id, "1", talk.now_s)
+            talk.it.function_output(call_id, "1", talk.now_s)
         assert sent(talk.done()) == [CREATE]
         talk.created("r2")
         assert sent(talk.done("r2")) == []
@@ -223,15 +136,15 @@ class TestFunctions:
         function_call(talk)
         talk.done()
         talk.caller_starts()
-        assert types(talk.it.on_function_output("c1", "1", talk.now_s)) == ["conversation.item.create"]
+        assert types(talk.it.function_output("c1", "1", talk.now_s)) == ["conversation.item.create"]
 
     def test_a_reply_is_waited_for(self, talk):
         talk.turn()
         talk.created()
         talk.done()
-        talk.it.on_function_output("c1", "1", talk.now_s)
+        talk.it.function_output("c1", "1", talk.now_s)
         talk.now_s += talk.settings.response_timeout_s
-        assert failures(talk.it.on_tick(talk.now_s))
+        assert failures(talk.it.tick(talk.now_s))
 
 
 class TestFailures:
@@ -333,16 +246,16 @@ class TestFailures:
 class TestTime:
     def wait(self, talk: Talk, seconds: float) -> list[str]:
         talk.now_s += seconds
-        return failures(talk.it.on_tick(talk.now_s))
+        return failures(talk.it.tick(talk.now_s))
 
     def test_no_reply_in_time(self):
-        talk = Talk(response_timeout_s=8).begin().turn()
+        talk = Talk(response_timeout_s=8).turn()
         assert self.wait(talk, 7.9) == []
         assert self.wait(talk, 0.2) == ["no reply from the model for 8 s (IVR_AI_RESPONSE_TIMEOUT_S)"]
         assert self.wait(talk, 100) == []
 
     def test_off(self):
-        talk = Talk(response_timeout_s=0).begin().turn()
+        talk = Talk(response_timeout_s=0).turn()
         assert self.wait(talk, 1e6) == []
 
     @pytest.mark.parametrize("step", ["created", "audio"])
@@ -367,7 +280,7 @@ class TestTime:
         assert self.wait(talk, 500) == []
 
     def test_a_greeting_is_waited_for(self):
-        talk = Talk(greeting="Hello.").begin()
+        talk = Talk(greeting="Hello.")
         talk.it.start(talk.now_s)
         assert self.wait(talk, 21) != []
 
@@ -418,4 +331,4 @@ class TestTelling:
     )
     def test_what_means_nothing_here(self, talk, event):
         assert talk.it.on_event(event, 1.0) == []
-        assert talk.it.on_mark(mark("nobody's"), 1.0) == []
+        assert talk.it.mark(mark("nobody's"), 1.0) == []

@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 from talk import Talk, failures, flushes, mark, notices, sent, types
 
-from ivr_ai.realtime.actions import EndItem, Flush, Notify
-from ivr_ai.realtime.conversation import (
-    AUDIO,
-    CALLER_STARTED,
-    CALLER_STOPPED,
-    DRAINED,
-    FLOOR_TABLE,
-    RESPONSE_BEGAN,
-    RESPONSE_ENDED,
-    Floor,
+from ivr_ai.conversation.actions import EndItem, Flush, Notify
+from ivr_ai.conversation.floor import TABLE, Floor, Move
+
+AUDIO, CALLER_STARTED, CALLER_STOPPED = Move.AUDIO, Move.CALLER_STARTED, Move.CALLER_STOPPED
+ASKED, DRAINED, RESPONSE_BEGAN, RESPONSE_ENDED = (
+    Move.ASKED,
+    Move.DRAINED,
+    Move.RESPONSE_BEGAN,
+    Move.RESPONSE_ENDED,
 )
 
 LISTENING, HEARING, THINKING, SPEAKING = Floor
@@ -24,9 +23,10 @@ LOCAL = [{"turn_detection": "none"}, {"input_mode": "item"}]  # we, not the serv
 class TestFloor:
     def test_the_table(self):
         """Whatever is not in it leaves the floor where it is."""
-        assert FLOOR_TABLE == {
+        assert TABLE == {
             (LISTENING, CALLER_STARTED): HEARING,
             (LISTENING, CALLER_STOPPED): THINKING,
+            (LISTENING, ASKED): THINKING,
             (LISTENING, RESPONSE_BEGAN): THINKING,
             (LISTENING, AUDIO): SPEAKING,
             (HEARING, CALLER_STOPPED): THINKING,
@@ -60,7 +60,7 @@ class TestFloor:
         self.REACH[floor](talk)
         assert talk.it.floor is floor
         self.DO[what](talk)
-        expected = FLOOR_TABLE.get((floor, what), floor)
+        expected = TABLE.get((floor, what), floor)
         if what == DRAINED and floor is THINKING:
             expected = LISTENING  # its response has ended on the way there
         assert talk.it.floor is expected
@@ -88,7 +88,7 @@ class TestFloor:
         talk.speaking()
         talk.audio_done()
         talk.done()
-        assert talk.it.on_mark(mark("i1", 400, started_s=talk.now_s), talk.now_s)
+        assert talk.it.mark(mark("i1", 400, started_s=talk.now_s), talk.now_s)
         assert talk.it.floor is SPEAKING
         talk.heard()
         assert talk.it.floor is LISTENING
@@ -137,7 +137,7 @@ class TestBargeIn:
     @pytest.mark.parametrize("local", LOCAL, ids=str)
     @pytest.mark.parametrize("spoken", [False, True], ids=["thinking", "speaking"])
     def test_where_the_server_does_not_cancel_we_do_once(self, local, spoken):
-        talk = Talk(**local).begin().turn()
+        talk = Talk(**local).turn()
         talk.created()
         if spoken:
             talk.audio()
@@ -152,7 +152,7 @@ class TestBargeIn:
 
     @pytest.mark.parametrize("local", LOCAL, ids=str)
     def test_what_is_done_on_the_server_needs_no_cancel(self, local):
-        talk = Talk(**local).begin().speaking()
+        talk = Talk(**local).speaking()
         talk.done()
         actions = talk.caller_starts()
         assert flushes(actions) == 1
@@ -229,7 +229,7 @@ class TestBargeIn:
         assert types(talk.flushed({"apology": 100.0, "i1": 50.0})) == ["conversation.item.truncate"]
 
     def test_without_barge_in_the_reply_goes_on(self):
-        talk = Talk(barge_in=False).begin().speaking()
+        talk = Talk(barge_in=False).speaking()
         assert talk.caller_starts() == []
         assert talk.it.floor is SPEAKING
         assert talk.caller_stops() == []
@@ -237,7 +237,7 @@ class TestBargeIn:
         assert talk.it.totals.turns == 1
 
     def test_without_barge_in_the_next_turn_counts_once_the_reply_was_heard(self):
-        talk = Talk(barge_in=False).begin().speaking()
+        talk = Talk(barge_in=False).speaking()
         talk.caller_starts()
         talk.done()
         talk.heard()
@@ -286,7 +286,7 @@ class TestLateAudio:
 
     @pytest.mark.parametrize("settings", [{}, *LOCAL], ids=str)
     def test_a_response_that_the_caller_spoke_before_is_cancelled_and_not_heard(self, settings):
-        talk = Talk(**settings).begin().turn()
+        talk = Talk(**settings).turn()
         talk.caller_starts()
         talk.flushed({})
         actions = talk.created("r1")
@@ -321,7 +321,7 @@ class TestLateAudio:
         assert talk.done("ghost2", "completed") == []
         assert talk.it.floor is THINKING
         talk.now_s += 20
-        assert failures(talk.it.on_tick(talk.now_s))
+        assert failures(talk.it.tick(talk.now_s))
 
     def test_the_late_end_of_an_interrupted_response_does_not_end_the_wait_for_the_next(self, talk):
         self.interrupted(talk)
@@ -329,14 +329,14 @@ class TestLateAudio:
         assert talk.done("r1", "cancelled") == []
         assert talk.it.floor is THINKING
         talk.now_s += 20
-        assert failures(talk.it.on_tick(talk.now_s))
+        assert failures(talk.it.tick(talk.now_s))
 
     def test_a_response_said_to_begin_after_its_end_is_over(self, talk):
         talk.turn()
         talk.done("r1")
         assert talk.created("r1") == []
         assert talk.it.floor is LISTENING
-        assert types(talk.it.on_function_output("c1", "1", talk.now_s))[1:] == ["response.create"]
+        assert types(talk.it.function_output("c1", "1", talk.now_s))[1:] == ["response.create"]
 
     def test_an_end_said_twice_counts_once(self, talk):
         talk.turn()
@@ -377,12 +377,12 @@ class TestItems:
 
     def test_what_observers_are_told(self, talk):
         talk.speaking()
-        actions = talk.it.on_mark(mark("i1", 20, started_s=100.5), 101)
+        actions = talk.it.mark(mark("i1", 20, started_s=100.5), 101)
         assert actions == [Notify("heard", {"item": "i1", "turn": 1, "latency_ms": 800.0}, 100.5)]
-        assert talk.it.on_mark(mark("i1", 40, started_s=100.5), 101) == []
-        actions = talk.it.on_mark(mark("i1", 1000, started_s=100.5, finished_s=101.5), 102)
+        assert talk.it.mark(mark("i1", 40, started_s=100.5), 101) == []
+        actions = talk.it.mark(mark("i1", 1000, started_s=100.5, finished_s=101.5), 102)
         assert actions == [Notify("item_finished", {"item": "i1", "played_ms": 1000}, 101.5)]
-        assert talk.it.on_mark(mark("i1", 1000, started_s=100.5, finished_s=101.5), 102) == []
+        assert talk.it.mark(mark("i1", 1000, started_s=100.5, finished_s=101.5), 102) == []
 
     def test_latency_is_counted_from_the_last_word_once_a_turn(self, talk):
         talk.caller_starts()
@@ -390,22 +390,22 @@ class TestItems:
         talk.created()
         talk.audio("r1", "i1")
         talk.audio("r1", "i2")
-        talk.it.on_mark(mark("i1", 20, started_s=100.1), 101)
-        actions = talk.it.on_mark(mark("i2", 20, started_s=103.1), 104)
+        talk.it.mark(mark("i1", 20, started_s=100.1), 101)
+        actions = talk.it.mark(mark("i2", 20, started_s=103.1), 104)
         assert talk.it.totals.turn_latencies_ms == [600.0]
         assert notices(actions) == [("heard", {"item": "i2", "turn": 1, "latency_ms": None})]
 
     def test_a_greeting_answers_no_turn(self, talk):
         talk.created()
         talk.audio()
-        actions = talk.it.on_mark(mark("i1", 20, started_s=100.1), 101)
+        actions = talk.it.mark(mark("i1", 20, started_s=100.1), 101)
         assert notices(actions) == [("heard", {"item": "i1", "turn": 0, "latency_ms": None})]
 
     def test_an_item_flushed_by_somebody_else_is_over(self, talk):
         talk.speaking()
         talk.done()
-        assert talk.it.on_mark(mark("i1", 40, started_s=None, flushed=True), 101) == []
+        assert talk.it.mark(mark("i1", 40, started_s=None, flushed=True), 101) == []
         assert talk.it.floor is LISTENING
 
     def test_an_unknown_item(self, talk):
-        assert talk.it.on_mark(mark("apology", 40), 101) == []
+        assert talk.it.mark(mark("apology", 40), 101) == []

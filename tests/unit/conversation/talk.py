@@ -1,19 +1,18 @@
-"""A conversation driven by hand: events in, actions out, time as told."""
+"""A conversation driven by hand, through the adapter for OpenAI Realtime: events in, actions out, time as
+told."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from ivr_ai.audio.formats import Format
 from ivr_ai.audio.stream import Flush as Flushed
 from ivr_ai.audio.stream import Mark
 from ivr_ai.config import Settings
-from ivr_ai.realtime.actions import Action, Fail, Flush, Notify, Send
-from ivr_ai.realtime.conversation import Conversation
-from ivr_ai.realtime.session_update import build_session
-
-WIRE = Format("pcmu", 8000)
+from ivr_ai.conversation.actions import Action, Ask, Fail, Flush, Notify, SetTurns, Turns
+from ivr_ai.conversation.conversation import Conversation
+from ivr_ai.realtime.adapter import RealtimeAdapter
+from ivr_ai.realtime.session_update import server_takes_turns
 
 
 def mark(item: str, played_ms: float = 0.0, **more: Any) -> Mark:
@@ -32,23 +31,19 @@ def mark(item: str, played_ms: float = 0.0, **more: Any) -> Mark:
 
 
 class Talk:
-    """A conversation and its clock."""
+    """A conversation and its clock. The service has agreed to what was wanted about turns."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = Settings(realtime_url="ws://localhost/", **settings)
-        self.it = Conversation(self.settings, build_session(self.settings, WIRE))
+        self.it = Conversation(self.settings, detects=server_takes_turns(self.settings))
+        self.adapter = RealtimeAdapter(self.it, self.settings.vad_silence_ms)
         self.now_s = 100.0
+        self.of_audio: list[Action] = []  # what followed from the last audio()
 
     # ---- what happens ----
 
     def event(self, kind: str, **body: Any) -> list[Action]:
-        return self.it.on_event({"type": kind, **body}, self.now_s)
-
-    def begin(self) -> Talk:
-        """Up to where the call may be answered."""
-        self.event("session.created", session={})
-        self.event("session.updated", session={})
-        return self
+        return self.adapter.on_event({"type": kind, **body}, self.now_s)
 
     def caller_starts(self) -> list[Action]:
         return self.event("input_audio_buffer.speech_started", audio_start_ms=0, item_id="user")
@@ -56,17 +51,30 @@ class Talk:
     def caller_stops(self) -> list[Action]:
         return self.event("input_audio_buffer.speech_stopped", audio_end_ms=900, item_id="user")
 
-    def created(self, response: str = "r1") -> list[Action]:
-        return self.event("response.created", response={"id": response, "status": "in_progress"})
+    def created(self, response: str = "r1", ask: str = "") -> list[Action]:
+        """A response begins. ask: the request that it answers, as the service gives it back."""
+        metadata = {"metadata": {"ivr_ai_ask": ask}} if ask else {}
+        return self.event("response.created", response={"id": response, "status": "in_progress", **metadata})
 
     def audio(self, response: str = "r1", item: str = "i1") -> int | None:
-        return self.it.on_audio(response, item, self.now_s)
+        generation, self.of_audio = self.it.audio(response, item, self.now_s)
+        return generation
 
     def audio_done(self, response: str = "r1", item: str = "i1") -> list[Action]:
         return self.event("response.output_audio.done", response_id=response, item_id=item)
 
     def done(self, response: str = "r1", status: str = "completed", **more: Any) -> list[Action]:
         return self.event("response.done", response={"id": response, "status": status, **more})
+
+    def agreed(self, *, asks: bool = True, interrupts: bool = True) -> Talk:
+        """The service says who decides about turns."""
+        self.it.turns_agreed(Turns(True, asks, interrupts))
+        return self
+
+    def later(self, seconds: float) -> list[Action]:
+        """Time passes."""
+        self.now_s += seconds
+        return self.it.tick(self.now_s)
 
     def failed(self, response: str = "r1", code: str = "server_error") -> list[Action]:
         details = {"type": "failed", "error": {"code": code, "message": "It broke."}}
@@ -78,12 +86,12 @@ class Talk:
 
     def flushed(self, heard: dict[str, float], marks: Sequence[Mark] = ()) -> list[Action]:
         """The Flush was performed: so much had been heard of the items it cut short."""
-        return self.it.on_flushed(Flushed(self.it.generation + 1, heard), list(marks), self.now_s)
+        return self.it.flushed(Flushed(self.it.generation + 1, heard), list(marks), self.now_s)
 
     def heard(self, item: str = "i1", **more: Any) -> list[Action]:
         """An item has been heard to its end."""
         more = {"started_s": self.now_s - 1, "finished_s": self.now_s, **more}
-        return self.it.on_mark(mark(item, 1000.0, **more), self.now_s)
+        return self.it.mark(mark(item, 1000.0, **more), self.now_s)
 
     # ---- whole stretches ----
 
@@ -102,13 +110,29 @@ class Talk:
 
 
 def sent(actions: Sequence[Action]) -> list[dict[str, Any]]:
-    """The events to be sent."""
-    return [action.event for action in actions if isinstance(action, Send)]
+    """The events to be sent, without the ids that say what they are about."""
+    plain = RealtimeAdapter(Conversation(Settings(realtime_url="ws://localhost/")), 0)
+    events = [event for action in actions for event in plain.encode(action)]
+    return [_without_ids(event) for event in events]
+
+
+def _without_ids(event: dict[str, Any]) -> dict[str, Any]:
+    event = {name: value for name, value in event.items() if name != "event_id"}
+    response = {name: value for name, value in event.pop("response", {}).items() if name != "metadata"}
+    return {**event, "response": response} if response else event
 
 
 def types(actions: Sequence[Action]) -> list[str]:
     """Types of the events to be sent."""
     return [event["type"] for event in sent(actions)]
+
+
+def asks(actions: Sequence[Action]) -> list[Ask]:
+    return [action for action in actions if isinstance(action, Ask)]
+
+
+def turns_set(actions: Sequence[Action]) -> list[Turns]:
+    return [action.turns for action in actions if isinstance(action, SetTurns)]
 
 
 def notices(actions: Sequence[Action]) -> list[tuple[str, dict[str, Any]]]:

@@ -15,8 +15,9 @@ from talk import Talk
 
 from ivr_ai.audio.stream import Flush as Flushed
 from ivr_ai.audio.stream import Mark
-from ivr_ai.realtime.actions import Action, CallFunction, EndItem, Fail, Flush, Notify, Send
-from ivr_ai.realtime.conversation import FATAL_CODES, Floor
+from ivr_ai.conversation.actions import Action, EndItem, Fail, Flush, Notify, RunFunction, Send
+from ivr_ai.conversation.floor import Floor
+from ivr_ai.realtime.adapter import FATAL_CODES
 
 STEPS = 250
 SEEDS = range(40)
@@ -84,7 +85,7 @@ class World:
                     self.flush()
                 case EndItem(item):
                     self.items[item].ended = True
-                case CallFunction(call_id):
+                case RunFunction(call_id):
                     self.calls.append(call_id)
                 case Fail(reason):
                     raise AssertionError(f"gave up: {reason}")
@@ -123,7 +124,7 @@ class World:
         marks = [self.items[name].mark(name, self.talk.now_s) for name in unheard if name in self.items]
         heard = {name: item.played_ms for name, item in cut.items()}
         flushed = Flushed(self.generation, heard)
-        self.perform(self.talk.it.on_flushed(flushed, marks, self.talk.now_s))
+        self.perform(self.talk.it.flushed(flushed, marks, self.talk.now_s))
         assert self.talk.it.generation == self.generation
 
     # ---- what happens ----
@@ -131,15 +132,15 @@ class World:
     def caller_starts(self) -> None:
         local = self.talk.settings.turn_detection == "none" or self.talk.settings.input_mode == "item"
         floor, queued = self.talk.it.floor, any(not item.over for item in self.items.values())
-        actions = self.talk.it.on_caller_started(self.talk.now_s) if local else self.talk.caller_starts()
+        actions = self.talk.it.caller_started(self.talk.now_s) if local else self.talk.caller_starts()
         if queued and self.talk.settings.barge_in and floor is not Floor.HEARING:
             assert Flush() in actions, f"audio is queued ({floor}) and goes on over the caller"
         self.perform(actions)
 
     def caller_stops(self) -> None:
         if self.talk.settings.turn_detection == "none" or self.talk.settings.input_mode == "item":
-            self.perform(self.talk.it.on_caller_stopped(self.talk.now_s, self.talk.now_s - 0.3))
-            self.perform(self.talk.it.on_utterance(self.random.choice((None, "AAAA")), self.talk.now_s))
+            self.perform(self.talk.it.caller_stopped(self.talk.now_s, self.talk.now_s - 0.3))
+            self.perform(self.talk.it.utterance(self.random.choice((None, "AAAA")), self.talk.now_s))
         else:
             self.perform(self.talk.caller_stops())
 
@@ -191,7 +192,7 @@ class World:
 
     def function_output(self) -> None:
         if self.calls:
-            self.perform(self.talk.it.on_function_output(self.calls.pop(), "1", self.talk.now_s))
+            self.perform(self.talk.it.function_output(self.calls.pop(), "1", self.talk.now_s))
 
     def error(self) -> None:
         code = self.random.choice(HARMLESS)
@@ -209,7 +210,7 @@ class World:
         for name in self.talk.it.unheard_items():
             if name in self.items and self.random.random() < 0.8:
                 where = self.items[name].mark(name, self.talk.now_s)
-                self.perform(self.talk.it.on_mark(where, self.talk.now_s))
+                self.perform(self.talk.it.mark(where, self.talk.now_s))
 
     def told(self) -> None:
         kind = self.random.choice(
@@ -232,14 +233,14 @@ class World:
         self.steps.append(what.__name__)
         self.talk.now_s += self.random.uniform(0, 0.05)
         what()
-        self.perform(self.talk.it.on_tick(self.talk.now_s))
+        self.perform(self.talk.it.tick(self.talk.now_s))
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_whatever_the_order(settings):
     """Never raises, asks for one response at a time, cuts nothing that was heard, plays nothing old."""
     for seed in SEEDS:
-        world = World(random.Random(seed), Talk(response_timeout_s=0, **settings).begin())
+        world = World(random.Random(seed), Talk(response_timeout_s=0, **settings))
         world.perform(world.talk.it.start(world.talk.now_s))
         try:
             for _ in range(STEPS):

@@ -1,0 +1,550 @@
+"""The conversation: things that happen go in, actions come out. No I/O, no clock, no threads, no wire format.
+
+Interruptions. When the caller takes the floor, whatever is queued is flushed at once, and the flush says to
+the sample
+what they heard of each item. The model is made to forget the rest (Forget), so that its memory holds what was
+said and
+not what was generated. A response that is under way is cancelled where the service does not do so by itself.
+Audio of
+it that is still on its way carries the flushed generation and is dropped.
+
+What must not be interrupted. With IVR_AI_BARGE_IN off, and while a greeting is owed that the caller may not
+cut short
+(IVR_AI_GREETING_INTERRUPTIBLE), the service neither interrupts nor answers by itself (see turns_wanted): what
+the
+caller says into a reply is a turn, and is answered when the response under way is done. The greeting is owed
+until its
+last sample has been heard; then the service gets its turns back.
+
+Failures. A response that the caller waits for and that fails, or brings no audio and calls no function, is
+asked for
+again: see requests.py. An error that is about nothing here ends nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ivr_ai.audio.stream import Flush as Flushed
+from ivr_ai.audio.stream import Mark
+from ivr_ai.config import Settings
+from ivr_ai.conversation.actions import (
+    Action,
+    Ask,
+    Cancel,
+    Fail,
+    Flush,
+    Notify,
+    Output,
+    RunFunction,
+    SetTurns,
+    Turns,
+    Utterance,
+)
+from ivr_ai.conversation.floor import Floor, Move, after
+from ivr_ai.conversation.history import History
+from ivr_ai.conversation.playout import Playout
+from ivr_ai.conversation.requests import OVERTAKEN_PATIENCE_S, Requests, Response, Trouble, Want, Why
+
+NOT_RUN = '{"error": "not run: the caller spoke before it could be"}'
+TURNS_KEPT = 64
+RESPONSES_KEPT = 32
+SILENT = Trouble("no_audio", "the response has no audio")
+RESUME_PATIENCE_S = 1.5  # for the service to hear that the caller is still speaking, after a new connection
+
+
+@dataclass
+class Totals:
+    """What the summary of a call counts."""
+
+    turns: int = 0
+    barge_ins: int = 0
+    responses: int = 0
+    tokens: int = 0
+    turn_latencies_ms: list[float] = field(default_factory=list)
+
+
+class RunningCall(NamedTuple):
+    """A call of a function, and the connection that it came over."""
+
+    response_id: str
+    link: int
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """A response that is over, as the service tells it.
+
+    request_id: as an Ask carried it, "" without one. trouble: why it failed, None when it did not.
+    interrupted: the
+    service cancelled it because the caller spoke. fatal: no response will ever succeed.
+    """
+
+    response_id: str
+    request_id: str = ""
+    cancelled: bool = False
+    interrupted: bool = False
+    trouble: Trouble | None = None
+    fatal: bool = False
+    tokens: int = 0
+
+
+class Conversation:
+    """One conversation. Not thread-safe: the call serialises. Times, passed in, are time.monotonic()
+    seconds."""
+
+    def __init__(self, settings: Settings, *, detects: bool = True) -> None:
+        """detects: whether the service says when the caller speaks; otherwise the call does."""
+        self._settings = settings
+        self._detects = detects
+        self._greeting_owed = bool(settings.greeting)
+        self._greeting_response: str | None = (
+            None  # which says the greeting, and has not been heard to its end
+        )
+        self.history = History()
+        self.playout = Playout(self.history)
+        self.requests = Requests(settings.response_timeout_s)
+        self.floor = Floor.LISTENING
+        self.totals = Totals(turn_latencies_ms=self.playout.latencies_ms)
+        self.turns = self.turns_wanted
+        self._turns_asked = self.turns
+        self._connected = True
+        self._speaking = False  # the caller is, whoever has the floor
+        self._speech_end_s: float | None = None  # of the turn whose answer has not begun
+        self._cancel: str | None = None  # the response to cancel once the flush is done
+        self._turn_of: dict[str, int] = {}  # of the caller's items
+        self._running: dict[
+            str, RunningCall
+        ] = {}  # calls of functions that have given nothing back, by their ids
+        self._returned: set[str] = set()  # responses whose functions have given something back
+
+    # ---- what is agreed about turns ------------------------------------------------------------------------
+
+    @property
+    def turns_wanted(self) -> Turns:
+        """Who is to decide about turns at this moment: what the service is to be asked for."""
+        hands_off = self._detects and self.may_interrupt
+        return Turns(self._detects, asks=hands_off, interrupts=hands_off)
+
+    @property
+    def may_interrupt(self) -> bool:
+        """Whether the caller may cut short what is said."""
+        return self._settings.barge_in and not self._greeting_is_protected
+
+    @property
+    def _greeting_is_protected(self) -> bool:
+        return self._greeting_owed and not self._settings.greeting_interruptible
+
+    def turns_agreed(self, turns: Turns) -> None:
+        """What the service has agreed to, or states, about turns."""
+        self.turns = turns
+
+    def _return_turns(self) -> list[Action]:
+        """The service gets its turns back once nothing is protected any more, in a moment of silence."""
+        wanted = self.turns_wanted
+        if wanted == self._turns_asked or self._speaking or not self._connected:
+            return []
+        self._turns_asked = wanted
+        return [SetTurns(wanted)]
+
+    # ---- in: the caller's turns ----------------------------------------------------------------------------
+
+    def caller_started(self, now_s: float, item_id: str = "") -> list[Action]:
+        """The caller has begun to speak, says the service or the call. item_id: what their turn will be."""
+        self._speaking = True
+        self._note_turn(item_id, self.totals.turns + 1)
+        notice = Notify("speech_started", {"turn": self.totals.turns + 1})
+        interrupts = self.floor in (Floor.THINKING, Floor.SPEAKING)
+        if interrupts and not self.may_interrupt:
+            return [notice]
+        self._move(Move.CALLER_STARTED)
+        self.requests.overtake()
+        return [*self._interrupt(), notice] if interrupts else [notice]
+
+    def _interrupt(self) -> list[Action]:
+        active = self.requests.active
+        if active is not None and not self.turns.interrupts and self.playout.is_current(active.response_id):
+            self._cancel = active.response_id
+        return [Flush()]
+
+    def caller_stopped(self, now_s: float, last_speech_s: float, item_id: str = "") -> list[Action]:
+        """The caller's turn is over. last_speech_s: when they were last heard; the turn's latency counts from
+        it."""
+        self._speaking = False
+        self.totals.turns += 1
+        self._note_turn(item_id, self.totals.turns)
+        self._speech_end_s = last_speech_s
+        if self.floor is not Floor.SPEAKING:
+            self._move(Move.CALLER_STOPPED)
+        if self.turns.asks:
+            active = self.requests.active  # may keep the service from answering by itself
+            busy = active is not None and self.playout.is_current(active.response_id)
+            self.requests.expect(now_s, OVERTAKEN_PATIENCE_S if busy else math.inf)
+        elif self._detects:
+            self.requests.want(Want(Why.REPLY))
+        notice = Notify("speech_stopped", {"turn": self.totals.turns}, last_speech_s)
+        return [notice, *self._go_on(now_s)]
+
+    def utterance(self, audio_base64: str | None, now_s: float) -> list[Action]:
+        """What the caller said, where the call detects turns: as one item; None when it was sent as it
+        came."""
+        item_id = f"turn_{self.totals.turns}"
+        self._note_turn(item_id, self.totals.turns)
+        self.requests.want(Want(Why.REPLY))
+        return [Utterance(item_id, audio_base64), *self._go_on(now_s)]
+
+    def turn_committed(self, item_id: str) -> None:
+        """The service has made an item of the caller's last turn, where the call detects turns."""
+        if item_id and not self._detects:
+            self._note_turn(item_id, self.totals.turns)
+
+    def caller_said(self, item_id: str, text: str) -> list[Action]:
+        """The words of a turn."""
+        turn = self._turn_of.get(item_id, self.totals.turns)
+        self.history.caller_text(item_id, text, turn)
+        return [Notify("caller_said", {"turn": turn, "text": text.strip()})]
+
+    def caller_not_understood(self, item_id: str, reason: str) -> list[Action]:
+        """The words of a turn could not be told; the model has heard them all the same."""
+        turn = self._turn_of.get(item_id, self.totals.turns)
+        return [Notify("transcription_failed", {"turn": turn, "message": reason})]
+
+    def _note_turn(self, item_id: str, turn: int) -> None:
+        if not item_id:
+            return
+        self._turn_of[item_id] = turn
+        self.history.turn(item_id, turn)
+        if len(self._turn_of) > TURNS_KEPT:
+            del self._turn_of[next(iter(self._turn_of))]
+
+    # ---- in: responses -------------------------------------------------------------------------------------
+
+    def response_created(self, response_id: str, request_id: str, now_s: float) -> list[Action]:
+        """A response has begun. request_id: as an Ask carried it, "" for one that the service began by
+        itself."""
+        requests = self.requests
+        if requests.is_over(response_id):
+            return []
+        actions: list[Action] = []
+        if requests.active is not None and requests.active.response_id != response_id:
+            actions += self._over(Done(requests.active.response_id), now_s)  # its end was never told
+        elif requests.active is not None:
+            return []
+        response = requests.created(response_id, request_id, now_s)
+        if response is None:
+            return actions
+        self.totals.responses += 1
+        actions.append(Notify("response_started", {"response": response_id}))
+        overtaken = response.overtaken and not self.playout.is_known(response_id)
+        response.overtaken = overtaken
+        self._begin_voice(response_id, heard=not overtaken)
+        if overtaken:
+            return [*actions, Cancel(response_id)]
+        if any(want.why is Why.GREETING for want in response.wants):
+            self._greeting_response = response_id
+        self._move(Move.RESPONSE_BEGAN)
+        return actions
+
+    def _begin_voice(self, response_id: str, heard: bool = True) -> None:
+        if not self.playout.is_known(response_id):
+            self.playout.begin(response_id, self.totals.turns, self._speech_end_s if heard else None, heard)
+            if heard:
+                self._speech_end_s = None
+
+    def item_added(self, response_id: str, item_id: str) -> list[Action]:
+        """A spoken item of a response has begun, without audio as yet."""
+        return self.playout.added(response_id, item_id)
+
+    def audio(self, response_id: str, item_id: str, now_s: float) -> tuple[int | None, list[Action]]:
+        """Audio of an item has come: the generation to queue it under, None when it is to be dropped."""
+        actions: list[Action] = []
+        if self.requests.awaits_beginning and not self.playout.is_known(response_id):
+            actions = self.response_created(
+                response_id, "", now_s
+            )  # a service that does not say so, or says so late
+        self._begin_voice(response_id)
+        generation, more = self.playout.audio(response_id, item_id)
+        actions += more
+        if generation is None:
+            return None, actions
+        self.requests.sign(response_id, now_s)
+        self._move(Move.AUDIO)
+        return generation, actions
+
+    def audio_ended(self, item_id: str) -> list[Action]:
+        """No more audio comes for an item."""
+        return self.playout.end(item_id)
+
+    def item_text(self, item_id: str, text: str) -> list[Action]:
+        """The words of an item of the model."""
+        return self.history.text(item_id, text)
+
+    def function_called(self, response_id: str, call_id: str, name: str, arguments: str) -> list[Action]:
+        """The model calls a function. One that the caller spoke over is not run, and gets an output that says
+        so."""
+        if not self.playout.is_current(response_id):
+            return [Output(call_id, NOT_RUN)]
+        self._begin_voice(response_id)
+        active = self.requests.active
+        if active is not None and active.response_id == response_id:
+            active.calls += 1
+        self._running[call_id] = RunningCall(response_id, self.playout.link, name, arguments)
+        self.history.called(call_id, name, arguments)
+        notice = Notify("function_call", {"name": name, "arguments": arguments})
+        return [notice, RunFunction(call_id, name, arguments)]
+
+    def function_output(self, call_id: str, output: str, now_s: float) -> list[Action]:
+        """What a function gave back (JSON text). The model answers once all of its response have."""
+        call = self._running.pop(call_id, None)
+        if call is None:
+            return []
+        self._returned.add(call.response_id)
+        self.history.returned(call_id, output)
+        again = (call.name, call.arguments) if call.link != self.playout.link else None
+        self._answer_outputs(call.response_id)
+        return [Output(call_id, output, again), *self._go_on(now_s)]
+
+    def _answer_outputs(self, response_id: str) -> None:
+        """Wants an answer to what a response's functions gave back, when that is complete.
+
+        Not while the caller speaks, nor before their turn has been answered: that answer knows the outputs.
+        """
+        active = self.requests.active
+        running = any(call.response_id == response_id for call in self._running.values())
+        if running or response_id not in self._returned:
+            return
+        if active is not None and active.response_id == response_id:
+            return
+        self._returned.discard(response_id)
+        if self.floor is not Floor.HEARING and not self.requests.expected:
+            self.requests.want(Want(Why.OUTPUTS, about=response_id))
+
+    def response_done(self, done: Done, now_s: float) -> list[Action]:
+        """A response is over, however that came."""
+        if self.requests.is_over(done.response_id):
+            return []
+        return [*self._over(done, now_s), *self._go_on(now_s)]
+
+    def _over(self, done: Done, now_s: float) -> list[Action]:
+        actions = self.playout.end_response(done.response_id)
+        self.totals.tokens += done.tokens
+        current = self.playout.is_current(done.response_id)
+        response = self.requests.done(done.response_id, done.request_id, done.cancelled, now_s)
+        self._answer_outputs(done.response_id)
+        if response is not None and not self.playout.spoke(done.response_id):
+            self._speech_end_s = self._speech_end_s or self.playout.unanswered(done.response_id)
+        if response is not None and current and not response.overtaken:
+            self._move(Move.RESPONSE_ENDED)
+            actions += self._try_again(response, done, now_s)
+        elif done.trouble is not None:
+            actions += self._tell(done)
+        if response is not None:
+            self._note_greeting(response, done, now_s)
+        self._note_drained()
+        return actions
+
+    def _tell(self, done: Done) -> list[Action]:
+        assert done.trouble is not None
+        data = {"code": done.trouble.code, "message": done.trouble.message}
+        reason = f"the model could not reply: {done.trouble}"
+        return [Notify("error", data), *([Fail(reason)] if done.fatal else [])]
+
+    def _try_again(self, response: Response, done: Done, now_s: float) -> list[Action]:
+        """What a response was for is wanted again where it failed, or brought nothing."""
+        trouble, actions = done.trouble, []
+        if trouble is None and not response.wants:
+            return []  # nobody waits for it
+        if trouble is not None:
+            actions = self._tell(done)
+            if done.fatal:
+                return actions
+        elif self.playout.spoke(response.response_id) or response.calls or done.interrupted:
+            return []
+        else:
+            trouble = SILENT
+            actions = [Notify("error", {"code": SILENT.code, "message": SILENT.message})]
+        reason = self.requests.failed(response.wants, trouble, now_s)
+        return [*actions, Fail(reason)] if reason else actions
+
+    # ---- in: refusals --------------------------------------------------------------------------------------
+
+    def request_refused(self, request_id: str, trouble: Trouble, busy: bool, now_s: float) -> list[Action]:
+        """An Ask was refused. request_id: "" where the service does not say which. busy: a response is under
+        way."""
+        ours, reason = self.requests.refused(request_id, trouble, busy, now_s)
+        active = self.requests.active
+        if active is not None and not any(want.why is Why.GREETING for want in active.wants):
+            self._greeting_response = (
+                None if self._greeting_response == active.response_id else self._greeting_response
+            )
+        actions: list[Action] = [Fail(reason)] if reason else []
+        if ours and self.requests.active is None:
+            self._move(Move.RESPONSE_ENDED)
+        return [*actions, *self._go_on(now_s)]
+
+    # ---- in: what the caller heard -------------------------------------------------------------------------
+
+    @property
+    def generation(self) -> int:
+        """The number of the current generation."""
+        return self.playout.generation
+
+    @generation.setter
+    def generation(self, generation: int) -> None:
+        self.playout.generation = generation
+
+    def unheard_items(self) -> list[str]:
+        """Items to report on with mark()."""
+        return list(self.playout.items)
+
+    def mark(self, mark: Mark, now_s: float) -> list[Action]:
+        """How far an item has been heard."""
+        actions = self.playout.mark(mark)
+        if actions or mark.flushed:
+            self._note_drained()
+            actions += self._note_greeting_heard()
+        return actions
+
+    def flushed(self, flushed: Flushed, marks: list[Mark], now_s: float) -> list[Action]:
+        """The Flush was done. marks: where the unheard items stood."""
+        first: list[Action] = []
+        if self._cancel is not None:
+            first = [
+                Cancel(self._cancel)
+            ]  # before its items are cut: the service must not add to them any more
+            self._cancel = None
+        actions, cut_ms = self.playout.flushed(flushed, marks)
+        self.totals.barge_ins += cut_ms is not None
+        self._note_greeting_cut(bool(cut_ms))
+        return first + actions
+
+    def _note_drained(self) -> None:
+        if self.playout.items or self.requests.active is not None:
+            return
+        self._move(Move.DRAINED)
+        if self._speaking and self.floor is Floor.LISTENING:
+            self._move(Move.CALLER_STARTED)
+
+    # ---- in: the greeting ----------------------------------------------------------------------------------
+
+    def start(self, now_s: float) -> list[Action]:
+        """The call has been answered: greet the caller, if that is wanted."""
+        if not self._greeting_owed:
+            return []
+        self.requests.want(Want(Why.GREETING, self._settings.greeting))
+        return [Notify("greeting"), *self._go_on(now_s)]
+
+    def _note_greeting(self, response: Response, done: Done, now_s: float) -> None:
+        """After the response that was to say the greeting."""
+        if not any(want.why is Why.GREETING for want in response.wants):
+            return
+        spoke = self.playout.spoke(response.response_id)
+        if spoke and not done.cancelled and done.trouble is None:
+            self._greeting_response = (
+                response.response_id
+            )  # given when it has been heard: _note_greeting_heard()
+            return
+        self._greeting_response = None
+        self._want_greeting()
+
+    def _want_greeting(self) -> None:
+        if self._greeting_owed and not self.requests.is_wanted(Why.GREETING):
+            self.requests.want(Want(Why.GREETING, self._settings.greeting))
+
+    def _note_greeting_cut(self, heard: bool) -> None:
+        """The caller has cut the greeting short, as they may: that is all of it, unless they heard
+        nothing."""
+        if self._greeting_response is None:
+            return
+        self._greeting_response = None
+        self._greeting_owed = not heard
+        self._want_greeting()
+
+    def _note_greeting_heard(self) -> list[Action]:
+        response_id = self._greeting_response
+        if response_id is None or not self.requests.is_over(response_id):
+            return []
+        if self.playout.of_response(response_id):
+            return []
+        self._greeting_response, self._greeting_owed = None, False
+        return self._return_turns()
+
+    # ---- in: the connection --------------------------------------------------------------------------------
+
+    def link_lost(self, now_s: float) -> list[Action]:
+        """The connection is gone. What was under way is wanted again; what is queued for the caller plays
+        on."""
+        self._connected = False
+        active = self.requests.active
+        actions = self.playout.end_response(active.response_id) if active is not None else []
+        for want in self.requests.lost():
+            self.requests.want(Want(want.why, want.instructions))
+        self._greeting_response = None if active is not None else self._greeting_response
+        self._move(Move.RESPONSE_ENDED)
+        self._note_drained()
+        return actions
+
+    def link_ready(self, turns: Turns, now_s: float) -> list[Action]:
+        """A new connection is up, and what was said before has been given to it."""
+        self._connected = True
+        self.playout.link += 1
+        self.turns = self._turns_asked = turns
+        if self._speaking:  # whether they still are is the new connection's to say
+            self._speaking = False
+            self._move(Move.CALLER_STOPPED)
+            self.requests.want(Want(Why.REPLY, not_before_s=now_s + RESUME_PATIENCE_S))
+        if self._greeting_response is None:
+            self._want_greeting()
+        return self._go_on(now_s)
+
+    # ---- in: the call --------------------------------------------------------------------------------------
+
+    def host_event(self, kind: str, data: Mapping[str, Any], now_s: float) -> list[Action]:
+        """Something that the host tells of the call: dtmf, hold, unhold, bridged, unbridged.
+
+        Which key was pressed is told to nobody who keeps records: it may be part of a secret.
+        """
+        return [Notify(kind, {name: value for name, value in data.items() if name != "digit"})]
+
+    def drop_queued(self, now_s: float) -> list[Action]:
+        """What is queued for the caller is not to be heard any more: it has waited too long."""
+        return [*self._interrupt()] if self.playout.items else []
+
+    def tick(self, now_s: float) -> list[Action]:
+        """Time passes: asks for what is due, and gives up on a response that does not come."""
+        if self.requests.is_late(now_s):
+            return self._late(now_s)
+        return [*self._go_on(now_s), *self._return_turns()]
+
+    def _late(self, now_s: float) -> list[Action]:
+        active = self.requests.active
+        if active is not None and self.playout.spoke(
+            active.response_id
+        ):  # its end was never told; what it said has been heard
+            return [*self._over(Done(active.response_id), now_s), *self._go_on(now_s)]
+        limit_s = self._settings.response_timeout_s
+        return [Fail(f"no reply from the model for {limit_s:g} s (IVR_AI_RESPONSE_TIMEOUT_S)")]
+
+    # ---- helpers -------------------------------------------------------------------------------------------
+
+    def _move(self, move: Move) -> None:
+        self.floor = after(self.floor, move)
+
+    def _go_on(self, now_s: float) -> list[Action]:
+        """Asks for what is wanted, unless the caller is speaking."""
+        if self._speaking or not self._connected:
+            return []
+        request = self.requests.next(now_s)
+        if request is None:
+            return []
+        self._move(Move.ASKED)
+        return [Ask(request.request_id, request.instructions)]
+
+    def is_quiet(self) -> bool:
+        """Whether nothing is being said, thought about or asked for, by either side."""
+        return self.floor is Floor.LISTENING and not self.playout.items and not self.requests.wants

@@ -1,0 +1,38 @@
+"""How a conversation ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    CALLER = "caller"  # the caller hung up, or the call was taken elsewhere
+    SERVER = "server"  # the server ended the conversation in good order
+    LIMIT = "limit"  # a limit of ours was reached
+    STREAM = "stream"  # somebody stopped the audio stream
+    FAILURE = "failure"  # the conversation could not go on
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a conversation ends. after_heard: once the caller has heard what is being said."""
+
+    kind: Kind
+    reason: str
+    after_heard: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the failure policy takes over: the apology, then IVR_AI_FAILURE_ACTION."""
+        return self.kind is Kind.FAILURE
+
+
+HUNG_UP = Ending(Kind.CALLER, "the caller hung up, or the call was taken elsewhere")
+GOODBYE = Ending(Kind.SERVER, "the server ended the conversation", after_heard=True)
+STOPPED = Ending(Kind.STREAM, "the audio stream was stopped")
+
+
+def failure(reason: str) -> Ending:
+    """An ending that the caller is apologised to for."""
+    return Ending(Kind.FAILURE, reason)
