@@ -160,9 +160,11 @@ class NativeTransport:
     ) -> None:
         """Queues the model's audio (format `said`) in a stream from now on.
 
-        heard, chunk_ms, ...: how the caller's is to be sent after listen(); see Stream.setup_capture.
-        Raises TransportClosed, ValueError, StreamBusy.
+        heard, chunk_ms, ...: how the caller's is to be sent after listen(); see Stream.setup_capture. Several
+        transports may be attached to a stream; one listens at a time. Raises TransportClosed, ValueError.
         """
+        if stream.channels != 1:
+            raise ValueError(f"{stream!r} captures {stream.channels} channels; the model hears one")
         audio = ffi.new(
             "as_realtime_audio *",
             {
@@ -181,6 +183,14 @@ class NativeTransport:
     def listen(self) -> None:
         """Sends what the caller says, beginning with what has been captured. Raises TransportClosed."""
         self._check(lib.as_realtime_listen(self._open_handle()), "listening")
+
+    def unlisten(self) -> None:
+        """Sends no more of what the caller says, while the reply may still play.
+
+        Once this has returned, another transport that listens on the stream goes on with the next sample.
+        """
+        if self._handle != ffi.NULL:
+            lib.as_realtime_unlisten(self._handle)
 
     def route(self, response_id: str, generation: int | None) -> None:
         """What becomes of a response's audio that is held back: queued under a generation, or dropped."""

@@ -11,23 +11,40 @@ static uint32_t chunk_samples(const as_stream *stream, int ms)
 	return samples < most ? samples : most;
 }
 
+int as_capture_check(int encoding, int rate_hz, int chunk_ms, int quiet_chunk_ms, int hang_ms)
+{
+	int ok = !as_format_check(encoding, rate_hz) && as_in_range(chunk_ms, 5, 1000) &&
+			 as_in_range(quiet_chunk_ms, chunk_ms, 1000) && as_in_range(hang_ms, 0, 10000);
+	return ok ? 0 : AS_EINVAL;
+}
+
+/* Under the reader's lock. The resampler stays when the rate does: there is audio in it. */
+static int set_rate(as_stream *stream, int rate_hz)
+{
+	as_convert *convert = NULL;
+	if (stream->reader_convert && stream->reader_rate_hz == rate_hz) {
+		return 0;
+	}
+	int error = as_convert_new(stream->config.rate_hz, rate_hz, stream->config.channels, &convert);
+	if (!error) {
+		as_convert_free(stream->reader_convert);
+		stream->reader_convert = convert;
+		stream->reader_rate_hz = rate_hz;
+	}
+	return error;
+}
+
 int as_capture_setup(as_stream *stream, int encoding, int rate_hz, int chunk_ms, int quiet_chunk_ms, int hang_ms)
 {
-	int host_hz = stream->config.rate_hz;
-	as_convert *convert = NULL;
-	if (as_format_check(encoding, rate_hz) || !as_in_range(chunk_ms, 5, 1000) ||
-		!as_in_range(quiet_chunk_ms, chunk_ms, 1000) || !as_in_range(hang_ms, 0, 10000)) {
+	if (as_capture_check(encoding, rate_hz, chunk_ms, quiet_chunk_ms, hang_ms)) {
 		return AS_EINVAL;
 	}
 	if (pthread_mutex_trylock(&stream->reader)) {
 		return AS_EBUSY;
 	}
-	int error = as_convert_new(host_hz, rate_hz, stream->config.channels, &convert);
+	int error = set_rate(stream, rate_hz);
 	if (!error) {
-		as_convert_free(stream->reader_convert);
-		stream->reader_convert = convert;
 		stream->reader_encoding = encoding;
-		stream->reader_rate_hz = rate_hz;
 		AS_PUBLISH(stream->capture.chunk, chunk_samples(stream, chunk_ms));
 		AS_PUBLISH(stream->capture.quiet_chunk, chunk_samples(stream, quiet_chunk_ms));
 		AS_PUBLISH(stream->capture.hang, as_samples_of(&stream->config, hang_ms));

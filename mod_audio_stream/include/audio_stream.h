@@ -163,8 +163,11 @@ size_t as_host_inject(as_stream *stream, int16_t *samples, size_t n);
 
 /* How the reader wants its audio: format, and how much at a time while the caller speaks (and for hang_ms after) and in
  * silence. Larger chunks in silence cost less; speech cuts a long wait short. AS_EINVAL, AS_ENOMEM, or AS_EBUSY while
- * another thread reads. */
+ * another thread reads. May be called again, for the same reader or the next one: what has been captured and not read
+ * comes in the new format, nothing lost or twice. Only a change of rate_hz loses what the resampler holds, up to 10 ms. */
 int as_capture_setup(as_stream *stream, int encoding, int rate_hz, int chunk_ms, int quiet_chunk_ms, int hang_ms);
+/* Whether as_capture_setup() takes these: 0 or AS_EINVAL. */
+int as_capture_check(int encoding, int rate_hz, int chunk_ms, int quiet_chunk_ms, int hang_ms);
 /* Waits for the next chunk and converts it into buf. Returns bytes (whole samples of all channels), 0 after timeout_ms
  * without a chunk, AS_ECLOSED once the stream is closed and everything captured has been read, AS_EBUSY beside another
  * reader, AS_EINVAL for a buffer too small to convert into (10 ms is enough). With timeout_ms 0 it only looks: chunks are

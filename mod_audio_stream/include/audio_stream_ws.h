@@ -167,11 +167,17 @@ int as_realtime_new(const as_realtime_config *config, as_events *events, uint64_
 as_realtime *as_realtime_ref(as_realtime *realtime);
 void as_realtime_unref(as_realtime *realtime);
 /* Joins it to a stream: from now on the model's audio is queued there. Takes a reference. Once; AS_EBUSY after that,
- * AS_EINVAL for a format, AS_ECLOSED. */
+ * AS_EINVAL for a format or a stream of two channels, AS_ECLOSED. Any number of connections may be joined to a stream; one
+ * of them listens at a time. */
 int as_realtime_attach(as_realtime *realtime, as_stream *stream, const as_realtime_audio *audio);
-/* From now on the caller is heard, beginning with what has been captured already. After as_realtime_attach(), and after
- * the events that must reach the server before any audio. AS_EINVAL, AS_ECLOSED, AS_ENOMEM. */
+/* From now on the caller is heard, beginning with what has been captured already and nobody has read. After
+ * as_realtime_attach(), and after the events that must reach the server before any audio. The stream's capture is set up
+ * as attach said, see as_capture_setup(). AS_EINVAL, AS_ECLOSED, AS_ENOMEM. */
 int as_realtime_listen(as_realtime *realtime);
+/* Ends that, while the connection stays and its audio is still queued. Once it has returned this connection neither reads
+ * nor drops anything of the stream's capture: another one that listens goes on with the next sample. What was read before
+ * is on its way to this server. Waits for a read that is under way, well under a millisecond. as_realtime_listen() may follow. */
+void as_realtime_unlisten(as_realtime *realtime);
 /* Queues an event for the server. AS_ECLOSED, AS_ENOMEM. */
 int as_realtime_send(as_realtime *realtime, const char *text, size_t bytes);
 /* What becomes of a response's audio: queued under this generation, or dropped (0). */

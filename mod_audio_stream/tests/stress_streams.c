@@ -257,6 +257,9 @@ static void disturb_realtime(as_realtime *realtime, uint32_t *seed)
 		break;
 	case 1:
 		as_realtime_get_info(realtime, &info);
+		as_realtime_unlisten(realtime);
+		result = as_realtime_listen(realtime);
+		CHECK(result == 0 || result == AS_ECLOSED || result == AS_EINVAL, "listen: %s", as_strerror(result));
 		CHECK(info.state >= AS_RT_CONNECTING && info.state <= AS_RT_CLOSED, "state %d", info.state);
 		break;
 	case 2:

@@ -18,7 +18,7 @@
 
 #include "audio_stream_ws.h"
 #include "convert.h"
-#include "event_queue.h"
+#include "events.h"
 #include "loop.h"
 #include "realtime_audio.h"
 
@@ -29,10 +29,6 @@
 #define CODE_AWAY 1001
 
 _Static_assert((int)WS_WHY_CLOSED == AS_WHY_CLOSED && (int)WS_WHY_OPTIONS == AS_WHY_OPTIONS, "one list, two headers");
-
-struct as_events {
-	event_queue queue;
-};
 
 struct as_realtime {
 	_Atomic int users; /* the application's references: with the last one the connection goes */
@@ -45,6 +41,9 @@ struct as_realtime {
 	const char *headers[HEADERS_MAX + 1];
 	const char *events; /* in strings: wanted, each with "\n" before and after it; NULL: all */
 	int uplink_max_ms;
+	/* The lock around reading the stream's capture. */
+	pthread_mutex_t uplink_lock;
+	unsigned unlistens; /* as_realtime_unlisten() has been called so often: a listen() of before is void */
 	/* The lock; held while audio is converted, so never by who must be quick. It comes before the queue's and the
 	 * stream's. Counters, and what pump() uses, are the service thread's without it. */
 	pthread_mutex_t audio_lock;
@@ -60,38 +59,9 @@ struct as_realtime {
 	as_realtime_info info;
 };
 
-/* ---- Events for the application ---------------------------------------------------------------------------------- */
+/* ---- Service thread: events of our own ---------------------------------------------------------------------------- */
 
-int as_events_new(as_events **out)
-{
-	as_events *events = malloc(sizeof(*events));
-	if (!events) {
-		return AS_ENOMEM;
-	}
-	event_queue_init(&events->queue);
-	*out = events;
-	return 0;
-}
-
-void as_events_free(as_events *events)
-{
-	if (events) {
-		event_queue_destroy(&events->queue);
-		free(events);
-	}
-}
-
-void as_events_end(as_events *events)
-{
-	event_queue_end(&events->queue);
-}
-
-long as_events_recv(as_events *events, char *text, size_t bytes, int timeout_ms, uint64_t *tag)
-{
-	return event_queue_take(&events->queue, text, bytes, timeout_ms, tag);
-}
-
-/* Service thread. An event of our own; takes over the object. */
+/* Takes over the object. */
 static void put_json(as_realtime *rt, json_t *object)
 {
 	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
@@ -141,7 +111,9 @@ static void on_tick(void *arg, int64_t now_ns)
 	as_realtime *rt = arg;
 	(void)now_ns;
 	if (ws_is_open(rt->actor) && !rt->closing) {
+		pthread_mutex_lock(&rt->uplink_lock);
 		rt_audio_pump(&rt->audio, rt->actor);
+		pthread_mutex_unlock(&rt->uplink_lock);
 	}
 }
 
@@ -273,6 +245,7 @@ static void free_realtime(as_realtime *rt)
 {
 	rt_audio_free(&rt->audio);
 	pthread_mutex_destroy(&rt->audio_lock);
+	pthread_mutex_destroy(&rt->uplink_lock);
 	pthread_mutex_destroy(&rt->lock);
 	if (rt->strings) {
 		explicit_bzero(rt->strings, rt->strings_bytes); /* the key is among them */
@@ -374,6 +347,7 @@ static as_realtime *new_realtime(void)
 	if (rt) {
 		pthread_mutex_init(&rt->lock, NULL);
 		pthread_mutex_init(&rt->audio_lock, NULL);
+		pthread_mutex_init(&rt->uplink_lock, NULL);
 		atomic_init(&rt->users, 1);
 		atomic_init(&rt->refs, 2);
 		rt_audio_init(&rt->audio);
@@ -460,13 +434,17 @@ static int is_closed(as_realtime *rt)
 	return closed;
 }
 
-/* Sets the capture up, which checks its format, and checks the other. */
-static int check_formats(as_stream *stream, const as_realtime_audio *audio)
+static int check_formats(const as_stream *stream, const as_realtime_audio *audio)
 {
+	as_info info;
+	as_stream_info(stream, &info);
+	if (info.channels != 1) { /* what the model hears is mono */
+		return AS_EINVAL;
+	}
 	int error = as_format_check(audio->out_encoding, audio->out_rate_hz);
 	return error ? error
-				 : as_capture_setup(stream, audio->in_encoding, audio->in_rate_hz, audio->chunk_ms,
-									audio->quiet_chunk_ms, audio->hang_ms);
+				 : as_capture_check(audio->in_encoding, audio->in_rate_hz, audio->chunk_ms, audio->quiet_chunk_ms,
+									audio->hang_ms);
 }
 
 /* Of two that attach, the first does. */
@@ -501,11 +479,15 @@ int as_realtime_attach(as_realtime *rt, as_stream *stream, const as_realtime_aud
 	return error;
 }
 
+/* message: how often as_realtime_unlisten() had been called when this was asked for. */
 static void do_listen(void *arg, void *message)
 {
 	as_realtime *rt = arg;
-	(void)message;
-	rt_audio_listen(&rt->audio);
+	pthread_mutex_lock(&rt->uplink_lock);
+	if (rt->unlistens == (uintptr_t)message) {
+		rt_audio_listen(&rt->audio);
+	}
+	pthread_mutex_unlock(&rt->uplink_lock);
 }
 
 int as_realtime_listen(as_realtime *rt)
@@ -513,7 +495,22 @@ int as_realtime_listen(as_realtime *rt)
 	pthread_mutex_lock(&rt->lock);
 	int attached = rt->attached;
 	pthread_mutex_unlock(&rt->lock);
-	return !attached ? AS_EINVAL : is_closed(rt) ? AS_ECLOSED : ws_post(rt->actor, do_listen, NULL, NULL);
+	if (!attached || is_closed(rt)) {
+		return attached ? AS_ECLOSED : AS_EINVAL;
+	}
+	pthread_mutex_lock(&rt->uplink_lock);
+	uintptr_t unlistens = rt->unlistens;
+	pthread_mutex_unlock(&rt->uplink_lock);
+	return ws_post(rt->actor, do_listen, (void *)unlistens, NULL);
+}
+
+/* At once: another connection may be about to listen. */
+void as_realtime_unlisten(as_realtime *rt)
+{
+	pthread_mutex_lock(&rt->uplink_lock);
+	rt->unlistens++;
+	rt_audio_unlisten(&rt->audio);
+	pthread_mutex_unlock(&rt->uplink_lock);
 }
 
 typedef struct text_message {

@@ -62,7 +62,14 @@ int rt_audio_listen(rt_audio *audio)
 		return AS_EINVAL;
 	}
 	audio->listening = 1;
+	audio->unlistened = audio->set_up = 0;
 	return 0;
+}
+
+void rt_audio_unlisten(rt_audio *audio)
+{
+	audio->listening = 0;
+	audio->unlistened = 1;
 }
 
 /* ---- Caller to model --------------------------------------------------------------------------------------------- */
@@ -79,16 +86,27 @@ static void append(rt_audio *audio, ws_actor *actor, const char *chunk, size_t n
 	}
 }
 
+/* 0 while another thread reads. */
+static int set_up(rt_audio *audio)
+{
+	const as_realtime_audio *format = &audio->format;
+	if (!audio->set_up) {
+		audio->set_up = !as_capture_setup(audio->stream, format->in_encoding, format->in_rate_hz, format->chunk_ms,
+										  format->quiet_chunk_ms, format->hang_ms);
+	}
+	return audio->set_up;
+}
+
 void rt_audio_pump(rt_audio *audio, ws_actor *actor)
 {
 	char chunk[READ_BYTES];
 	long n = 1;
-	if (!audio->stream) {
+	if (!audio->stream || audio->unlistened) {
 		return;
 	}
 	/* Before anything is read: what is dropped is the oldest, and nothing older goes out ahead of the gap. */
 	audio->dropped_samples += as_capture_discard(audio->stream, audio->uplink_max_samples);
-	while (audio->listening && n > 0 && ws_unsent(actor) < audio->unsent_max_bytes) {
+	while (audio->listening && n > 0 && set_up(audio) && ws_unsent(actor) < audio->unsent_max_bytes) {
 		n = as_capture_read(audio->stream, chunk, sizeof(chunk), 0);
 		if (n > 0) {
 			append(audio, actor, chunk, (size_t)n);

@@ -40,7 +40,8 @@ typedef struct rt_item {
 typedef struct rt_audio {
 	as_stream *stream; /* NULL until rt_audio_attach() */
 	as_realtime_audio format;
-	int listening;
+	int listening, unlistened; /* the caller is sent; is never to be read here again */
+	int set_up;                /* the stream's capture is as `format` says */
 	size_t uplink_max_samples; /* that may wait in the ring */
 	size_t unsent_max_bytes;   /* and in the connection */
 	uint64_t appended_bytes;   /* handed to it in all */
@@ -64,8 +65,11 @@ void rt_audio_init(rt_audio *audio);
 void rt_audio_free(rt_audio *audio);
 /* AS_EINVAL for a format, AS_EBUSY for a second stream. */
 int rt_audio_attach(rt_audio *audio, as_stream *stream, const as_realtime_audio *format, int uplink_max_ms);
-/* AS_EINVAL before attach. */
+/* The stream's capture is set up then, and not at attach: until then it may be another connection's. AS_EINVAL before
+ * attach. */
 int rt_audio_listen(rt_audio *audio);
+/* Nothing of the stream's capture is touched any more. */
+void rt_audio_unlisten(rt_audio *audio);
 /* Drops the oldest of what the caller has said beyond the bound; sends the rest, once listening and as far as the
  * server reads. */
 void rt_audio_pump(rt_audio *audio, ws_actor *actor);

@@ -131,6 +131,7 @@ def meet(request) -> Iterator[Callable[..., Line]]:
             receive_bytes: int = 0,
             listen: bool = True,
             events: set[str] | None = None,
+            joined: HostStream | None = None,
             **changed,
         ) -> Line:
             tls = None
@@ -147,7 +148,7 @@ def meet(request) -> Iterator[Callable[..., Line]]:
             transport.open()
             assert listening.opened.wait(5)
             accepting.join(5)
-            stream = stack.enter_context(HostStream.create(f"call-{peer.port}", wire=wire))
+            stream = joined or stack.enter_context(HostStream.create(f"call-{peer.port}", wire=wire))
             transport.attach(stream, heard, said, chunk_ms=20, quiet_chunk_ms=20, hang_ms=0)
             if listen:
                 transport.listen()
@@ -607,6 +608,64 @@ class TestUplink:
         while len(heard) < 10 * 2 * FRAME:
             heard += self.read_audio(line)
         assert heard == b"".join(struct.pack("<h", step + 1) * FRAME for step in range(90, 100))
+
+
+class TestHandover:
+    """A second connection on the stream of the first."""
+
+    def read_audio(self, line: Line) -> bytes:
+        return base64.b64decode(json.loads(line.peer.read()[1])["audio"], validate=True)
+
+    def test_the_second_goes_on_where_the_first_stopped(self, meet):
+        first = meet()
+        second, audio = meet(joined=first.stream, listen=False), noise(FRAME * 3)
+        first.stream.host_capture(audio[: 2 * FRAME])
+        heard = self.read_audio(first)
+        first.transport.unlisten()
+        first.stream.host_capture(audio[2 * FRAME :])
+        first.transport.send({"type": "last"})
+        assert json.loads(first.peer.read()[1])["type"] == "last"
+        second.transport.listen()
+        while len(heard) < len(audio):
+            heard += self.read_audio(second)
+        assert heard == audio
+
+    def test_the_reply_of_the_first_still_plays(self, meet):
+        first = meet()
+        second = meet(joined=first.stream, listen=False)
+        first.transport.unlisten()
+        second.transport.listen()
+        first.delta(noise(FRAME * 2))
+        first.queued(FRAME * 2)
+        second.delta(noise(FRAME, 2), item="item_2", response="resp_2")
+        first.queued(FRAME * 3)
+        assert first.play(FRAME * 3) == noise(FRAME * 2) + noise(FRAME, 2)
+
+    def test_the_second_attaches_when_the_first_has_closed(self, meet):
+        first, audio = meet(), noise(FRAME * 2)
+        first.transport.unlisten()
+        first.transport.close()
+        first.stream.host_capture(audio)
+        second = meet(joined=first.stream)
+        assert self.read_audio(second) == audio
+
+    def test_it_may_speak_another_format(self, meet):
+        first = meet()
+        first.transport.unlisten()
+        first.stream.host_capture(bytes(2 * FRAME))
+        second = meet(joined=first.stream, heard=PCMU)
+        assert self.read_audio(second) == b"\xff" * FRAME
+
+    def test_before_there_is_a_connection(self):
+        NativeTransport(settings("ws://127.0.0.1:1/"), Listening()).unlisten()
+
+    def test_a_stream_of_two_channels_is_refused(self, meet):
+        line = meet()
+        with (
+            HostStream.create("two-channels", channels=2) as stream,
+            pytest.raises(ValueError, match="2 channels"),
+        ):
+            line.transport.attach(stream, S16, S16)
 
 
 class TestTheEnd:
