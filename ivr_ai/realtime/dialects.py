@@ -42,10 +42,6 @@ class GaDialect:
         """A server's event in GA names."""
         return event
 
-    def server_types(self, types: Iterable[str]) -> set[str]:
-        """What the server may call events of these types."""
-        return set(types)
-
 
 class BetaDialect:
     """The interface before GA. Settings it never had are left out; `temperature` is one it still takes."""
@@ -70,10 +66,6 @@ class BetaDialect:
         kind = event.get("type")
         name = _BETA_EVENTS.get(kind) if isinstance(kind, str) else None
         return {**event, "type": name} if name else event
-
-    def server_types(self, types: Iterable[str]) -> set[str]:
-        wanted = set(types)
-        return wanted | {beta for beta, ga in _BETA_EVENTS.items() if ga in wanted}
 
     def _session(self, ga: Event) -> Event:
         """The flat session object of the beta interface."""
@@ -126,3 +118,9 @@ def _copy(source: Event, target: Event, *names: str) -> None:
 
 
 Dialect = GaDialect | BetaDialect
+
+
+def server_types(types: Iterable[str]) -> set[str]:
+    """What servers of either dialect call events of these types (GA names)."""
+    wanted = set(types)
+    return wanted | {beta for beta, ga in _BETA_EVENTS.items() if ga in wanted}

@@ -27,7 +27,7 @@ from ivr_ai._audio_stream import ffi, lib
 from ivr_ai.audio.formats import Format
 from ivr_ai.audio.stream import Stream, check, encoding_number
 from ivr_ai.config import Settings
-from ivr_ai.realtime.dialects import Dialect, Event
+from ivr_ai.realtime.dialects import Dialect, Event, server_types
 from ivr_ai.realtime.request import make_dialect, request_headers, request_url
 from ivr_ai.realtime.transport import (
     ABNORMAL,
@@ -139,7 +139,7 @@ class NativeTransport:
 
     def open(self) -> None:
         """Starts to connect; the listener hears how it goes. Once. Raises ConnectError: nowhere to."""
-        wanted = "" if self._events is None else "\n".join(self._dialect.server_types(self._events)) + "\n"
+        wanted = "" if self._events is None else "\n".join(server_types(self._events)) + "\n"
         _delivery.begin(self, lambda tag: _open(self._settings, self._dialect, wanted, tag))
 
     def begun(self, tag: int, handle: Any) -> None:
@@ -197,6 +197,13 @@ class NativeTransport:
         lib.as_realtime_route(self._open_handle(), response_id.encode(), generation or 0)
 
     # ---- events --------------------------------------------------------------------------------------------
+
+    def set_dialect(self, dialect: Dialect) -> None:
+        """What the server turned out to speak: from now on events are sent, and given to the listener, by it.
+
+        Audio needs none: it is recognised by the names of both.
+        """
+        self._dialect = dialect
 
     def send(self, event: Event) -> None:
         """Sends an event (GA names). Raises TransportClosed."""

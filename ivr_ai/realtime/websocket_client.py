@@ -264,6 +264,10 @@ class WebSocketTransport:
         self._closing = False
         self.bad_messages = 0
 
+    def set_dialect(self, dialect: Dialect) -> None:
+        """What the server turned out to speak: from now on events are sent and received by it."""
+        self._dialect = dialect
+
     def send(self, event: Event) -> None:
         """Sends an event (GA names). Raises TransportClosed."""
         self._send_text(json.dumps(self._dialect.encode(event), separators=(",", ":")))

@@ -6,7 +6,7 @@ import pytest
 
 from ivr_ai.audio.formats import Format
 from ivr_ai.config import Settings
-from ivr_ai.realtime.dialects import BetaDialect, GaDialect
+from ivr_ai.realtime.dialects import BetaDialect, GaDialect, server_types
 from ivr_ai.realtime.session_update import build_session
 from ivr_ai.sim.schema import SessionState
 
@@ -50,6 +50,19 @@ EVERYTHING = Settings(
 
 def beta_session(session: dict) -> dict:
     return BetaDialect(0.8).encode({"type": "session.update", "event_id": "e", "session": session})["session"]
+
+
+class TestServerTypes:
+    def test_each_by_its_names_in_both(self):
+        assert server_types(DECODED.values()) == {*DECODED, *DECODED.values()}
+        assert server_types(SAME) == set(SAME)
+
+    def test_only_those_that_are_asked_for(self):
+        assert server_types({"response.output_audio.done"}) == {
+            "response.output_audio.done",
+            "response.audio.done",
+        }
+        assert server_types([]) == set()
 
 
 class TestGa:

@@ -22,6 +22,7 @@ from waiting import until
 from ivr_ai.audio.formats import Format
 from ivr_ai.audio.stream import HostStream
 from ivr_ai.config import Settings
+from ivr_ai.realtime.dialects import BetaDialect
 from ivr_ai.realtime.native import NativeTransport
 from ivr_ai.realtime.transport import ConnectError, TransportClosed
 
@@ -258,6 +259,28 @@ class TestEvents:
         line.say("response.audio.delta.x")
         line.say("response.audio.done", item_id="i")
         assert line.recv("response.output_audio.done")["item_id"] == "i"
+
+    def test_a_server_that_turns_out_to_speak_beta(self, meet):
+        """Wanted events come by either name; the dialect says what they are to us."""
+        line = meet(events={"response.output_audio.done", "session.updated"})
+        line.say("response.audio.done", item_id="i")
+        line.recv("response.audio.done")
+        line.transport.set_dialect(BetaDialect())
+        line.say("response.audio.done", item_id="i")
+        line.recv("response.output_audio.done")
+        line.transport.send({"type": "session.update", "session": {"type": "realtime"}})
+        sent = json.loads(line.peer.read()[1])
+        assert sent == {"type": "session.update", "session": {"modalities": ["audio", "text"]}}
+
+    @pytest.mark.parametrize("prefix", ["response.output_audio", "response.audio"])
+    def test_audio_by_either_name_whatever_the_dialect_and_without_a_session(self, meet, prefix):
+        line = meet(events=set())
+        line.delta(noise(FRAME), type=f"{prefix}.delta")
+        line.stream.adopt("item_1", line.recv("transport.audio")["mark"])
+        line.say(f"{prefix}.done", response_id="resp_1", item_id="item_1")
+        until(lambda: line.stream.mark("item_1").ended)
+        assert line.play(FRAME) == noise(FRAME)
+        assert line.silent()
 
     def test_a_large_one_keeps_nobody_waiting(self, meet):
         """Ten megabytes of small values are walked through once, and not read."""

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
 from ivr_ai.config import Settings
+from ivr_ai.realtime.dialects import BetaDialect
 from ivr_ai.realtime.transport import TransportClosed
 from ivr_ai.realtime.websocket_client import Attempt, WebSocketTransport
 from ivr_ai.sim.faults import Faults
@@ -252,6 +253,16 @@ class TestSending:
         assert "response.audio.delta" not in kinds
         assert record.headers["openai-beta"] == "realtime=v1"
         assert record.first_update["session"] == {"modalities": ["audio", "text"], "temperature": 0.9}
+
+    def test_a_server_that_turns_out_to_speak_beta(self, meet):
+        transport, peer = meet()
+        peer.say({"type": "response.audio.done"})
+        assert transport.recv() == {"type": "response.audio.done"}
+        transport.set_dialect(BetaDialect())
+        peer.say({"type": "response.audio.done"})
+        assert transport.recv() == {"type": "response.output_audio.done"}
+        transport.send({"type": "session.update", "session": {"type": "realtime"}})
+        assert json.loads(peer.read()[1])["session"] == {"modalities": ["audio", "text"]}
 
     @TLS
     def test_two_senders_and_a_receiver_at_once(self, secure, certificates):
