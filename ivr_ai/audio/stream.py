@@ -13,16 +13,19 @@ Errors:
         StreamNotFound   no such stream: was it started on this call?
         StreamExists     this id is taken on this call
         StreamFull       more queued than the stream's bound (minutes): nothing was written
-        StreamBusy       another thread is in capture()
+        StreamBusy       another thread is in capture(), or somebody has subscribed
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import threading
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 from ivr_ai._audio_stream import ffi, lib
+from ivr_ai.audio.delivery import delivery
 from ivr_ai.audio.formats import Format
 
 MAIN = "main"  # id of the stream that `uuid_audio_stream <uuid> start embedded` opens
@@ -56,7 +59,7 @@ class StreamFull(StreamError):
 
 
 class StreamBusy(StreamError):
-    """Another thread is reading this stream."""
+    """Another thread is reading this stream, or another listener has subscribed to it."""
 
 
 _ERRORS = {
@@ -120,6 +123,38 @@ class StreamStats(NamedTuple):
     inject_generation: int
     capture_paused: int
     inject_paused: int
+    host_events: int
+    host_events_dropped: int
+
+
+class HostListener(Protocol):
+    """Who is told what the host sees of a call."""
+
+    def on_host_event(self, event: dict[str, Any]) -> None:
+        """host.dtmf (digit, duration_ms), host.hold, host.unhold, host.bridged (other_uuid), host.unbridged.
+
+        Called on the one thread that delivers (ivr_ai.audio.delivery), in order with the events of native
+        transports: be quick. What it raises is logged.
+        """
+
+
+class _Subscription:
+    """A listener, until it is taken back or the stream is closed."""
+
+    def __init__(self, listener: HostListener) -> None:
+        self.listener: HostListener | None = listener
+        self.tag = 0
+
+    def deliver(self, text: bytes) -> None:
+        event, listener = json.loads(text), self.listener
+        if event["type"] == "host.closed":
+            self.end()
+        elif listener is not None:
+            listener.on_host_event(event)
+
+    def end(self) -> None:
+        self.listener = None
+        delivery.forget(self.tag)
 
 
 def check(result: int, what: str) -> int:
@@ -164,6 +199,7 @@ class Stream:
         self._marks: dict[str, int] = {}
         self._items: dict[int, str] = {}
         self._marks_lock = threading.Lock()
+        self._subscription: _Subscription | None = None
 
     @classmethod
     def attach(cls, uuid: str, stream_id: str = MAIN, timeout_s: float = 0.0) -> Stream:
@@ -310,6 +346,30 @@ class Stream:
     def _directions(names: tuple[str, ...]) -> int:
         return sum({_number(_DIRECTIONS, "direction", name) for name in names or _DIRECTIONS})
 
+    def subscribe(self, listener: HostListener) -> None:
+        """Tells the listener what the host sees from now on, until unsubscribe() or the stream's end.
+
+        One listener for each stream, whoever attached to it. Raises StreamBusy, StreamClosed.
+        """
+        subscription = _Subscription(listener)
+
+        def start(tag: int) -> None:
+            subscription.tag = tag
+            result = lib.as_stream_subscribe(self._handle, delivery.events, tag)
+            if result == lib.AS_EEXIST:
+                raise StreamBusy(f"somebody has subscribed to {self._where()} already")
+            check(result, self._where())
+
+        delivery.begin(subscription, start)
+        self._subscription = subscription
+
+    def unsubscribe(self) -> None:
+        """Ends what subscribe() began here; an event may be under way to the listener. Idempotent."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            lib.as_stream_subscribe(self._handle, ffi.NULL, 0)
+            subscription.end()
+
     def stats(self) -> StreamStats:
         """A snapshot, consistent within each direction. Works on a closed stream."""
         raw = ffi.new("as_stats *")
@@ -392,6 +452,17 @@ class HostStream(Stream):
         out = bytearray(frame)
         owned = lib.as_host_inject(self._handle, ffi.from_buffer("int16_t[]", out), len(out) // 2)
         return (bytes(out), True) if owned else (frame, False)
+
+    def tell(self, event: Mapping[str, Any]) -> bool:
+        """Tells whoever has subscribed what the host has seen, see HostListener. Any thread; never waits.
+
+        False when it was not told: nobody has subscribed, the stream is closed, or too much waits already
+        (which is counted). Raises ValueError for more than 4 KiB.
+        """
+        result = lib.as_stream_tell(self._handle, json.dumps(event, separators=(",", ":")).encode())
+        if result == lib.AS_EINVAL:
+            raise ValueError(f"{str(event)[:60]!r}... is no event of a host")
+        return result == 0
 
 
 def open_streams(uuid: str | None = None) -> list[tuple[str, str]]:

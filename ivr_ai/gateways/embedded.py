@@ -144,6 +144,7 @@ class Line:
         self._wire = Format(options.wire_encoding(), options.rate_hz)
         self._stream: HostStream | None = None
         self._playback: _Playback | None = None
+        self._held = False
 
     # ---- the handler's thread ----
 
@@ -176,24 +177,43 @@ class Line:
     def stop_playing(self) -> None:
         self._playback = None
 
+    # ---- any thread ----
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """Tells the stream, if it is open, what the host has seen."""
+        stream = self._stream
+        if stream is not None:
+            stream.tell(event)
+
+    def hold(self, held: bool) -> None:
+        """The caller holds the call, or takes it back."""
+        if held != self._held:
+            self._held = held
+            self.tell({"type": "host.hold" if held else "host.unhold"})
+
     # ---- the clock's thread ----
 
     def tick(self, caller_says: bytes) -> bytes:
         """One frame of the caller in, one for the caller out (s16 at the call's rate); both go on record."""
-        captured = self._through_wire(caller_says)
+        held = self._held
+        captured = self._through_wire(bytes(len(caller_says)) if held else caller_says)
         playback = self._playback
         background = playback.take(len(captured)) if playback else bytes(len(captured))
-        heard = self._through_wire(self._exchange(captured, background))
+        heard = self._through_wire(self._exchange(captured, background, held))
         self.recording.add(captured, heard)
         return heard
 
-    def _exchange(self, captured: bytes, background: bytes) -> bytes:
-        """Capture, then inject, as a media bug is called; the application's audio replaces a playback's."""
+    def _exchange(self, captured: bytes, background: bytes, held: bool) -> bytes:
+        """Capture, then inject, as a media bug is called; the application's audio replaces a playback's.
+
+        A caller who holds the call is sent nothing: what is injected keeps its place, a playback goes on.
+        """
         stream = self._stream
-        if stream is None:
-            return background
-        stream.host_capture(captured)
-        return stream.host_inject(background)[0]
+        if stream is not None:
+            stream.host_capture(captured)
+        if held:
+            return bytes(len(background))
+        return stream.host_inject(background)[0] if stream is not None else background
 
     def _through_wire(self, pcm: bytes) -> bytes:
         return convert(convert(pcm, self._pcm, self._wire), self._wire, self._pcm)
@@ -241,6 +261,14 @@ class EmbeddedCall:
     def hang_up(self, cause: str = "NORMAL_CLEARING", by: str = "host") -> None:
         """Hangs up in the name of "caller" or "host". Any thread."""
         self.session.hang_up(cause, by)
+
+    def hold(self) -> None:
+        """The caller puts the call on hold, as telephones do by re-INVITE: silence both ways. Any thread."""
+        self._line.hold(True)
+
+    def unhold(self) -> None:
+        """The caller takes the call back. Any thread."""
+        self._line.hold(False)
 
     def finish(self, handler_end_s: float = HANDLER_END_S) -> None:
         """Waits until the call is over.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from ivr_ai.audio.stream import StreamError
-from ivr_ai.gateways.caller import Digit
+from ivr_ai.gateways.caller import DTMF_CLOCK_HZ, Digit
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Transfer(NamedTuple):
 
 
 class MediaLine(Protocol):
-    """What a session asks of the media side of its call. All of it is called on the handler's thread."""
+    """What a session asks of the media side of its call. All but tell() is called on the handler's thread."""
 
     def open_stream(self, app_rate_hz: int) -> None:
         """Opens stream "main" with the rate an application is to use (0: the call's). Raises StreamError."""
@@ -57,6 +57,9 @@ class MediaLine(Protocol):
 
     def stop_playing(self) -> None:
         """Stops what play() started."""
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """Tells stream "main", if it is open, what the host has seen. Any thread."""
 
 
 class EmbeddedSession:
@@ -245,7 +248,9 @@ class EmbeddedSession:
                 self._changed.notify_all()
 
     def press(self, key: Digit) -> None:
-        """The caller pressed a key. The clock's thread."""
+        """The caller pressed a key: the stream is told, and it waits for a callback. The clock's thread."""
+        duration_ms = key.duration * 1000 // DTMF_CLOCK_HZ
+        self._line.tell({"type": "host.dtmf", "digit": key.digit, "duration_ms": duration_ms})
         with self._changed:
             self._keys.append(key)
             self._changed.notify_all()

@@ -7,23 +7,21 @@ come only events: everything but audio as the server sent it, and instead of aud
                          it is held back until route() says what becomes of it)
     transport.complaint  what was wrong with the audio
 
-One thread delivers the events of all connections to their listeners: with one for each, hundreds of calls
-would wake hundreds of threads to wait for the GIL. So a listener must be quick. Signs of life are looked
-after in C.
+One thread delivers the events of all connections to their listeners (ivr_ai.audio.delivery), so a listener
+must be quick. Signs of life are looked after in C.
 """
 
 from __future__ import annotations
 
-import atexit
-import itertools
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from ivr_ai._audio_stream import ffi, lib
+from ivr_ai.audio.delivery import delivery
 from ivr_ai.audio.formats import Format
 from ivr_ai.audio.stream import Stream, check, encoding_number
 from ivr_ai.config import Settings
@@ -37,10 +35,6 @@ from ivr_ai.realtime.transport import (
 
 log = logging.getLogger("ivr_ai.realtime")
 
-_BUFFER_BYTES = 65536  # of an event; grows to the longest one
-_WAIT_MS = 600_000  # nothing depends on it: the next event and the end cut it short
-_JOIN_S = 1.0
-
 
 class Listener(Protocol):
     """Who a connection's events are for. Called on the one thread that delivers: be quick, raise nothing."""
@@ -52,65 +46,6 @@ class Listener(Protocol):
 
     def on_closed(self, error: ConnectError | TransportClosed) -> None:
         """The last that is heard of it: it never opened, or has ended."""
-
-
-class _Delivery:
-    """The thread that takes events out of the library, and whom they are for."""
-
-    def __init__(self) -> None:
-        out = ffi.new("as_events **")
-        check(lib.as_events_new(out), "events")
-        self.events = out[0]  # never freed: connections may outlive the interpreter's interest in them
-        self._lock = threading.Lock()
-        self._tags = itertools.count(1)
-        self._transports: dict[int, NativeTransport] = {}
-        self._thread: threading.Thread | None = None
-
-    def begin(self, transport: NativeTransport, make: Callable[[int], Any]) -> None:
-        """Makes its handle, whose events carry the tag given to make(), and delivers them from now on."""
-        with self._lock:  # the first event waits until the transport is complete
-            tag = next(self._tags)
-            transport.begun(tag, make(tag))
-            self._transports[tag] = transport
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="ivr-events", daemon=True)
-                self._thread.start()
-
-    def forget(self, tag: int) -> None:
-        """Nothing more is delivered, but what is being delivered at this moment."""
-        with self._lock:
-            self._transports.pop(tag, None)
-
-    def _run(self) -> None:
-        buffer, tag = ffi.new("char[]", _BUFFER_BYTES), ffi.new("uint64_t *")
-        while True:
-            count = lib.as_events_recv(self.events, buffer, len(buffer), _WAIT_MS, tag)
-            if count < 0:
-                return
-            try:
-                if count > len(buffer):
-                    buffer = ffi.new("char[]", count)
-                elif count:
-                    self._deliver(tag[0], ffi.unpack(buffer, count))
-            except BaseException:  # whatever one call's listener does, the other calls hear on
-                log.exception("an event of %d bytes", count)
-
-    def _deliver(self, tag: int, text: bytes) -> None:
-        with self._lock:
-            transport = self._transports.get(tag)
-        if transport is not None:
-            transport.deliver(text)
-
-    def stop(self) -> None:
-        """Ends the service threads, then ours: before the interpreter, and with it OpenSSL, goes."""
-        lib.as_ws_stop()
-        lib.as_events_end(self.events)
-        if self._thread is not None:
-            self._thread.join(_JOIN_S)
-
-
-_delivery = _Delivery()
-atexit.register(_delivery.stop)
 
 
 class NativeTransport:
@@ -140,11 +75,11 @@ class NativeTransport:
     def open(self) -> None:
         """Starts to connect; the listener hears how it goes. Once. Raises ConnectError: nowhere to."""
         wanted = "" if self._events is None else "\n".join(server_types(self._events)) + "\n"
-        _delivery.begin(self, lambda tag: _open(self._settings, self._dialect, wanted, tag))
 
-    def begun(self, tag: int, handle: Any) -> None:
-        """What open() has made."""
-        self._tag, self._handle = tag, handle
+        def start(tag: int) -> None:
+            self._tag, self._handle = tag, _open(self._settings, self._dialect, wanted, tag)
+
+        delivery.begin(self, start)
 
     # ---- audio ---------------------------------------------------------------------------------------------
 
@@ -225,7 +160,7 @@ class NativeTransport:
         try:
             if kind == "transport.closed":
                 self._ended.set()
-                _delivery.forget(self._tag)
+                delivery.forget(self._tag)
                 self._listener = None
                 if listener is not None:
                     listener.on_closed(self._end())
@@ -309,7 +244,7 @@ class NativeTransport:
     def release(self) -> None:
         """abort(), and nothing more is heard of it."""
         self._listener = None
-        _delivery.forget(self._tag)
+        delivery.forget(self._tag)
         self.abort()
 
 
@@ -333,7 +268,7 @@ def _open(settings: Settings, dialect: Dialect, events: str, tag: int):
         },
     )
     out = ffi.new("as_realtime **")
-    result = lib.as_realtime_new(config, _delivery.events, tag, out)
+    result = lib.as_realtime_new(config, delivery.events, tag, out)
     if result < 0:
         why = ffi.string(lib.as_strerror(result)).decode()
         raise ConnectError(f"{_place(settings)}: {why}: check OPENAI_REALTIME_URL")

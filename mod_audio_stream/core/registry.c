@@ -110,6 +110,17 @@ int as_stream_find(const char *uuid, const char *id, int timeout_ms, as_stream *
 	return error;
 }
 
+int as_call_tell(const char *uuid, const char *json)
+{
+	int count = 0;
+	pthread_mutex_lock(&lock);
+	for (as_stream *stream = *bucket_of(uuid); stream; stream = stream->next) {
+		count += !strcmp(stream->uuid, uuid) && as_stream_tell(stream, json) == 0;
+	}
+	pthread_mutex_unlock(&lock);
+	return count;
+}
+
 int as_stream_list(const char *uuid, as_info *out, int max)
 {
 	int count = 0;

@@ -84,6 +84,7 @@ static void stream_free(as_stream *stream)
 	as_convert_free(stream->writer_convert);
 	pthread_mutex_destroy(&stream->reader);
 	pthread_mutex_destroy(&stream->writer);
+	pthread_mutex_destroy(&stream->telling);
 	free(stream);
 }
 
@@ -99,6 +100,7 @@ static int stream_init(as_stream *stream, const char *uuid, const char *id, cons
 	stream->reader_rate_hz = config->rate_hz;
 	pthread_mutex_init(&stream->reader, NULL);
 	pthread_mutex_init(&stream->writer, NULL);
+	pthread_mutex_init(&stream->telling, NULL);
 	/* A fade longer than a tick could not be told in advance: see as_inject_cut(). */
 	int fade_ms = config->fade_ms < config->frame_ms ? config->fade_ms : config->frame_ms;
 	int error = as_capture_init(&stream->capture, config->rate_hz, config->channels, config->capture_ms);
@@ -144,6 +146,7 @@ void as_stream_unref(as_stream *stream)
 {
 	if (stream && atomic_fetch_sub(&stream->refs, 1) == 1) {
 		as_registry_remove(stream);
+		as_stream_forget_listener(stream);
 		stream_free(stream);
 	}
 }
@@ -153,6 +156,7 @@ void as_stream_close(as_stream *stream)
 	if (!atomic_exchange(&stream->closed, 1)) {
 		as_registry_remove(stream);
 		as_capture_close(&stream->capture);
+		as_stream_forget_listener(stream);
 	}
 }
 
@@ -191,6 +195,7 @@ void as_stream_stats(as_stream *stream, as_stats *out)
 	out->inject_flushes = stream->flushes;
 	out->inject_generation = atomic_load(&stream->generation);
 	pthread_mutex_unlock(&stream->writer);
+	as_stream_told(stream, out);
 }
 
 static int set_paused(as_stream *stream, int directions, int paused)

@@ -1,4 +1,4 @@
-/* stream.h - inside of an as_stream, for stream.c, stream_capture.c and registry.c. */
+/* stream.h - inside of an as_stream, for stream*.c, registry.c and those that put a listener into it. */
 #ifndef AS_STREAM_H
 #define AS_STREAM_H
 
@@ -10,6 +10,14 @@
 #include "convert.h"
 #include "inject_spsc.h"
 #include "marks.h"
+
+/* Who has subscribed to what the host sees. */
+typedef struct as_listener {
+	/* Any thread, under the stream's lock `telling`: takes a copy and does not wait. 0, AS_EFULL, AS_ENOMEM. */
+	int (*put)(struct as_listener *listener, const char *json, size_t bytes);
+	/* The stream has no use for it any more; closed: because it has been closed. */
+	void (*release)(struct as_listener *listener, int closed);
+} as_listener;
 
 struct as_stream {
 	char uuid[AS_NAME_MAX];
@@ -37,6 +45,10 @@ struct as_stream {
 	uint8_t writer_odd; /* first byte of a sample that a write ended in */
 	_Atomic uint32_t generation;
 	uint64_t full_writes, full_bytes, stale_writes, stale_bytes, flushes;
+
+	pthread_mutex_t telling; /* what follows; after the registry's lock */
+	as_listener *listener;
+	uint64_t told, untold;
 };
 
 static inline int as_in_range(int value, int least, int most)
@@ -49,6 +61,13 @@ static inline uint32_t as_samples_of(const as_config *config, int ms)
 {
 	return (uint32_t)((int64_t)config->rate_hz * ms / 1000);
 }
+
+/* stream_tell.c */
+
+/* NULL unsubscribes. AS_EEXIST, AS_ECLOSED. */
+int as_stream_listener(as_stream *stream, as_listener *listener);
+void as_stream_forget_listener(as_stream *stream);
+void as_stream_told(as_stream *stream, as_stats *out);
 
 /* registry.c */
 int as_registry_add(as_stream *stream);

@@ -5,7 +5,8 @@
  *     dialplan application uuid_audio_stream  ─┴▶ core/command.c ─▶ run() ──┴─▶ streams.c ─▶ tap.c, a streamer
  *
  * This file registers the module and turns commands into calls; tap.c does the audio, streams.c gives it to a streamer
- * of the library, events.c says what happened, worker.c is the thread that says it. The stream itself lies in
+ * of the library, events.c says what happened, worker.c is the thread that says it, host_events.c tells streams of keys
+ * and holds. The stream itself lies in
  * libaudiostream, which the Python extension shares: one registry in the process.
  */
 #include "mod_audio_stream.h"
@@ -382,6 +383,11 @@ static switch_status_t start_parts(switch_memory_pool_t *pool, const char *modna
 		worker_stop();
 		return SWITCH_STATUS_INUSE;
 	}
+	if (host_events_start(modname) != SWITCH_STATUS_SUCCESS) {
+		events_free();
+		worker_stop();
+		return SWITCH_STATUS_MEMERR;
+	}
 	return SWITCH_STATUS_SUCCESS;
 }
 
@@ -405,6 +411,7 @@ SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load)
 SWITCH_MODULE_SHUTDOWN_FUNCTION(mod_audio_stream_shutdown)
 {
 	streams_stop_all("module unloaded");
+	host_events_stop();
 	switch_status_t status = taps_shutdown();
 	if (status == SWITCH_STATUS_SUCCESS) {
 		streams_shutdown();

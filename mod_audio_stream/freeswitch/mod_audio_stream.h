@@ -68,6 +68,16 @@ void events_fire_now(const char *name, const char *uuid, const char *stream_id, 
 /* A stream's description and counters. */
 cJSON *events_describe(as_stream *stream);
 
+/* host_events.c: tells streams what FreeSWITCH sees of their call. */
+switch_status_t host_events_start(const char *modname);
+/* No event is told any more, and none is being told. */
+void host_events_stop(void);
+/* The call's keys, from now on; until unwatch, or its end. */
+void host_events_watch(switch_core_session_t *session);
+void host_events_unwatch(switch_core_session_t *session);
+/* No hook of ours is running. */
+switch_bool_t host_events_idle(void);
+
 /* tap.c: the media bugs that join a call leg to a stream. */
 switch_status_t taps_init(switch_memory_pool_t *pool, const module_config *config);
 

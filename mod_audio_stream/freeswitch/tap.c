@@ -198,6 +198,7 @@ static call_leg_t *leg_of(switch_core_session_t *session)
 		switch_mutex_init(&found->starting, SWITCH_MUTEX_NESTED, switch_core_session_get_pool(session));
 		switch_channel_set_private(channel, CALL_PRIVATE, found);
 		switch_core_event_hook_add_read_frame(session, on_read_hook);
+		host_events_watch(session);
 	}
 	switch_mutex_unlock(globals.mutex);
 	return found;
@@ -538,6 +539,7 @@ static void detach(switch_core_session_t *session)
 {
 	switch_core_media_bug_remove_all_function(session, TAP_FUNCTION);
 	switch_core_event_hook_remove_read_frame(session, on_read_hook);
+	host_events_unwatch(session);
 	switch_channel_set_private(switch_core_session_get_channel(session), CALL_PRIVATE, NULL);
 }
 
@@ -558,7 +560,7 @@ switch_status_t taps_shutdown(void)
 	/* Calls that were ending already close their taps themselves; a thread may be between the hook and its counter. */
 	for (int i = 0; i < SHUTDOWN_TRIES; i++) {
 		switch_yield(50000);
-		if (!globals.tap_count && !switch_atomic_read(&globals.busy)) {
+		if (!globals.tap_count && !switch_atomic_read(&globals.busy) && host_events_idle()) {
 			switch_yield(50000); /* for a thread on its way out of a callback, past its counter */
 			return SWITCH_STATUS_SUCCESS;
 		}

@@ -48,7 +48,8 @@ extern "C" {
 
 #define AS_RATE_MIN_HZ 8000
 #define AS_RATE_MAX_HZ 48000
-#define AS_NAME_MAX 128 /* bytes in a uuid or a stream id, final NUL included */
+#define AS_TELL_MAX 4096 /* bytes in what as_stream_tell() takes */
+#define AS_NAME_MAX 128  /* bytes in a uuid or a stream id, final NUL included */
 
 #define AS_CAPTURE 1 /* host to application: what the caller says, unless the host captures something else */
 #define AS_INJECT 2  /* application to caller */
@@ -127,6 +128,9 @@ typedef struct as_stats {
 	uint32_t inject_generation;
 	int capture_paused;
 	int inject_paused;
+	/* as_stream_tell() */
+	uint64_t host_events;         /* told to who has subscribed */
+	uint64_t host_events_dropped; /* not told: too many waited already, or out of memory */
 } as_stats;
 
 /* ---- Lifecycle: any thread but the media thread ---------------------------------------------------------------- */
@@ -158,6 +162,17 @@ size_t as_host_capture(as_stream *stream, const int16_t *samples, size_t n);
 /* Overwrites samples[0..n) with what the application says. Returns n when the frame now belongs to the application,
  * 0 when it has nothing to say and the frame was left as it was. */
 size_t as_host_inject(as_stream *stream, int16_t *samples, size_t n);
+
+/* Any thread: tells whoever has subscribed to the stream (as_stream_subscribe()) what the host has seen, as a JSON object of
+ * at most AS_TELL_MAX bytes. It is copied, under locks that are held for moments and never while somebody waits; so once
+ * in a while the media thread may do it, too. 0; AS_ENOENT: nobody has subscribed; AS_EFULL: 64 KiB wait already, and it is
+ * dropped and counted; AS_ECLOSED, AS_EINVAL, AS_ENOMEM. The host's events:
+ *   {"type":"host.dtmf","digit":"5","duration_ms":100}     a key, 0-9 * # A-D (F: hook flash)
+ *   {"type":"host.hold"}, {"type":"host.unhold"}           the far end holds the call, and takes it back
+ *   {"type":"host.bridged","other_uuid":"..."}, {"type":"host.unbridged"}     with another leg */
+int as_stream_tell(as_stream *stream, const char *json);
+/* The same, for all streams of a call. Returns how many were told. */
+int as_call_tell(const char *uuid, const char *json);
 
 /* ---- Application side: capture --------------------------------------------------------------------------------- */
 

@@ -146,7 +146,7 @@ typedef struct as_realtime_info {
 
 /* Where the events of any number of connections come together, for one thread. AS_ENOMEM. */
 int as_events_new(as_events **out);
-/* After as_events_end(), when nobody waits any more and all its connections are closed. NULL is allowed. */
+/* After as_events_end(), when nobody waits any more, and all its connections and streams are closed. NULL is allowed. */
 void as_events_free(as_events *events);
 /* Wakes who waits; as_events_recv() gives AS_ECLOSED once everything has been taken. Idempotent. */
 void as_events_end(as_events *events);
@@ -159,8 +159,14 @@ void as_events_end(as_events *events);
  *   {"type":"transport.audio","response_id","item_id","mark","generation","first"}
  *       an item's audio is being queued: at its first delta, then at most once a second. generation is what it is queued
  *       under; 0 while it is held back for as_realtime_route(), because the caller was speaking when the response began
- *   {"type":"transport.complaint","about","message"}   what was wrong with the server's audio */
+ *   {"type":"transport.complaint","about","message"}   what was wrong with the server's audio
+ * and what as_stream_subscribe() adds. */
 long as_events_recv(as_events *events, char *text, size_t bytes, int timeout_ms, uint64_t *tag);
+
+/* Has what the host sees of the stream's call (as_stream_tell()) among the events, with this tag, in order with those of
+ * connections. Once for each stream, AS_EEXIST after that; events NULL: no more. When the stream is closed, by either end,
+ * the last one is {"type":"host.closed"}; `events` must live until then. AS_ECLOSED, AS_ENOMEM. */
+int as_stream_subscribe(as_stream *stream, as_events *events, uint64_t tag);
 
 /* Starts to connect; events get this tag. AS_EINVAL, AS_ENOMEM. The caller gets one reference. */
 int as_realtime_new(const as_realtime_config *config, as_events *events, uint64_t tag, as_realtime **out);

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import queue
 import threading
 import time
 import wave
@@ -180,6 +181,47 @@ def test_a_conversation_by_ear(fast):
     assert spoke[1] * 1000 == pytest.approx(heard[1][1] + 1500, abs=1)
     assert record.result["long story"] == pytest.approx(heard[1][0], abs=20)
     assert record.session.hung_up_by == "caller"
+
+
+class Told:
+    def __init__(self) -> None:
+        self.events: queue.Queue[dict] = queue.Queue()
+
+    def on_host_event(self, event: dict) -> None:
+        self.events.put(event)
+
+    def next(self) -> dict:
+        return self.events.get(timeout=5)
+
+
+def test_hold_is_silence_both_ways_and_what_is_injected_keeps_its_place():
+    said, reply = ramp(2000), ramp(400)
+    told, opened = Told(), threading.Event()
+
+    def handler(session, args) -> None:
+        stream = open_and_answer(session)
+        stream.subscribe(told)
+        stream.inject(reply, "a", S16)
+        stream.end("a")
+        opened.set()
+        while session.ready():
+            session.sleep(20)
+
+    with EmbeddedHost(own_clock=False) as host:
+        call = host.place(handler, [Say(said, after="answer")], wire="s16")
+        assert opened.wait(5)
+        for hold, ticks in ((call.unhold, 10), (call.hold, 15), (call.hold, 1), (call.unhold, 14)):
+            hold()
+            for _ in range(ticks):
+                host.tick()
+        call.hang_up()
+        call.finish(2)
+        recording = call.record(host.clock).recording
+    ms, held = 16, bytes(16 * 320)
+    assert recording.ai == reply[: 200 * ms] + held + reply[200 * ms :] + bytes(80 * ms)
+    assert recording.caller == said[: 200 * ms] + held + said[520 * ms : 800 * ms]
+    assert [told.next(), told.next()] == [{"type": "host.hold"}, {"type": "host.unhold"}]
+    assert told.events.empty()
 
 
 def test_skipped_ticks_leave_a_hole_on_both_sides_and_time_goes_on(fast):

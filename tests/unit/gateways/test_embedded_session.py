@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import queue
 import threading
 import time
 import uuid as uuids
@@ -63,6 +64,27 @@ def call():
     call = Call(wire="s16")
     yield call
     call.line.close_stream()
+
+
+class Told:
+    def __init__(self, stream: Stream) -> None:
+        self.events: queue.Queue[dict] = queue.Queue()
+        stream.subscribe(self)
+
+    def on_host_event(self, event: dict) -> None:
+        self.events.put(event)
+
+
+def test_a_key_is_told_to_the_stream_and_waits_for_a_callback(call):
+    call.session.press(Digit("1"))  # no stream yet: only for a callback
+    call.line.open_stream(0)
+    told = Told(Stream.attach(call.uuid))
+    call.session.press(Digit("#", tone_ms=240))
+    assert told.events.get(timeout=5) == {"type": "host.dtmf", "digit": "#", "duration_ms": 240}
+    keys: list[str] = []
+    call.session.setInputCallback(lambda session, kind, key: keys.append(key.digit) or "")
+    call.session.sleep(0)
+    assert keys == ["1", "#"]
 
 
 def test_sleep_lasts_its_time_on_the_clock_of_the_call(call):

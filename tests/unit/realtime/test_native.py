@@ -236,7 +236,7 @@ class TestEvents:
             "want",
             "wanted.more",
             "response.output_audio.delta.x",
-            "response.audio.done",
+            "response.audio.don",
         ):
             line.say(kind)
         line.delta(noise(FRAME))
