@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ivr_ai.sim.dialogue import Dialogue, DialogueError, FunctionCall, Reply, Script
+from ivr_ai.sim.dialogue import Dialogue, DialogueError, FunctionCall, Reply, Script, Spoken
 
 CALL = {"name": "look_up", "arguments": {"n": 1}}
 
@@ -24,7 +24,7 @@ def answer(running: Script) -> str:
 def test_greeting_then_turns_then_from_the_start() -> None:
     running = script({"on": "greeting", "say": "hello"}, {"say": "a", "heard": "A?"}, {"say": "b"})
     assert running.reply(()).say == "hello"
-    assert running.caller_spoke() == "A?"
+    assert running.caller_spoke().heard == "A?"
     assert running.reply(()).say == "a"
     assert [answer(running) for _ in range(3)] == ["b", "a", "b"]
 
@@ -53,11 +53,12 @@ def test_no_greeting_after_the_caller_has_spoken() -> None:
 def test_functions() -> None:
     running = script({"first": "wait", "call": CALL, "say": "it is {output}"})
     running.caller_spoke()
-    assert running.reply({"look_up"}) == Reply("wait", FunctionCall("look_up", '{"n": 1}'))
-    running.function_output("42")
-    assert running.reply({"look_up"}) == Reply("it is 42")
+    assert running.reply({"look_up"}) == Reply((Spoken("wait"),), (FunctionCall("look_up", '{"n": 1}'),))
+    running.called("call_1")
+    running.function_output("call_1", "42")
+    assert running.reply({"look_up"}) == Reply((Spoken("it is 42"),))
     running.caller_spoke()
-    assert running.reply({"other"}) == Reply("it is unknown"), "not offered, not called"
+    assert running.reply({"other"}) == Reply((Spoken("it is unknown"),)), "not offered, not called"
 
 
 @pytest.mark.parametrize(
