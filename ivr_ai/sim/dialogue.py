@@ -167,25 +167,27 @@ class Script:
         self._pending: Turn | None = None
         self._calling = Turn()  # the last turn that called functions
         self._outputs: dict[str, str | None] = {}  # what they gave, by call id, in the order of the calls
+        self._told: list[str | None] = []  # what the pending turn's `say` is filled with
         self._greeted = False
 
     def caller_spoke(self) -> Turn:
         """The caller's turn is over: moves on, and returns the turn with what the dialogue says was said."""
         self._user_turns += 1
-        self._pending = self._turn(self._user_turns)
-        return self._pending
+        turn = self._turn(self._user_turns)
+        self._pending, self._told = turn, []
+        return turn
 
     def caller_typed(self, text: str) -> None:
         """A text message from the caller: DTMF digits as people write them, else a turn like a spoken one."""
         digits = _DIGITS_ONLY.fullmatch(text) or _DIGITS_IN_TEXT.search(text)
         if digits:
-            self._pending = self._dialogue.dtmf.get(digits[1]) or self._fallback()
+            self._pending, self._told = self._dialogue.dtmf.get(digits[1]) or self._fallback(), []
         else:
             self.caller_spoke()
 
     def caller_idle(self) -> None:
         """Nobody has spoken for the session's idle timeout."""
-        self._pending = self._dialogue.idle or self._fallback()
+        self._pending, self._told = self._dialogue.idle or self._fallback(), []
 
     def called(self, call_id: str) -> None:
         """The next of the calls of the last reply has gone out under this id."""
@@ -195,18 +197,20 @@ class Script:
         """A function has answered: what is said next is the `say` of the turn that called it."""
         if call_id in self._outputs:
             self._outputs[call_id] = output
-            self._pending = Turn(say=_filled(self._calling.say, list(self._outputs.values())))
+            self._pending = Turn(say=self._calling.say)
+            self._told = list(self._outputs.values())
 
     def reply(self, functions: Collection[str]) -> Reply:
         """What to answer now. `functions` names those the session offers."""
         turn, self._pending = self._pending, None
+        told, self._told = self._told, []
         if turn is None:
             start = not self._greeted and self._user_turns == 0
             turn = self._dialogue.greeting if start else self._fallback()
         self._greeted = True
         calls = tuple(call for call in turn.calls if call.name in functions)
         if not calls:
-            return Reply(_filled(turn.say, []))
+            return Reply(_filled(turn.say, told))
         self._calling, self._outputs = turn, {}
         return Reply(turn.first, calls)
 

@@ -122,6 +122,8 @@ class Conversation:
 
     def retrieve(self, item_id: Any) -> dict[str, Any]:
         """An item with its transcript and audio (base64, as it was on the wire). Raises Rejected."""
+        if item_id is None:
+            raise missing("item_id")
         if item_id not in self:
             message = f"Error retrieving item: the item with id '{item_id}' does not exist."
             raise Rejected("item_retrieve_invalid_item_id", message, "item_id")
@@ -132,6 +134,8 @@ class Conversation:
         return item
 
     def delete(self, item_id: Any) -> None:
+        if item_id is None:
+            raise missing("item_id")
         if item_id not in self:
             message = f"Error deleting item: the item with id '{item_id}' does not exist."
             raise Rejected("item_delete_invalid_item_id", message, "item_id")

@@ -61,6 +61,42 @@ def test_functions() -> None:
     assert running.reply({"other"}) == Reply((Spoken("it is unknown"),)), "not offered, not called"
 
 
+def test_several_items_with_their_phases() -> None:
+    running = script({"say": [{"text": "wait", "phase": "commentary"}, "so"], "first": "unused"})
+    running.caller_spoke()
+    reply = running.reply(())
+    assert reply.items == (Spoken("wait", "commentary"), Spoken("so"))
+    assert reply.say == "wait so"
+
+
+def test_several_functions_and_what_each_gave() -> None:
+    calls = [{"name": "a"}, {"name": "b"}, {"name": "a", "arguments": {"n": 2}}]
+    running = script({"call": calls, "say": ["{output}", "{output3} {output1} {output9}"]})
+    running.caller_spoke()
+    reply = running.reply({"a", "b"})
+    assert [call.name for call in reply.calls] == ["a", "b", "a"]
+    for number in range(3):
+        running.called(f"call_{number}")
+    running.function_output("call_2", "{output1}")
+    assert running.reply(()).say == "unknown, unknown, {output1} {output1} unknown unknown"
+    running.function_output("call_0", "x")
+    running.function_output("call_1", "y")
+    running.function_output("call_other", "z")
+    assert running.reply(()).say == "x, y, {output1} {output1} x unknown"
+
+
+def test_of_several_functions_only_those_offered_are_called() -> None:
+    running = script({"call": [{"name": "a"}, {"name": "b"}], "say": "so"})
+    running.caller_spoke()
+    assert [call.name for call in running.reply({"b"}).calls] == ["b"]
+
+
+def test_a_turn_that_cannot_be_transcribed() -> None:
+    running = script({"heard_error": "audio_unintelligible", "say": "what?"})
+    assert running.caller_spoke().heard_error == "audio_unintelligible"
+    assert running.reply(()).say == "what?"
+
+
 @pytest.mark.parametrize(
     "text", ["5", " 5 ", "The caller pressed 5.", "DTMF: 5", "[dtmf] 5", "Caller keyed in 5 on the keypad"]
 )
@@ -121,7 +157,15 @@ def test_some_dialogues_come_with_it() -> None:
         ("fallback = []", "at least one line"),
         ("[[turn]]\nheard = 'x'", "turn 1: needs something to `say` or a function to `call`"),
         ("[[turn]]\nsay = 'x'\nsays = 'y'", "turn 1: 'says' is unknown"),
-        ("[[turn]]\nsay = 7", "turn 1: say is 7: it must be text"),
+        ("[[turn]]\nsay = 7", "turn 1: say is 7: it must be text, or a list of texts and tables"),
+        ("[[turn]]\nsay = []", "turn 1: needs something to `say`"),
+        ("[[turn]]\nsay = ['x', '']", "turn 1: say, item 2 has no text"),
+        ("[[turn]]\nsay = ['x', 3]", "turn 1: say, item 2: text is 3: it must be text"),
+        ("[[turn]]\nsay = [{ texts = 'x' }]", "item 1: 'texts' is unknown: use text, phase"),
+        ("[[turn]]\nsay = [{ text = 'x', phase = 'end' }]", "use one of commentary, final_answer"),
+        ("[[turn]]\nsay = 'x'\nheard_error = 1", "turn 1: heard_error is 1: it must be text"),
+        ("[[turn]]\ncall = 'f'", "turn 1: call is 'f': it must be a table"),
+        ("[[turn]]\ncall = [{ name = 'f' }, {}]", "turn 1: call 2.name is None"),
         ("[[turn]]\non = 'dtmf'\nsay = 'x'", "on = 'dtmf' is not a turn number from 1"),
         ("[[turn]]\non = 0\nsay = 'x'", "on = 0 is not"),
         (
