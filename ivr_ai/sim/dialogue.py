@@ -94,16 +94,21 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Turn:
-    """What the caller says (`heard`), and what the model does about it: `say`, or `first`, then `calls`.
+    """What the caller says (`heard`), and what the model does about it: `items`, or `first`, then `calls`.
 
     `heard_error` is the code that the transcription of the caller's words fails with, "" where it does not.
     """
 
-    say: tuple[Spoken, ...] = ()
+    items: tuple[Spoken, ...] = ()
     heard: str = ""
     heard_error: str = ""
     first: tuple[Spoken, ...] = ()
     calls: tuple[FunctionCall, ...] = ()
+
+    @property
+    def say(self) -> str:
+        """The words of all items."""
+        return _words(self.items)
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,11 @@ class Reply:
     @property
     def say(self) -> str:
         """The words of all items."""
-        return " ".join(item.text for item in self.items)
+        return _words(self.items)
+
+
+def _words(items: tuple[Spoken, ...]) -> str:
+    return " ".join(item.text for item in items)
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,7 @@ class Dialogue:
             *self.dtmf.values(),
             *([self.idle] if self.idle else []),
         ]
-        items = [item.text for turn in turns for item in (*turn.first, *turn.say)]
+        items = [item.text for turn in turns for item in (*turn.first, *turn.items)]
         return [text for text in dict.fromkeys([*items, *self.fallback]) if not _OUTPUT.search(text)]
 
 
@@ -197,7 +206,7 @@ class Script:
         """A function has answered: what is said next is the `say` of the turn that called it."""
         if call_id in self._outputs:
             self._outputs[call_id] = output
-            self._pending = Turn(say=self._calling.say)
+            self._pending = Turn(self._calling.items)
             self._told = list(self._outputs.values())
 
     def reply(self, functions: Collection[str]) -> Reply:
@@ -210,7 +219,7 @@ class Script:
         self._greeted = True
         calls = tuple(call for call in turn.calls if call.name in functions)
         if not calls:
-            return Reply(_filled(turn.say, told))
+            return Reply(_filled(turn.items, told))
         self._calling, self._outputs = turn, {}
         return Reply(turn.first, calls)
 
@@ -223,7 +232,7 @@ class Script:
     def _fallback(self) -> Turn:
         lines = self._dialogue.fallback
         self._fallbacks += 1
-        return Turn(say=(Spoken(lines[(self._fallbacks - 1) % len(lines)]),))
+        return Turn((Spoken(lines[(self._fallbacks - 1) % len(lines)]),))
 
 
 def _filled(items: tuple[Spoken, ...], outputs: list[str | None]) -> tuple[Spoken, ...]:
@@ -259,7 +268,7 @@ def _build(data: Mapping[str, Any], where: str) -> Dialogue:
     return Dialogue(
         name=_typed(data.get("name", ""), str, f"{where}: name", "text"),
         turns={key: turn for key, turn in turns.items() if isinstance(key, int)},
-        greeting=turns.get("greeting") or Turn(say=(Spoken(_GREETING),)),
+        greeting=turns.get("greeting") or Turn((Spoken(_GREETING),)),
         idle=turns.get("idle"),
         dtmf={
             key[5:]: turn for key, turn in turns.items() if isinstance(key, str) and key.startswith("dtmf ")
