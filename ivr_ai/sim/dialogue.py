@@ -198,6 +198,12 @@ class Script:
         """Nobody has spoken for the session's idle timeout."""
         self._pending, self._told = self._dialogue.idle or self._fallback(), []
 
+    def functions(self) -> set[str]:
+        """The names of all functions that the dialogue calls."""
+        dialogue = self._dialogue
+        turns = [dialogue.greeting, *dialogue.turns.values(), *dialogue.dtmf.values()]
+        return {call.name for turn in [*turns, dialogue.idle or Turn()] for call in turn.calls}
+
     def called(self, call_id: str) -> None:
         """The next of the calls of the last reply has gone out under this id."""
         self._outputs[call_id] = None

@@ -78,6 +78,7 @@ class Faults:
     done_without_created: bool = _fault(
         False, "before each response, the response.done of one that was never created"
     )
+    call_unoffered: bool = _fault(False, "the dialogue's functions are called though the session offers none")
     delta_bytes: int = _fault(0, "size of audio deltas, odd ones too, e.g. 1334; 0 = the server's delta_ms")
     fail_transcriptions: int = _fault(
         0, "this many of the caller's turns cannot be transcribed (audio_unintelligible); -1 = all"

@@ -438,11 +438,17 @@ class Session:
         self._idle_at_ms = None
         if self.faults.no_response:
             return
-        offered = params["tools"] if params["tool_choice"] != "none" else []
-        reply = self._script.reply({tool["name"] for tool in offered if tool["type"] == "function"})
+        reply = self._script.reply(self._callable(params))
         response = Response(self, reply, params, self._response_finished)
         self._responses[response.id] = response
         response.start()
+
+    def _callable(self, params: dict[str, Any]) -> set[str]:
+        """The names of the functions that a response with these parameters may call."""
+        if self.faults.call_unoffered:
+            return self._script.functions()
+        offered = params["tools"] if params["tool_choice"] != "none" else []
+        return {tool["name"] for tool in offered if tool["type"] == "function"}
 
     def _response_finished(self, response: Response) -> None:
         self._responses.pop(response.id, None)

@@ -334,6 +334,12 @@ def test_failed_transcriptions(start, dial) -> None:
     client.until(f"{name}.completed")
 
 
+def test_functions_that_nobody_offers(start, dial) -> None:
+    client = dial(start(faults=Faults(call_unoffered=True), dialogue=CALLING))
+    client.talk()
+    assert [item["type"] for item in client.until("response.done")["response"]["output"]] == ["function_call"]
+
+
 def test_slow_first_delta(start, dial) -> None:
     client = dial(start(faults=Faults(first_delta_delay_ms=150)))
     client.send("response.create")
