@@ -102,6 +102,7 @@ class Response:
             return
         if complete:
             for call in self._reply.calls:
+                await self._pause()
                 self._call(call)
         self._close_items()
         incomplete = {"type": "incomplete", "reason": "max_output_tokens"}
@@ -110,14 +111,19 @@ class Response:
     async def _say_all(self, items: tuple[Spoken, ...]) -> bool:
         """Says the items one after the other. False when max_output_tokens cut them short."""
         options = self._session.options
-        for number, item in enumerate(items):
-            if number:
-                await asyncio.sleep(options.item_pause_ms / 1000)
+        for item in items:
+            await self._pause()
             if not await self._say(item):
                 return False
             if options.item_ends == "sequential":
                 self._close_items()
         return True
+
+    async def _pause(self) -> None:
+        """The server's pause between items."""
+        pause_ms = self._session.options.item_pause_ms
+        if self._output and pause_ms:
+            await asyncio.sleep(pause_ms / 1000)
 
     async def _say(self, item: Spoken) -> bool:
         """Says or writes a message. False when max_output_tokens cut it short."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
+from ivr_ai.audio.formats import Format
 from ivr_ai.sim.server import SimServer
+from ivr_ai.tts.local_voice import speak
+
+PCM24 = Format("s16", 24000)
+CHUNK_MS = 20
 
 LOOK_UP = {"name": "look_up", "arguments": {"n": 7}}
 # What every stranger goes through: words, a function with what follows it, and a long reply to interrupt.
@@ -23,6 +29,19 @@ DIALOGUE = {
         {"heard": "Stop.", "say": "as you wish"},
     ],
 }
+
+
+async def say(send: Callable[[bytes], Awaitable[Any]]) -> None:
+    """A turn of the caller's at 24 kHz, in real time, as microphones deliver it: strangers' clients take a
+    turn that comes at once for several things that happen at once.
+    """
+    data = speak("x", 24000, "tone:300:500") + PCM24.silence(700)
+    loop = asyncio.get_running_loop()
+    due_s, size = loop.time(), PCM24.bytes_for_ms(CHUNK_MS)
+    for start in range(0, len(data), size):
+        await send(data[start : start + size])
+        due_s += CHUNK_MS / 1000
+        await asyncio.sleep(max(0.0, due_s - loop.time()))
 
 
 class Server:

@@ -48,23 +48,25 @@ class Course:
     server: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
     rate_hz: int = 8000
-    functions: bool = False
+    slow_s: float = 0.0  # what the function takes that is called with n = 2
 
 
 GREETED = {"OPENAI_GREETING": "Say hello.", "OPENAI_TRANSCRIPTION_MODEL": "whisper-1"}
 LONG = {"voice": "tone:440:2500"}
+ITEMS = {"voice": "tone:440:1500", "dialogue": TWO_ITEMS, "pace": 1.0}
+CALLS = {"dialogue": TWO_CALLS, "faults": Faults(call_unoffered=True)}
 COURSES = {
     "conversation": Course((Say(SAYS), Hangup(after="reply_end")), settings=GREETED),
     "wideband": Course(TURN, rate_hz=16000),
     "semantic_vad": Course(TURN, settings={"OPENAI_TURN_DETECTION": "semantic_vad"}),
     "barge-in": Course(BARGE_IN, LONG, GREETED),
     "barge-in, late winding up": Course(BARGE_IN, {**LONG, "cancel_lag_ms": 100}, GREETED),
-    "items": Course(BARGE_IN, {"voice": "tone:440:1500", "dialogue": TWO_ITEMS}, GREETED),
-    "items, ends together": Course(
-        BARGE_IN, {"voice": "tone:440:1500", "dialogue": TWO_ITEMS, "item_ends": "together"}, GREETED
-    ),
-    "function": Course(TURN, {"dialogue": ONE_CALL, "faults": Faults(call_unoffered=True)}, functions=True),
-    "functions": Course(TURN, {"dialogue": TWO_CALLS, "faults": Faults(call_unoffered=True)}, functions=True),
+    "items": Course(BARGE_IN, ITEMS, GREETED),
+    "items, ends together": Course(BARGE_IN, {**ITEMS, "item_ends": "together"}, GREETED),
+    "function": Course(TURN, {"dialogue": ONE_CALL, "faults": Faults(call_unoffered=True)}),
+    "functions": Course(TURN, CALLS),
+    "functions, one slow": Course(TURN, CALLS, slow_s=0.5),
+    "functions, with a pause": Course(TURN, {**CALLS, "item_pause_ms": 200}),
     "turns decided here": Course(
         BARGE_IN, LONG, {**GREETED, "OPENAI_TURN_DETECTION": "none", "IVR_AI_TRANSPORT": "python"}
     ),
@@ -80,11 +82,15 @@ def place(server: Any, course: Course, transport: str) -> None:
         "IVR_AI_TRANSPORT": transport,
         **course.settings,
     }
-    functions = {"look_up": lambda arguments: {"n": arguments.get("n", 1)}} if course.functions else None
+
+    def look_up(arguments: dict[str, Any]) -> dict[str, Any]:
+        number = arguments.get("n", 1)
+        time.sleep(course.slow_s if number == 2 else 0.0)
+        return {"n": number}
 
     def handler(session: Any, args: str) -> Any:
         settings = Settings.load(environ=given, env_file="", channel=session.getVariable)
-        return Call(session, settings, functions=functions).run()
+        return Call(session, settings, functions={"look_up": look_up}).run()
 
     host = EmbeddedHost()
     try:
@@ -138,8 +144,7 @@ def test_an_interrupted_reply_is_truncated_where_it_was_heard(serve, transport: 
 def test_an_item_that_was_heard_to_its_end_is_not_truncated(serve, transport: str, ends: str) -> None:
     """The caller interrupts the second of two items."""
     script = (Say(SAYS), Say(SAYS, after="reply_start", delay_ms=2200), Hangup(after="reply_end"))
-    options = {"voice": "tone:440:1500", "dialogue": TWO_ITEMS, "item_ends": ends, "cancel_lag_ms": 100}
-    server = serve(**options)
+    server = serve(**ITEMS, item_ends=ends, cancel_lag_ms=100)
     place(server, Course(script, settings=GREETED), transport)
     first, second = [
         event["item"]["id"]
@@ -151,7 +156,7 @@ def test_an_item_that_was_heard_to_its_end_is_not_truncated(serve, transport: st
     assert first != second
 
 
-@pytest.mark.parametrize("name", ["function", "functions"])
+@pytest.mark.parametrize("name", [name for name in COURSES if name.startswith("function")])
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_model_is_told_what_functions_gave_before_it_is_asked_to_go_on(
     serve, transport: str, name: str

@@ -23,6 +23,7 @@ from peers.sdk_types import CLIENT, SERVER, problems
 TOOL = {"type": "function", "name": "look_up", "description": "Looks up.", "parameters": {"type": "object"}}
 PCM24 = Format("s16", 24000)
 WAIT_S = 10.0
+Course = Callable[["Peer"], Awaitable[None]]
 
 
 class Peer:
@@ -58,9 +59,7 @@ class Peer:
             await self.send("input_audio_buffer.append", audio=audio)
 
 
-def talk_to(
-    server: Any, course: Callable[[Peer], Awaitable[None]], query: dict[str, str] | None = None
-) -> None:
+def talk_to(server: Any, course: Course, query: dict[str, str] | None = None) -> None:
     """Runs a course of a conversation over the SDK's client."""
 
     async def run() -> None:
@@ -117,7 +116,7 @@ async def written_turns(peer: Peer) -> None:
         await peer.until("response.done")
 
 
-def g711(name: str) -> Callable[[Peer], Awaitable[None]]:
+def g711(name: str) -> Course:
     async def course(peer: Peer) -> None:
         wire = {"format": {"type": f"audio/{name}"}}
         semantic = {"turn_detection": {"type": "semantic_vad", "eagerness": "high"}}
@@ -192,7 +191,7 @@ async def transcription(peer: Peer) -> None:
 
 SEVERAL = {"turn": [{"say": [{"text": "one", "phase": "commentary"}, "two"], "first": ["wait", "please"]}]}
 CALLS = {"turn": [{"first": ["wait", "please"], "call": [{"name": "look_up"}, {"name": "look_up"}]}]}
-COURSES: dict[str, tuple[Callable[[Peer], Awaitable[None]], dict[str, Any]]] = {
+COURSES: dict[str, tuple[Course, dict[str, Any]]] = {
     "speech": (spoken_turns, {}),
     "text": (written_turns, {}),
     "pcmu": (g711("pcmu"), {}),

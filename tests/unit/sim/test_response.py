@@ -225,6 +225,18 @@ def test_a_pause_between_items(start, dial) -> None:
     client.until("response.done")
 
 
+def test_the_pause_is_also_before_each_function(start, dial) -> None:
+    client = dial(start(dialogue=TWO_CALLS, item_pause_ms=150))
+    client.update(tools=[TOOL])
+    client.talk()
+    client.until("response.output_item.done")
+    for _ in range(2):
+        start_s = time.monotonic()
+        client.until("response.output_item.added")
+        assert time.monotonic() - start_s >= 0.13
+    client.until("response.done")
+
+
 def test_a_cancellation_ends_items_that_were_said_as_completed(start, dial) -> None:
     sim = start(dialogue=TWO_ITEMS, item_ends="together", voice="tone:440:1000", pace=5.0)
     client = dial(sim)
