@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
@@ -120,6 +121,8 @@ class Faults:
             value = getattr(self, each.name)
             if isinstance(value, (int, float)) and value < (-1 if each.name in _COUNTS_OR_ALL else 0):
                 raise FaultError(f"{each.name}={value}: it cannot be negative")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise FaultError(f"{each.name}={value}: use a number of seconds")
             if isinstance(each.default, tuple) and isinstance(value, str):
                 raise FaultError(f"{each.name}={value!r}: give a list of names")
         errors = [status.value for status in HTTPStatus if status >= 400]

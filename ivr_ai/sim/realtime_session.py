@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.dialect not in ("ga", "beta"):
             raise ValueError(f'dialect {self.dialect!r} is unknown: use "ga" or "beta"')
-        if self.pace < 0 or self.delta_ms < 1 or (self.silence_ms or 0) < 0:
+        if not 0 <= self.pace < math.inf or self.delta_ms < 1 or (self.silence_ms or 0) < 0:
             raise ValueError("pace and silence_ms are 0 or more, delta_ms is 1 or more")
         if self.item_ends not in ITEM_ENDS:
             raise ValueError(f"item_ends {self.item_ends!r} is unknown: use {' or '.join(ITEM_ENDS)}")

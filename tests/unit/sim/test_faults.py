@@ -96,6 +96,8 @@ def test_active_lists_what_was_changed() -> None:
         ("close_after_event=response.end", "use one of error, session.created"),
         ("close_after_event=response.done:0", "after the colon comes a count from 1"),
         ("link_delay_ms=-1", "it cannot be negative"),
+        ("retry_after_s=inf", "retry_after_s=inf: use a number of seconds"),
+        ("drop_after_s=nan", "drop_after_s=nan: use a number of seconds"),
     ],
 )
 def test_errors_say_what_is_allowed(setting: str, says: str) -> None:

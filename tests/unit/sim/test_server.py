@@ -167,6 +167,8 @@ def test_bad_options_are_refused() -> None:
         SimServer(dialect="alpha")
     with pytest.raises(SimError, match="pace and silence_ms are 0 or more"):
         SimServer(pace=-1)
+    with pytest.raises(SimError, match="pace and silence_ms are 0 or more"):
+        SimServer(pace=float("nan"))
     with pytest.raises(TypeError, match="speed"):
         SimServer(speed=2)
 
