@@ -116,6 +116,20 @@ run-test-freeswitch: ext module site
 	@IVR_AI_TEST_SITE='$(CURDIR)/$(SITE)' FS_PREFIX='$(FS_PREFIX)' \
 		scripts/test.sh freeswitch '$(VENV_PYTHON)' tests/freeswitch tests/install
 
+PEERS_VENV = build/venv-peers
+
+.PHONY: test-peers
+test-peers: ext $(PEERS_VENV)/.installed ## other people's Realtime clients against `ivr-ai sim`, in an environment of their own
+	@PYTHONPATH='$(CURDIR)' $(PEERS_VENV)/bin/python -m pytest -q tests/peers
+
+$(PEERS_VENV)/.installed: pyproject.toml scripts/requirements.py | $(VENV)/.installed
+	$(call say,PYTHON,$(PEERS_VENV): Realtime clients of others)
+	@rm -rf $(PEERS_VENV)
+	@$(VENV_PYTHON) -m venv $(PEERS_VENV)
+	@$(VENV_PYTHON) scripts/requirements.py --extra sim --extra peers > $(PEERS_VENV)/requirements.txt
+	@$(PEERS_VENV)/bin/python $(PIP_INSTALL) 'pytest>=8' --requirement $(PEERS_VENV)/requirements.txt
+	@touch $@
+
 .PHONY: bench
 bench: $(BENCHES) ## what a call's audio costs in the C library
 	@for bench in $(BENCHES); do $$bench; done

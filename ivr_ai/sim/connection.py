@@ -52,13 +52,31 @@ class SimConnection(ServerConnection):
         return (close.code, close.reason) if close is not None else (1006, "")
 
 
+class DelayLine:
+    """A queue whose entries can be taken delay_ms after they were put in, in their order. One taker."""
+
+    def __init__(self, delay_ms: int) -> None:
+        self._delay_s = delay_ms / 1000
+        self._entries: asyncio.Queue[tuple[float, Any]] = asyncio.Queue()
+
+    def put(self, entry: Any) -> None:
+        self._entries.put_nowait((asyncio.get_running_loop().time() + self._delay_s, entry))
+
+    async def get(self) -> Any:
+        """The next entry, once it is due."""
+        due_s, entry = await self._entries.get()
+        if self._delay_s:
+            await asyncio.sleep(due_s - asyncio.get_running_loop().time())
+        return entry
+
+
 class Outbox:
     """Sends a session's output in order, from one task. Its methods return at once (see session.Line)."""
 
     def __init__(self, connection: SimConnection) -> None:
         self._connection, self._faults = connection, connection.faults
         self._muted = self._faults.no_session_created
-        self._queue: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
+        self._queue = DelayLine(self._faults.link_delay_ms)
         self._held: list[dict[str, Any]] = []
         self._response_events = 0
 
@@ -67,21 +85,21 @@ class Outbox:
         for piece in self._arranged(message) if isinstance(message, dict) else [message]:
             text = json.dumps(piece, separators=(",", ":")) if isinstance(piece, dict) else piece
             if not self._muted:
-                self._queue.put_nowait(("send", text))
+                self._queue.put(("send", text))
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """CLOSE, after everything queued."""
-        self._queue.put_nowait(("close", code, reason))
+        self._queue.put(("close", code, reason))
 
     def drop(self) -> None:
         """A reset, after everything queued."""
-        self._queue.put_nowait(("drop",))
+        self._queue.put(("drop",))
 
     def stall(self) -> None:
         self._connection.stall()
 
     async def run(self) -> None:
-        """Sends what is queued until the connection ends."""
+        """Sends what is queued until the connection ends, link_delay_ms after it was queued."""
         try:
             while True:
                 action, *arguments = await self._queue.get()
@@ -96,10 +114,10 @@ class Outbox:
         """The faults duplicate_events and reorder_events. response.done is never held back: nothing might
         follow it.
         """
-        if not event["type"].startswith("response."):
-            return [event]
-        self._response_events += 1
         out = [event, event] if self._faults.duplicate_events else [event]
+        if not event["type"].startswith("response."):
+            return out
+        self._response_events += 1
         if self._held:
             out, self._held = out + self._held, []
         elif (

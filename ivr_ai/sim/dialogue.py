@@ -20,6 +20,16 @@ A dialogue is a TOML file:
     call = { name = "order_status", arguments = { order = 17 } }
     say = "Your order is {output}."        # said when the function's output has come
 
+    [[turn]]                               # several functions at once, several spoken items in one response
+    heard = "And tomorrow, is it open, and is there parking?"
+    first = [{ text = "I will check.", phase = "commentary" }]
+    call = [{ name = "opening_hours" }, { name = "car_park", arguments = { day = "tomorrow" } }]
+    say = ["It opens at {output1}.", { text = "Parking: {output2}.", phase = "final_answer" }]
+
+    [[turn]]
+    heard_error = "audio_unintelligible"   # the transcription of this turn fails with this code
+    say = "Sorry, the line is bad."
+
     [[turn]]
     on = "dtmf 5"                          # a typed message such as "The caller pressed 5"
     say = "Five it is."
@@ -28,7 +38,11 @@ A dialogue is a TOML file:
     on = "idle"                            # nobody has said anything for idle_timeout_ms
     say = "Are you still there?"
 
-A function that the session does not offer is not called; the turn's `say` is said at once.
+`say` and `first` are a text, or a list of items, each with an item id of its own on the wire: texts, or
+tables { text, phase }, where `phase` ("commentary" or "final_answer") is sent with the item. `{output}` is
+what the functions gave, in the order of the calls, `{output2}` what the second gave; a call whose output has
+not come when the model is to go on gives "unknown". A function that the session does not offer is not called;
+where none of a turn's is offered, its `say` is said at once.
 """
 
 from __future__ import annotations
@@ -37,7 +51,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +61,14 @@ except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
 _DIALOGUE_KEYS = ("name", "loop", "fallback", "turn")
-_TURN_KEYS = ("on", "heard", "say", "first", "call")
+_TURN_KEYS = ("on", "heard", "heard_error", "say", "first", "call")
 _CALL_KEYS = ("name", "arguments")
+_ITEM_KEYS = ("text", "phase")
+PHASES = ("commentary", "final_answer")
+UNKNOWN_OUTPUT = "unknown"  # what is said of a call whose output has not come
 _ON_ALLOWED = 'a turn number from 1, "greeting", "idle" or "dtmf <digits>"'
 _DIGITS_ONLY = re.compile(r"\s*([0-9*#]+)\s*")
+_OUTPUT = re.compile(r"\{output(\d*)\}")
 _DIGITS_IN_TEXT = re.compile(r"\b(?:dtmf|press\w*|key\w*|digits?)\b[^0-9*#]*([0-9*#]+)", re.IGNORECASE)
 
 
@@ -67,21 +85,47 @@ class FunctionCall:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What the caller says (`heard`) and what the model does about it."""
+class Spoken:
+    """One message item of a response. `phase` is "" where the item carries none."""
 
-    say: str = ""
+    text: str
+    phase: str = ""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the caller says (`heard`), and what the model does about it: `items`, or `first`, then `calls`.
+
+    `heard_error` is the code that the transcription of the caller's words fails with, "" where it does not.
+    """
+
+    items: tuple[Spoken, ...] = ()
     heard: str = ""
-    first: str = ""
-    call: FunctionCall | None = None
+    heard_error: str = ""
+    first: tuple[Spoken, ...] = ()
+    calls: tuple[FunctionCall, ...] = ()
+
+    @property
+    def say(self) -> str:
+        """The words of all items."""
+        return _words(self.items)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One response: text to say, or to say first, and a function to call after it."""
+    """One response: message items in order, and the functions to call after them."""
 
-    say: str = ""
-    call: FunctionCall | None = None
+    items: tuple[Spoken, ...] = ()
+    calls: tuple[FunctionCall, ...] = ()
+
+    @property
+    def say(self) -> str:
+        """The words of all items."""
+        return _words(self.items)
+
+
+def _words(items: tuple[Spoken, ...]) -> str:
+    return " ".join(item.text for item in items)
 
 
 @dataclass(frozen=True)
@@ -119,8 +163,8 @@ class Dialogue:
             *self.dtmf.values(),
             *([self.idle] if self.idle else []),
         ]
-        texts = [text for turn in turns for text in (turn.first, turn.say)] + list(self.fallback)
-        return [text for text in dict.fromkeys(texts) if text and "{output}" not in text]
+        items = [item.text for turn in turns for item in (*turn.first, *turn.items)]
+        return [text for text in dict.fromkeys([*items, *self.fallback]) if not _OUTPUT.search(text)]
 
 
 class Script:
@@ -130,46 +174,60 @@ class Script:
         self._dialogue = dialogue
         self._user_turns = self._fallbacks = 0
         self._pending: Turn | None = None
-        self._called: Turn | None = None
+        self._calling = Turn()  # the last turn that called functions
+        self._outputs: dict[str, str | None] = {}  # what they gave, by call id, in the order of the calls
+        self._told: list[str | None] = []  # what the pending turn's `say` is filled with
         self._greeted = False
 
-    def caller_spoke(self) -> str:
-        """The caller's turn is over: moves on, and returns what the dialogue says was said ("" when it does
-        not).
-        """
+    def caller_spoke(self) -> Turn:
+        """The caller's turn is over: moves on, and returns the turn with what the dialogue says was said."""
         self._user_turns += 1
-        self._pending = self._turn(self._user_turns)
-        return self._pending.heard
+        turn = self._turn(self._user_turns)
+        self._pending, self._told = turn, []
+        return turn
 
     def caller_typed(self, text: str) -> None:
         """A text message from the caller: DTMF digits as people write them, else a turn like a spoken one."""
         digits = _DIGITS_ONLY.fullmatch(text) or _DIGITS_IN_TEXT.search(text)
         if digits:
-            self._pending = self._dialogue.dtmf.get(digits[1]) or self._fallback()
+            self._pending, self._told = self._dialogue.dtmf.get(digits[1]) or self._fallback(), []
         else:
             self.caller_spoke()
 
     def caller_idle(self) -> None:
         """Nobody has spoken for the session's idle timeout."""
-        self._pending = self._dialogue.idle or self._fallback()
+        self._pending, self._told = self._dialogue.idle or self._fallback(), []
 
-    def function_output(self, output: str) -> None:
+    def functions(self) -> set[str]:
+        """The names of all functions that the dialogue calls."""
+        dialogue = self._dialogue
+        turns = [dialogue.greeting, *dialogue.turns.values(), *dialogue.dtmf.values()]
+        return {call.name for turn in [*turns, dialogue.idle or Turn()] for call in turn.calls}
+
+    def called(self, call_id: str) -> None:
+        """The next of the calls of the last reply has gone out under this id."""
+        self._outputs[call_id] = None
+
+    def function_output(self, call_id: str, output: str) -> None:
         """A function has answered: what is said next is the `say` of the turn that called it."""
-        if self._called is not None:
-            self._pending = Turn(say=self._called.say.replace("{output}", output))
-            self._called = None
+        if call_id in self._outputs:
+            self._outputs[call_id] = output
+            self._pending = Turn(self._calling.items)
+            self._told = list(self._outputs.values())
 
     def reply(self, functions: Collection[str]) -> Reply:
         """What to answer now. `functions` names those the session offers."""
         turn, self._pending = self._pending, None
+        told, self._told = self._told, []
         if turn is None:
             start = not self._greeted and self._user_turns == 0
             turn = self._dialogue.greeting if start else self._fallback()
         self._greeted = True
-        if turn.call is None or turn.call.name not in functions:
-            return Reply(say=turn.say.replace("{output}", "unknown"))
-        self._called = turn
-        return Reply(say=turn.first, call=turn.call)
+        calls = tuple(call for call in turn.calls if call.name in functions)
+        if not calls:
+            return Reply(_filled(turn.items, told))
+        self._calling, self._outputs = turn, {}
+        return Reply(turn.first, calls)
 
     def _turn(self, number: int) -> Turn:
         last = max(self._dialogue.turns, default=0)
@@ -180,7 +238,20 @@ class Script:
     def _fallback(self) -> Turn:
         lines = self._dialogue.fallback
         self._fallbacks += 1
-        return Turn(say=lines[(self._fallbacks - 1) % len(lines)])
+        return Turn((Spoken(lines[(self._fallbacks - 1) % len(lines)]),))
+
+
+def _filled(items: tuple[Spoken, ...], outputs: list[str | None]) -> tuple[Spoken, ...]:
+    """The items with `{output}` and `{output<n>}` replaced by what the functions gave."""
+    given = [UNKNOWN_OUTPUT if output is None else output for output in outputs]
+
+    def fill(place: re.Match[str]) -> str:
+        if not place[1]:
+            return ", ".join(given) or UNKNOWN_OUTPUT
+        number = int(place[1])
+        return given[number - 1] if 1 <= number <= len(given) else UNKNOWN_OUTPUT
+
+    return tuple(replace(item, text=_OUTPUT.sub(fill, item.text)) for item in items)
 
 
 def _build(data: Mapping[str, Any], where: str) -> Dialogue:
@@ -203,7 +274,7 @@ def _build(data: Mapping[str, Any], where: str) -> Dialogue:
     return Dialogue(
         name=_typed(data.get("name", ""), str, f"{where}: name", "text"),
         turns={key: turn for key, turn in turns.items() if isinstance(key, int)},
-        greeting=turns.get("greeting") or Turn(say=_GREETING),
+        greeting=turns.get("greeting") or Turn((Spoken(_GREETING),)),
         idle=turns.get("idle"),
         dtmf={
             key[5:]: turn for key, turn in turns.items() if isinstance(key, str) and key.startswith("dtmf ")
@@ -214,20 +285,49 @@ def _build(data: Mapping[str, Any], where: str) -> Dialogue:
 
 
 def _turn(table: Mapping[str, Any], place: str) -> Turn:
-    texts = {
-        key: _typed(table.get(key, ""), str, f"{place}: {key}", "text") for key in ("say", "heard", "first")
-    }
-    call = None
-    if "call" in table:
-        given = _typed(table["call"], Mapping, f"{place}: call", "a table { name, arguments }")
-        _check_keys(given, _CALL_KEYS, f"{place}: call")
-        name = _typed(given.get("name"), str, f"{place}: call.name", "text")
-        call = FunctionCall(
-            name, json.dumps(_typed(given.get("arguments", {}), Mapping, f"{place}: arguments", "a table"))
-        )
-    if not texts["say"] and call is None:
+    heard, heard_error = (
+        _typed(table.get(key, ""), str, f"{place}: {key}", "text") for key in ("heard", "heard_error")
+    )
+    say, first = (_items(table.get(key, ""), f"{place}: {key}") for key in ("say", "first"))
+    calls = _calls(table.get("call", []), f"{place}: call")
+    if not say and not calls:
         raise DialogueError(f"{place}: needs something to `say` or a function to `call`")
-    return Turn(call=call, **texts)
+    return Turn(say, heard, heard_error, first, calls)
+
+
+def _items(given: Any, place: str) -> tuple[Spoken, ...]:
+    """`say` or `first`: a text ("" is none), or a list of texts and of tables."""
+    if not isinstance(given, list):
+        text = _typed(given, str, place, "text, or a list of texts and tables { text, phase }")
+        return (Spoken(text),) if text else ()
+    return tuple(_item(each, f"{place}, item {number}") for number, each in enumerate(given, 1))
+
+
+def _item(given: Any, place: str) -> Spoken:
+    table = given if isinstance(given, Mapping) else {"text": given}
+    _check_keys(table, _ITEM_KEYS, place)
+    text = _typed(table.get("text", ""), str, f"{place}: text", "text")
+    if not text.strip():
+        raise DialogueError(f"{place} has no text: an item says something")
+    phase = table.get("phase", "")
+    if phase and phase not in PHASES:
+        raise DialogueError(f"{place}: phase is {phase!r}: use one of {', '.join(PHASES)}")
+    return Spoken(text, phase)
+
+
+def _calls(given: Any, place: str) -> tuple[FunctionCall, ...]:
+    """`call`: one table { name, arguments }, or a list of them, called in one response."""
+    if not isinstance(given, list):
+        return (_call(given, place),)
+    return tuple(_call(each, f"{place} {number}") for number, each in enumerate(given, 1))
+
+
+def _call(given: Any, place: str) -> FunctionCall:
+    table = _typed(given, Mapping, place, "a table { name, arguments }, or a list of them")
+    _check_keys(table, _CALL_KEYS, place)
+    name = _typed(table.get("name"), str, f"{place}.name", "text")
+    arguments = _typed(table.get("arguments", {}), Mapping, f"{place}.arguments", "a table")
+    return FunctionCall(name, json.dumps(arguments))
 
 
 def _key(on: Any, place: str) -> str | int:

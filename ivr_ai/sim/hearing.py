@@ -24,7 +24,7 @@ _RELEASE_DB = -6  # speech goes on down to this much below the threshold
 # Fixed pauses in place of the model's judgement whether a sentence is over.
 _SEMANTIC_SILENCE_MS = {"low": 1600, "medium": 800, "auto": 800, "high": 400}
 _SEMANTIC_THRESHOLD = 0.5
-_SEMANTIC_PREFIX_MS = 300
+SEMANTIC_PREFIX_MS = 300
 
 Ear = Callable[["array[int]", bool], bool]  # (a frame at ANALYSIS_HZ, speaking already) -> is it speech
 
@@ -68,7 +68,7 @@ class Hearing:
             else turn_detection["silence_duration_ms"]
         )
         self._silence_ms = silence_ms if self._forced_silence_ms is None else self._forced_silence_ms
-        self._prefix_ms = _SEMANTIC_PREFIX_MS if semantic else turn_detection["prefix_padding_ms"]
+        self._prefix_ms = SEMANTIC_PREFIX_MS if semantic else turn_detection["prefix_padding_ms"]
         self._ear = _EARS[self._ear_name](_SEMANTIC_THRESHOLD if semantic else turn_detection["threshold"])
 
     def change_rate(self, rate_hz: int) -> None:

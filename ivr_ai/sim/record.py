@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ivr_ai.sim.wire import AUDIO_DELTA
 
 APPEND = "input_audio_buffer.append"
+RETRIEVED = "conversation.item.retrieved"
 _AUDIO_OUT = (AUDIO_DELTA, "response.audio.delta")
 
 
@@ -174,7 +175,9 @@ class SessionRecord:
     def note_sent(self, body: dict[str, Any]) -> None:
         if self._trace is not None:
             self._trace(self.number, "out", body)
-        if body["type"] not in _AUDIO_OUT:
+        if body["type"] == RETRIEVED:
+            self._note(self._sent, {**body, "item": _sized_item(body["item"])})
+        elif body["type"] not in _AUDIO_OUT:
             self._note(self._sent, body)
         elif self._keeps_audio:
             self._note(self._sent, _sized(body, "delta"))
@@ -204,3 +207,10 @@ def _sized(body: dict[str, Any], key: str) -> dict[str, Any]:
         return body
     size_bytes = len(audio) * 3 // 4 - audio[-2:].count("=")
     return {**{name: value for name, value in body.items() if name != key}, "audio_bytes": size_bytes}
+
+
+def _sized_item(item: dict[str, Any]) -> dict[str, Any]:
+    """The item with the audio of its parts replaced by the size of it."""
+    if "content" not in item:
+        return item
+    return {**item, "content": [_sized(part, "audio") for part in item["content"]]}

@@ -1,22 +1,23 @@
 """One response of the simulated model: from response.created to response.done, spoken at its pace, cancelled
 at any point.
 
-A response runs as a task on the server's loop; `cancel` may be called between any two of its events and ends
-it at once.
+A response runs as a task on the server's loop; `cancel` may be called between any two of its events. Nothing
+is said after it; what winds the response up follows at once, or after the server's cancel_lag_ms.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ivr_ai.audio.formats import Format, convert
 from ivr_ai.sim import schema
-from ivr_ai.sim.dialogue import FunctionCall, Reply
-from ivr_ai.sim.wire import AUDIO_DELTA, error_body, new_id
+from ivr_ai.sim.dialogue import FunctionCall, Reply, Spoken
+from ivr_ai.sim.mishaps import token_limit
+from ivr_ai.sim.speech import WORDS, Speech, with_words
+from ivr_ai.sim.wire import AUDIO_DELTA, status_error
 from ivr_ai.tts import local_voice as voices
 
 if TYPE_CHECKING:
@@ -33,15 +34,18 @@ class Response:
     def __init__(
         self, session: Session, reply: Reply, params: dict[str, Any], finished: Callable[[Response], None]
     ) -> None:
-        self.id = new_id("resp")
+        self.id = session.new_id("resp")
         self.audio_ms = 0.0  # of its audio, as far as it has been sent
         self.in_conversation = params.get("conversation") != "none"
+        self.cancelled = False  # from `cancel` on, while it is being wound up
         self._session, self._reply, self._params, self._finished = session, reply, params, finished
         self._format: Format = params[schema.OUTPUT_FORMAT]
+        self._writes = params["output_modalities"] == ["text"]
         self._output: list[dict[str, Any]] = []
-        self._speech: _Speech | None = None  # the message item being said
+        self._open: list[Speech] = []  # message items whose ends have not been sent, the current one last
         self._deltas = 0
         self._text_tokens = 0
+        self._reset_s: float | None = None  # of the rate limit it met
         self._status = "in_progress"
         self._task: asyncio.Task[None] | None = None
 
@@ -49,52 +53,97 @@ class Response:
         if self._session.faults.done_without_created:
             ghost = Response(self._session, Reply(), self._params, lambda response: None)
             ghost._done("cancelled", {"type": "cancelled", "reason": "turn_detected"})
-        self._emit("response.created", response=self._body())
-        self._task = self._session.spawn(self._run())
+        self._writes = self._writes or self._session.mishaps.writes()
+        delay_ms = self._session.faults.created_delay_ms
+        if not delay_ms:
+            self._emit("response.created", response=self._body())
+        self._task = self._session.spawn(self._run(delay_ms))
 
     def cancel(self, reason: str) -> None:
-        """Ends it now: "turn_detected" or "client_cancelled"."""
+        """Ends it: "turn_detected" or "client_cancelled". A response that was not announced yet never is:
+        only its response.done comes, as it may from the service.
+        """
+        self.cancelled = True
         if self._task is not None:
             self._task.cancel()
-        speech = self._speech
-        if speech is not None:
-            speech.close("incomplete")
+        lag_ms = self._session.options.cancel_lag_ms
+        if lag_ms:
+            self._session.spawn(self._wind_up_later(reason, lag_ms))
+        else:
+            self._wind_up(reason)
+
+    async def _wind_up_later(self, reason: str, lag_ms: int) -> None:
+        await asyncio.sleep(lag_ms / 1000)
+        self._wind_up(reason)
+
+    def _wind_up(self, reason: str) -> None:
+        current = self._open[-1] if self._open else None
+        self._close_items()
         self._done("cancelled", {"type": "cancelled", "reason": reason})
-        if speech is not None and self._session.faults.late_deltas:
-            self._session.spawn(self._late_deltas(speech))
+        if current is not None and self._session.faults.late_deltas:
+            self._session.spawn(self._late_deltas(current))
 
     # ---- the course of a response --------------------------------------------------------------------------
 
-    async def _run(self) -> None:
-        failure = self._session.take_failure()
-        if failure:
-            self._done(
-                "failed", {"type": "failed", "error": error_body(failure, f"Simulated failure: {failure}.")}
-            )
+    async def _run(self, delay_ms: int) -> None:
+        if delay_ms:
+            await asyncio.sleep(delay_ms / 1000)
+            self._emit("response.created", response=self._body())
+        ending = self._session.mishaps.ending()
+        if ending is not None:
+            self._reset_s = ending.reset_s
+            self._done(ending.status, ending.details)
             return
-        complete = True
         try:
-            if self._reply.say:
-                complete = await self._say(self._reply.say)
+            complete = await self._say_all(self._reply.items)
         except voices.VoiceError as error:
-            self._done("failed", {"type": "failed", "error": error_body("server_error", str(error))})
+            self._close_items()
+            self._done("failed", {"type": "failed", "error": status_error("server_error", str(error))})
             return
-        if self._reply.call is not None and complete:
-            self._call(self._reply.call)
+        if complete:
+            for call in self._reply.calls:
+                await self._pause()
+                self._call(call)
+        self._close_items()
         incomplete = {"type": "incomplete", "reason": "max_output_tokens"}
         self._done(*(("completed", None) if complete else ("incomplete", incomplete)))
 
-    async def _say(self, text: str) -> bool:
+    async def _say_all(self, items: tuple[Spoken, ...]) -> bool:
+        """Says the items one after the other. False when max_output_tokens cut them short."""
+        options = self._session.options
+        for item in items:
+            await self._pause()
+            if not await self._say(item):
+                return False
+            if options.item_ends == "sequential":
+                self._close_items()
+        return True
+
+    async def _pause(self) -> None:
+        """The server's pause between items."""
+        pause_ms = self._session.options.item_pause_ms
+        if self._output and pause_ms:
+            await asyncio.sleep(pause_ms / 1000)
+
+    async def _say(self, item: Spoken) -> bool:
         """Says or writes a message. False when max_output_tokens cut it short."""
-        spoken = self._params["output_modalities"] == ["audio"]
-        self._session.note(f"model: {text}")
-        pieces = await self._spoken(text) if spoken else self._written(text)
+        self._session.note(f"model: {item.text}")
+        pieces = self._written(item.text) if self._writes else await self._spoken(item.text)
         await asyncio.sleep(self._session.faults.first_delta_delay_ms / 1000)
-        self._speech = speech = _Speech(self, "audio" if spoken else "text")
+        speech = Speech(self, "text" if self._writes else "audio", item.phase)
+        self._open.append(speech)
         complete = await self._play(speech, pieces)
-        speech.close("completed" if complete else "incomplete")
-        self._speech = None
+        if complete:
+            speech.status = "completed"
         return complete
+
+    def _close_items(self) -> None:
+        """The ends of the items said so far: of their audio first, as the service sends them."""
+        speeches, self._open = self._open, []
+        for speech in speeches:
+            speech.end_audio()
+        for speech in speeches:
+            speech.close()
 
     async def _spoken(self, text: str) -> Iterator[tuple[str, bytes, float]]:
         """(words, audio, ms) piece by piece. The voice works on a thread of its own: other sessions go on."""
@@ -104,12 +153,12 @@ class Response:
         audio = convert(pcm, Format("s16", self._format.rate_hz), self._format)
         size = self._session.faults.delta_bytes or self._format.bytes_for_ms(options.delta_ms)
         chunks = [audio[start : start + size] for start in range(0, len(audio), size)]
-        return _with_words(text, chunks, self._format)
+        return with_words(text, chunks, self._format)
 
     def _written(self, text: str) -> Iterator[tuple[str, bytes, float]]:
-        return ((word, b"", _TEXT_WORD_MS) for word in re.findall(r"\S+\s*", text))
+        return ((word, b"", _TEXT_WORD_MS) for word in WORDS.findall(text))
 
-    async def _play(self, speech: _Speech, pieces: Iterator[tuple[str, bytes, float]]) -> bool:
+    async def _play(self, speech: Speech, pieces: Iterator[tuple[str, bytes, float]]) -> bool:
         """Sends the pieces at the server's pace, on a fixed schedule. False at max_output_tokens."""
         loop = asyncio.get_running_loop()
         due_s, pace = loop.time(), self._session.options.pace
@@ -126,8 +175,8 @@ class Response:
     def _call(self, call: FunctionCall) -> None:
         """Calls a function: an item of its own, arguments in two deltas."""
         self._session.note(f"model calls {call.name}({call.arguments})")
-        head = {"id": new_id("item"), "object": "realtime.item", "type": "function_call"}
-        head.update(name=call.name, call_id=new_id("call"))
+        head = self.new_item("function_call")
+        head.update(name=call.name, call_id=self._session.new_id("call"))
         place = self.open_item({**head, "status": "in_progress", "arguments": ""})
         where = {
             "response_id": self.id,
@@ -140,9 +189,13 @@ class Response:
             self._emit("response.function_call_arguments.delta", **where, delta=delta)
         self._emit("response.function_call_arguments.done", **where, name=call.name, arguments=call.arguments)
         self.close_item({**head, "status": "completed", "arguments": call.arguments}, place)
+        self._session.called(head["call_id"])
         self._text_tokens += len(call.arguments) // 4 + 1
 
     # ---- items and events ----------------------------------------------------------------------------------
+
+    def new_item(self, kind: str) -> dict[str, Any]:
+        return {"id": self._session.new_id("item"), "object": "realtime.item", "type": kind}
 
     def open_item(self, item: dict[str, Any]) -> int:
         """Announces an output item; returns its output_index."""
@@ -150,19 +203,19 @@ class Response:
         self._output.append(item)
         self._emit("response.output_item.added", response_id=self.id, output_index=place, item=item)
         if self.in_conversation:
-            before = self._session.conversation.add(dict(item))
+            before = self._session.conversation.add(item)
             self._emit("conversation.item.added", previous_item_id=before, item=item)
         return place
 
     def close_item(self, item: dict[str, Any], place: int) -> None:
-        """Finishes an output item: in the conversation, then in the response."""
+        """Finishes an output item: in the conversation, unless it was deleted there, then in the response."""
         self._output[place] = item
-        if self.in_conversation:
+        if self.in_conversation and item["id"] in self._session.conversation:
             before = self._session.conversation.replace(item)
             self._emit("conversation.item.done", previous_item_id=before, item=item)
         self._emit("response.output_item.done", response_id=self.id, output_index=place, item=item)
 
-    def count(self, item_id: str, words: str, audio_ms: float) -> None:
+    def count(self, item_id: str, words: str, audio: bytes, audio_ms: float) -> None:
         """Keeps account of what has been sent."""
         self.audio_ms += audio_ms
         self._text_tokens += len(words.split())
@@ -170,7 +223,7 @@ class Response:
         if audio_ms:
             self._session.state.voice_locked = True
             if self.in_conversation:
-                self._session.conversation.add_audio(item_id, audio_ms)
+                self._session.conversation.add_speech(item_id, audio, audio_ms)
 
     def emit(self, kind: str, **body: Any) -> None:
         self._emit(kind, response_id=self.id, **body)
@@ -178,13 +231,13 @@ class Response:
     def _emit(self, kind: str, **body: Any) -> None:
         self._session.emit(kind, **body)
 
-    def _after_delta(self, speech: _Speech) -> None:
+    def _after_delta(self, speech: Speech) -> None:
         if self._deltas == 1:
             self._session.talk_nonsense(speech.where())
         if self._deltas == _DROP_AT_DELTA and self._session.faults.drop_mid_response:
             self._session.drop()
 
-    async def _late_deltas(self, speech: _Speech) -> None:
+    async def _late_deltas(self, speech: Speech) -> None:
         """Audio of a cancelled response that was on its way: comes after response.done, and is counted
         nowhere.
         """
@@ -195,17 +248,10 @@ class Response:
 
     def _done(self, status: str, details: dict[str, Any] | None) -> None:
         self._status = status
-        self._speech = None
         self._emit(
             "response.done", response={**self._body(), "status_details": details, "usage": self._usage()}
         )
-        tokens = {
-            "name": "tokens",
-            "limit": 100_000,
-            "remaining": 100_000 - self._tokens(),
-            "reset_seconds": 0.1,
-        }
-        self._emit("rate_limits.updated", rate_limits=[tokens])
+        self._emit("rate_limits.updated", rate_limits=[token_limit(self._tokens(), self._reset_s)])
         self._finished(self)
 
     def _body(self) -> dict[str, Any]:
@@ -242,56 +288,3 @@ class Response:
             },
             "output_token_details": {"text_tokens": self._text_tokens, "audio_tokens": said},
         }
-
-
-class _Speech:
-    """A message item while it is said ("audio") or written ("text")."""
-
-    def __init__(self, response: Response, kind: str) -> None:
-        self.kind = kind
-        self._response, self._text = response, ""
-        self._head = {"id": new_id("item"), "object": "realtime.item", "type": "message", "role": "assistant"}
-        self._place = response.open_item({**self._head, "status": "in_progress", "content": []})
-        response.emit("response.content_part.added", **self.position(), part=self._part())
-
-    def position(self) -> dict[str, Any]:
-        return {"item_id": self._head["id"], "output_index": self._place, "content_index": 0}
-
-    def where(self) -> dict[str, Any]:
-        return {"response_id": self._response.id, **self.position()}
-
-    def piece(self, words: str, audio: bytes, ms: float) -> None:
-        """Sends some words and the audio that goes with them."""
-        self._text += words
-        name = "output_audio_transcript" if self.kind == "audio" else "output_text"
-        if words:
-            self._response.emit(f"response.{name}.delta", **self.position(), delta=words)
-        if audio:
-            self._response.emit(AUDIO_DELTA, **self.position(), delta=base64.b64encode(audio).decode())
-        self._response.count(self._head["id"], words, ms if audio else 0.0)
-
-    def close(self, status: str) -> None:
-        """All the .done events, in the service's order; what was said so far stands."""
-        said = self._text.strip()
-        if self.kind == "audio":
-            self._response.emit("response.output_audio.done", **self.position())
-            self._response.emit("response.output_audio_transcript.done", **self.position(), transcript=said)
-            content = {"type": "output_audio", "transcript": said}
-        else:
-            self._response.emit("response.output_text.done", **self.position(), text=said)
-            content = {"type": "output_text", "text": said}
-        self._response.emit("response.content_part.done", **self.position(), part=self._part(said))
-        self._response.close_item({**self._head, "status": status, "content": [content]}, self._place)
-
-    def _part(self, said: str = "") -> dict[str, str]:
-        return {"type": self.kind, "transcript" if self.kind == "audio" else "text": said}
-
-
-def _with_words(text: str, chunks: list[bytes], audio: Format) -> Iterator[tuple[str, bytes, float]]:
-    """Spreads the words of `text` evenly over the audio."""
-    words = re.findall(r"\S+\s*", text)
-    said = 0
-    for index, chunk in enumerate(chunks, 1):
-        upto = -(-len(words) * index // len(chunks))  # rounded up: words come no later than their sound
-        yield "".join(words[said:upto]), chunk, audio.ms_for_bytes(len(chunk))
-        said = upto

@@ -2,13 +2,15 @@
 
 Fields are kept flat under their GA path ("audio.input.turn_detection"), so that both dialects share one set
 of checks. An update is checked whole before any of it is applied: one bad field refuses everything, as the
-service does.
+service does. In a response.create null stands for a field left out, as clients send it.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ivr_ai.audio.formats import Format, FormatError
@@ -129,6 +131,9 @@ _TURN_KINDS: dict[str, Check] = {
 }
 
 
+_TRANSCRIPTION_TURN_KEYS = ("type", "threshold", "prefix_padding_ms", "silence_duration_ms", "eagerness")
+
+
 def _turn_detection(value: Any, param: str) -> dict[str, Any]:
     kind = value.get("type") if isinstance(value, dict) else None
     if kind not in tuple(_TURN_KINDS):
@@ -224,6 +229,23 @@ def _session_fields(dialect: str, pcm_rates_hz: tuple[int, ...]) -> dict[str, Ch
     return fields
 
 
+def is_session_field(path: str) -> bool:
+    """Is it a field of a session in either dialect ("voice"), a group of them ("audio.input"), or a part of
+    one ("audio.input.turn_detection.threshold")?
+    """
+    known = {*_session_fields("ga", (24000,)), *_BETA_PATHS}
+    return path in _GROUPS or any(path == field or path.startswith(f"{field}.") for field in known)
+
+
+def value_at(session: Any, path: str) -> Any:
+    """What a session object has at a dotted path. Raises KeyError where it has nothing."""
+    for name in path.split("."):
+        if not isinstance(session, dict):
+            raise KeyError(path)
+        session = session[name]
+    return session
+
+
 _RESPONSE_ONLY: dict[str, Check] = {
     "conversation": _choice("auto", "none"),
     "input": _of(list, "arrays"),
@@ -259,6 +281,32 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
+@dataclass(frozen=True)
+class RefusedField:
+    """A field, by its dotted name in a session.update, that this server does not take.
+
+    With `value` only that value is refused, as its JSON text or the plain text of a string. `code` is
+    unknown_parameter or invalid_value.
+    """
+
+    path: str
+    value: str = ""
+    code: str = "unknown_parameter"
+
+    def check(self, session: Any) -> None:
+        """Raises Rejected where a session object has the field."""
+        try:
+            given = value_at(session, self.path)
+        except KeyError:
+            return
+        if self.value and self.value not in (given, json.dumps(given)):
+            return
+        param = f"session.{self.path}"
+        unknown = f"Unknown parameter: '{param}'."
+        bad = f"Invalid value for '{param}': {given!r} is not supported."
+        raise Rejected(self.code, unknown if self.code == "unknown_parameter" else bad, param)
+
+
 class SessionState:
     """The effective session of one connection, by GA path. Not thread-safe: belongs to the server's loop."""
 
@@ -269,8 +317,11 @@ class SessionState:
         pcm_rates_hz: tuple[int, ...],
         lasts_s: float,
         transcription: bool = False,
+        refused: Sequence[RefusedField] = (),
+        stated: Mapping[str, Any] | None = None,
     ) -> None:
-        self.dialect = dialect
+        """`stated` has the values, by GA path, that hold whatever a client asks for."""
+        self.dialect, self._refused, self._stated = dialect, refused, dict(stated or {})
         self.voice_locked = False  # from the first assistant audio on
         self._fields = _session_fields(dialect, pcm_rates_hz)
         pcm = Format("s16", pcm_rates_hz[0])
@@ -290,8 +341,10 @@ class SessionState:
             "tool_choice": "auto",
             "max_output_tokens": "inf",
             "tracing": None,
+            "include": None,
             **({"truncation": "auto", "prompt": None} if dialect == "ga" else {"temperature": 0.8}),
         }
+        self._values.update(self._stated)
         self._id, self._expires_at = new_id("sess"), int(time.time() + lasts_s)
 
     def __getitem__(self, path: str) -> Any:
@@ -309,22 +362,33 @@ class SessionState:
             raise Rejected(
                 "missing_required_parameter", "Missing required parameter: 'session.type'.", "session.type"
             )
+        for field in self._refused:
+            field.check(session)
         accepted = self._check(session, "session", self._fields)
         if self.voice_locked and accepted.get(VOICE, self[VOICE]) != self[VOICE]:
             message = "Cannot update a conversation's voice if assistant audio is present."
             raise Rejected("cannot_update_voice", message, "session.voice")
-        self._values.update(accepted)
+        self._values.update({**accepted, **self._stated})
 
     def response_params(self, response: Any) -> dict[str, Any]:
         """The session's values with those of one response.create over them, by GA path. Raises Rejected."""
         fields = {path: check for path, check in self._fields.items() if path not in _NOT_IN_RESPONSE}
         given = _of(dict, "objects")(response, "response") if response is not None else {}
-        return {**self._values, **self._check(given, "response", {**fields, **_RESPONSE_ONLY})}
+        checked = self._check(given, "response", {**fields, **_RESPONSE_ONLY}, null_is_absent=True)
+        return {**self._values, **checked, **self._stated}
 
-    def _check(self, values: dict[str, Any], above: str, fields: Mapping[str, Check]) -> dict[str, Any]:
+    def _check(
+        self,
+        values: dict[str, Any],
+        above: str,
+        fields: Mapping[str, Check],
+        null_is_absent: bool = False,
+    ) -> dict[str, Any]:
         accepted = {}
         for name, value in values.items() if self.dialect == "beta" else _flatten(values):
             path = name if name in _RESPONSE_ONLY or self.dialect == "ga" else _BETA_PATHS.get(name)
+            if null_is_absent and value is None and (path in fields or path in _GROUPS):
+                continue
             if path not in fields:
                 raise Rejected(
                     "unknown_parameter", f"Unknown parameter: '{above}.{name}'.", f"{above}.{name}"
@@ -339,13 +403,19 @@ class SessionState:
         if self.dialect == "beta":
             return {**head, **self._beta_view()}
         if self.transcription_only:
-            return {
-                **head,
-                **_nest(
-                    {k: v for k, v in self._values.items() if k == "type" or k.startswith("audio.input")}
-                ),
-            }
-        return {**head, **_nest(self._values)}
+            return {**head, **_nest(self._transcription_values())}
+        unset = ("include",) if self["include"] is None else ()
+        return {**head, **_nest({path: value for path, value in self._values.items() if path not in unset})}
+
+    def _transcription_values(self) -> dict[str, Any]:
+        """A transcription session answers nothing, so its turn detection has no word on responses."""
+        shown = {
+            k: v for k, v in self._values.items() if k in ("type", "include") or k.startswith("audio.input")
+        }
+        turns = self[TURN_DETECTION]
+        if turns is not None:
+            shown[TURN_DETECTION] = {k: v for k, v in turns.items() if k in _TRANSCRIPTION_TURN_KEYS}
+        return shown
 
     def _beta_view(self) -> dict[str, Any]:
         view = {name: self._values[path] for name, path in _BETA_PATHS.items() if path in self._values}

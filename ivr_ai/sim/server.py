@@ -34,7 +34,7 @@ from ivr_ai.sim.dialogue import Dialogue, DialogueError
 from ivr_ai.sim.faults import FaultError, Faults
 from ivr_ai.sim.hearing import Hearing, HearingError
 from ivr_ai.sim.items import AUDIO_MAX_BYTES
-from ivr_ai.sim.realtime_session import Options, Session
+from ivr_ai.sim.realtime_session import ITEM_ENDS, Options, Session
 from ivr_ai.sim.record import SessionRecord
 from ivr_ai.sim.wire import error_body, new_id
 from ivr_ai.tts.local_voice import VoiceError, check_voice, speak
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import Server
     from websockets.http11 import Request, Response
 
-    from ivr_ai.sim.connection import Outbox, SimConnection
+    from ivr_ai.sim.connection import DelayLine, Outbox, SimConnection
 
 PATH = "/v1/realtime"
 DEFAULT_PORT = 8765
@@ -322,17 +322,25 @@ class SimServer:
     async def _converse(self, connection: SimConnection, outbox: Outbox, record: SessionRecord) -> None:
         from websockets.exceptions import ConnectionClosed
 
+        from ivr_ai.sim.connection import DelayLine
+
         def note(line: str) -> None:
             self._note(record.number, line)
 
         session = Session(self.options, self.dialogue, connection.faults, outbox, record, note)
         session.open()
         timers = self._start_timers(session, outbox, connection.faults)
+        inbox = DelayLine(connection.faults.link_delay_ms)
+        if connection.faults.link_delay_ms:
+            session.spawn(_deliver(inbox, session))
         try:
             async for message in connection:
                 if connection.stalled:
                     break
-                session.receive(message)
+                if connection.faults.link_delay_ms:
+                    inbox.put(message)
+                else:
+                    session.receive(message)
         except ConnectionClosed:
             pass  # the record says how it ended
         finally:
@@ -360,12 +368,22 @@ class SimServer:
             self._observer(number, line)
 
 
+async def _deliver(inbox: DelayLine, session: Session) -> None:
+    """Hands a session the messages of a slow link."""
+    while True:
+        session.receive(await inbox.get())
+
+
 # ---- command line ------------------------------------------------------------------------------------------
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `ivr-ai sim`. Defaults of --host and --port come from HOST and PORT."""
     environ = os.environ
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "faults (name, default, meaning):\n" + "\n".join(
+        f"  {line}" for line in Faults.describe()
+    )
     parser.add_argument(
         "--host", default=environ.get("HOST") or "127.0.0.1", help="address to listen on (%(default)s)"
     )
@@ -390,7 +408,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--silence-ms", type=int, metavar="MS", help="silence that ends a turn (default: the client's)"
     )
     parser.add_argument(
-        "--fault", action="append", default=[], metavar="NAME=VALUE", help="misbehave; see --faults"
+        "--item-ends",
+        choices=ITEM_ENDS,
+        default="sequential",
+        help="when the ends of a response's items come: each before the next item, or all before "
+        "response.done (%(default)s)",
+    )
+    parser.add_argument(
+        "--item-pause-ms", type=int, default=0, metavar="MS", help="pause between the items of a response (0)"
+    )
+    parser.add_argument(
+        "--cancel-lag-ms",
+        type=int,
+        default=0,
+        metavar="MS",
+        help="from a cancellation to the response.done of the cancelled response (0)",
+    )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="misbehave, in one of the ways listed below; may be given several times",
     )
     parser.add_argument("--faults", action="store_true", help="list the faults and exit")
     parser.add_argument("--verbose", "-v", action="store_true", help="print every event")
@@ -417,6 +456,9 @@ def run(args: argparse.Namespace) -> int:
             voice=args.voice,
             ear=args.ear,
             silence_ms=args.silence_ms,
+            item_ends=args.item_ends,
+            item_pause_ms=args.item_pause_ms,
+            cancel_lag_ms=args.cancel_lag_ms,
         )
         with sim:
             _print_start(sim)

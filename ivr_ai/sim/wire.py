@@ -12,6 +12,56 @@ from ivr_ai.audio.formats import Format
 
 AUDIO_DELTA = "response.output_audio.delta"
 
+# Every event that the simulator sends, by its GA name.
+SERVER_EVENTS = (
+    "error",
+    "session.created",
+    "session.updated",
+    "conversation.created",
+    "conversation.item.added",
+    "conversation.item.done",
+    "conversation.item.retrieved",
+    "conversation.item.truncated",
+    "conversation.item.deleted",
+    "conversation.item.input_audio_transcription.delta",
+    "conversation.item.input_audio_transcription.completed",
+    "conversation.item.input_audio_transcription.failed",
+    "input_audio_buffer.committed",
+    "input_audio_buffer.cleared",
+    "input_audio_buffer.speech_started",
+    "input_audio_buffer.speech_stopped",
+    "input_audio_buffer.timeout_triggered",
+    "response.created",
+    "response.done",
+    "response.output_item.added",
+    "response.output_item.done",
+    "response.content_part.added",
+    "response.content_part.done",
+    AUDIO_DELTA,
+    "response.output_audio.done",
+    "response.output_audio_transcript.delta",
+    "response.output_audio_transcript.done",
+    "response.output_text.delta",
+    "response.output_text.done",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "rate_limits.updated",
+)
+
+# Every event that the simulator takes.
+CLIENT_EVENTS = (
+    "session.update",
+    "input_audio_buffer.append",
+    "input_audio_buffer.commit",
+    "input_audio_buffer.clear",
+    "conversation.item.create",
+    "conversation.item.retrieve",
+    "conversation.item.truncate",
+    "conversation.item.delete",
+    "response.create",
+    "response.cancel",
+)
+
 _BETA_TYPES = {
     "response.output_audio.delta": "response.audio.delta",
     "response.output_audio.done": "response.audio.done",
@@ -40,13 +90,18 @@ def error_body(
     code: str | None, message: str, param: str | None = None, event_id: str | None = None
 ) -> dict[str, Any]:
     """The `error` object of an error event. `event_id` is the client's own, when it gave one."""
+    return {**status_error(code, message), "param": param, "event_id": event_id}
+
+
+def status_error(code: str | None, message: str) -> dict[str, Any]:
+    """The `error` object in the status_details of a failed response."""
     kind = "server_error" if code == "server_error" else "invalid_request_error"
-    return {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
+    return {"type": kind, "code": code, "message": message}
 
 
-def new_id(prefix: str) -> str:
-    """A fresh id such as "item_6f0c…": 25 characters at most, well under the service's 32."""
-    return f"{prefix}_{secrets.token_hex(10)}"
+def new_id(prefix: str, chars: int = 0) -> str:
+    """A fresh id such as "item_6f0c…": 26 characters at most, under the service's 32, or `chars` if more."""
+    return f"{prefix}_{secrets.token_hex(10)}".ljust(chars, "0")
 
 
 def to_beta(event: dict[str, Any]) -> dict[str, Any] | None:

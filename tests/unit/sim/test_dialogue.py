@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ivr_ai.sim.dialogue import Dialogue, DialogueError, FunctionCall, Reply, Script
+from ivr_ai.sim.dialogue import Dialogue, DialogueError, FunctionCall, Reply, Script, Spoken
 
 CALL = {"name": "look_up", "arguments": {"n": 1}}
 
@@ -24,7 +24,7 @@ def answer(running: Script) -> str:
 def test_greeting_then_turns_then_from_the_start() -> None:
     running = script({"on": "greeting", "say": "hello"}, {"say": "a", "heard": "A?"}, {"say": "b"})
     assert running.reply(()).say == "hello"
-    assert running.caller_spoke() == "A?"
+    assert running.caller_spoke().heard == "A?"
     assert running.reply(()).say == "a"
     assert [answer(running) for _ in range(3)] == ["b", "a", "b"]
 
@@ -53,11 +53,48 @@ def test_no_greeting_after_the_caller_has_spoken() -> None:
 def test_functions() -> None:
     running = script({"first": "wait", "call": CALL, "say": "it is {output}"})
     running.caller_spoke()
-    assert running.reply({"look_up"}) == Reply("wait", FunctionCall("look_up", '{"n": 1}'))
-    running.function_output("42")
-    assert running.reply({"look_up"}) == Reply("it is 42")
+    assert running.reply({"look_up"}) == Reply((Spoken("wait"),), (FunctionCall("look_up", '{"n": 1}'),))
+    running.called("call_1")
+    running.function_output("call_1", "42")
+    assert running.reply({"look_up"}) == Reply((Spoken("it is 42"),))
     running.caller_spoke()
-    assert running.reply({"other"}) == Reply("it is unknown"), "not offered, not called"
+    assert running.reply({"other"}) == Reply((Spoken("it is unknown"),)), "not offered, not called"
+
+
+def test_several_items_with_their_phases() -> None:
+    running = script({"say": [{"text": "wait", "phase": "commentary"}, "so"], "first": "unused"})
+    running.caller_spoke()
+    reply = running.reply(())
+    assert reply.items == (Spoken("wait", "commentary"), Spoken("so"))
+    assert reply.say == "wait so"
+
+
+def test_several_functions_and_what_each_gave() -> None:
+    calls = [{"name": "a"}, {"name": "b"}, {"name": "a", "arguments": {"n": 2}}]
+    running = script({"call": calls, "say": ["{output}", "{output3} {output1} {output9}"]})
+    running.caller_spoke()
+    reply = running.reply({"a", "b"})
+    assert [call.name for call in reply.calls] == ["a", "b", "a"]
+    for number in range(3):
+        running.called(f"call_{number}")
+    running.function_output("call_2", "{output1}")
+    assert running.reply(()).say == "unknown, unknown, {output1} {output1} unknown unknown"
+    running.function_output("call_0", "x")
+    running.function_output("call_1", "y")
+    running.function_output("call_other", "z")
+    assert running.reply(()).say == "x, y, {output1} {output1} x unknown"
+
+
+def test_of_several_functions_only_those_offered_are_called() -> None:
+    running = script({"call": [{"name": "a"}, {"name": "b"}], "say": "so"})
+    running.caller_spoke()
+    assert [call.name for call in running.reply({"b"}).calls] == ["b"]
+
+
+def test_a_turn_that_cannot_be_transcribed() -> None:
+    running = script({"heard_error": "audio_unintelligible", "say": "what?"})
+    assert running.caller_spoke().heard_error == "audio_unintelligible"
+    assert running.reply(()).say == "what?"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +157,15 @@ def test_some_dialogues_come_with_it() -> None:
         ("fallback = []", "at least one line"),
         ("[[turn]]\nheard = 'x'", "turn 1: needs something to `say` or a function to `call`"),
         ("[[turn]]\nsay = 'x'\nsays = 'y'", "turn 1: 'says' is unknown"),
-        ("[[turn]]\nsay = 7", "turn 1: say is 7: it must be text"),
+        ("[[turn]]\nsay = 7", "turn 1: say is 7: it must be text, or a list of texts and tables"),
+        ("[[turn]]\nsay = []", "turn 1: needs something to `say`"),
+        ("[[turn]]\nsay = ['x', '']", "turn 1: say, item 2 has no text"),
+        ("[[turn]]\nsay = ['x', 3]", "turn 1: say, item 2: text is 3: it must be text"),
+        ("[[turn]]\nsay = [{ texts = 'x' }]", "item 1: 'texts' is unknown: use text, phase"),
+        ("[[turn]]\nsay = [{ text = 'x', phase = 'end' }]", "use one of commentary, final_answer"),
+        ("[[turn]]\nsay = 'x'\nheard_error = 1", "turn 1: heard_error is 1: it must be text"),
+        ("[[turn]]\ncall = 'f'", "turn 1: call is 'f': it must be a table"),
+        ("[[turn]]\ncall = [{ name = 'f' }, {}]", "turn 1: call 2.name is None"),
         ("[[turn]]\non = 'dtmf'\nsay = 'x'", "on = 'dtmf' is not a turn number from 1"),
         ("[[turn]]\non = 0\nsay = 'x'", "on = 0 is not"),
         (

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from ivr_ai.sim.faults import Faults
+
 COMMAND = [sys.executable, "-u", "-m", "ivr_ai.sim.server"]
 
 
@@ -44,6 +46,8 @@ def test_it_serves_until_interrupted(dial, stop_signal: signal.Signals) -> None:
         "--pace",
         "40",
         "--verbose",
+        "--item-ends",
+        "together",
         "--fault",
         "late_deltas=1",
     ]
@@ -83,6 +87,10 @@ def test_it_serves_until_interrupted(dial, stop_signal: signal.Signals) -> None:
         (["--fault", "nonsense"], {}, "fault 'nonsense' is unknown"),
         (["--dialogue", "none.toml"], {}, "cannot read the dialogue none.toml"),
         (["--voice", "tone:x"], {}, "a tone is"),
+        (["--item-pause-ms", "-1"], {}, "item_pause_ms is -1: it cannot be negative"),
+        (["--cancel-lag-ms", "-1"], {}, "cancel_lag_ms is -1: it cannot be negative"),
+        (["--item-ends", "later"], {}, "invalid choice: 'later'"),
+        (["--fault", "state_format=mp3"], {}, "audio format"),
         ([], {"PORT": "many"}, "PORT is 'many': use a number from 0 to 65535"),
         ([], {"HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1:8765"),
     ],
@@ -98,3 +106,11 @@ def test_the_faults_are_listed() -> None:
     done = run("--faults")
     assert done.returncode == 0
     assert "refuse_status" in done.stdout
+
+
+def test_the_help_shows_every_option_and_fault() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    options = ("--item-ends {sequential,together}", "--item-pause-ms MS", "--cancel-lag-ms MS")
+    for shown in (*options, *Faults.__dataclass_fields__):
+        assert shown in done.stdout
