@@ -26,11 +26,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ivr_ai import ending, failure, watch
 from ivr_ai.audio.formats import Format
-from ivr_ai.audio.stream import MAIN, Stream, StreamClosed, StreamError, StreamNotFound
+from ivr_ai.audio.stream import MAIN, Stream, StreamBusy, StreamClosed, StreamError, StreamNotFound
 from ivr_ai.bus import Bus
 from ivr_ai.config import Settings
 from ivr_ai.conversation.actions import (
@@ -60,6 +60,9 @@ from ivr_ai.realtime.transport import TransportClosed
 from ivr_ai.summary import CallSummary, p50_ms
 from ivr_ai.uplink import Uplink, chunks_ms
 from ivr_ai.workers import Workers
+
+if TYPE_CHECKING:
+    from ivr_ai.realtime.websocket_client import WebSocketTransport
 
 log = logging.getLogger("ivr_ai.call")
 
@@ -114,6 +117,8 @@ class Call:
         self._stream_id: str | None = None  # once it is open
         self._stream_opened = threading.Event()  # publishes the id
         self._stream_gone = False
+        self._uplink_free = threading.Lock()  # python transport: held while a link's uplink reads
+        self._unsent = b""  # what an uplink had read when its link was lost
         self._settled = threading.Event()  # the first link is ready, or the call is over
         self._over = threading.Event()
         self._ending: Ending | None = None
@@ -190,29 +195,19 @@ class Call:
     def _apologise(self) -> None:
         """Says sorry in a local voice, whatever state the model is in. Raises StreamNotFound."""
         self._links[-1].abort()
-        wanted = failure.has_words(self._settings)
-        if not self._leg.answered() and (not wanted or self._settings.failure_action == "transfer"):
-            return  # whoever sent the call may still send it elsewhere
-        if not wanted:
+        if not failure.should_apologise(self._leg, self._settings):
             return
         if self._stream is not None and self._stream.closed:
-            self._apologise_without_stream()
-            return
+            stream = failure.stream_again(
+                self._leg
+            )  # the module was unloaded under the call, and may be back
+            if stream is None:
+                failure.play_apology(self._leg, self._settings)
+                return
+            self._stream, self._stream_id = stream, stream.stream_id
         if not self._stream_started:
             self._start_stream()
         self._stream = self._stream or Stream.attach(self.uuid, self._stream_id or MAIN)
-        with contextlib.suppress(StreamClosed):
-            failure.speak_apology(self._leg, self._stream, self._settings)
-
-    def _apologise_without_stream(self) -> None:
-        """After the module was unloaded under the call: over a new stream if it is back, or the host's
-        player."""
-        try:
-            self._stream_id = self._leg.open_stream()
-        except StreamNotFound:
-            failure.play_apology(self._leg, self._settings)
-            return
-        self._stream = Stream.attach(self.uuid, self._stream_id)
         with contextlib.suppress(StreamClosed):
             failure.speak_apology(self._leg, self._stream, self._settings)
 
@@ -465,10 +460,10 @@ class Call:
                 self._begin(link, begin)
                 transport.listen()
                 return
-            stream.setup_capture(agreed.heard, chunk_ms, quiet_ms, hang_ms)
-            self._begin(link, begin)
-            uplink = Uplink(stream, transport, self._settings, agreed.heard, self._goes_on(link))
-            self._send_caller(uplink)
+            with self._uplink_free:  # the link before may have one that still reads
+                stream.setup_capture(agreed.heard, chunk_ms, quiet_ms, hang_ms)
+                self._begin(link, begin)
+                self._send_caller(link, stream, transport, agreed.heard)
         except (StreamClosed, TransportClosed):
             pass  # told by those whose end it is
 
@@ -479,11 +474,17 @@ class Call:
     def _goes_on(self, link: Link) -> Callable[[], bool]:
         return lambda: self._is_current(link) and link.gone is None
 
-    def _send_caller(self, uplink: Uplink) -> None:
-        if server_takes_turns(self._settings):
-            uplink.run_audio()
-        else:
-            uplink.run_turns(self._on_turn_started, self._on_turn_stopped)
+    def _send_caller(self, link: Link, stream: Stream, transport: WebSocketTransport, heard: Format) -> None:
+        """Until the link or the call is over. What could not be sent is the next link's."""
+        uplink = Uplink(stream, transport, self._settings, heard, self._goes_on(link), self._unsent)
+        self._unsent = b""
+        try:
+            if server_takes_turns(self._settings):
+                uplink.run_audio()
+            else:
+                uplink.run_turns(self._on_turn_started, self._on_turn_stopped)
+        finally:
+            self._unsent = uplink.unsent
 
     def _on_turn_started(self) -> None:
         self._decide(lambda: self._conversation.caller_started(self._clock()))
@@ -515,6 +516,17 @@ class Call:
         with self._lock:
             self._conversation.generation = stream.generation  # it may have been flushed before it was ours
         self._stream = stream
+        with contextlib.suppress(StreamBusy, StreamClosed):
+            stream.subscribe(self)
+
+    def on_host_event(self, event: Mapping[str, Any]) -> None:
+        """A key, hold or a bridge, as the host tells it. On the thread that delivers events."""
+        if self._over.is_set():
+            return
+        now_s = self._clock()
+        kind = str(event.get("type", "")).removeprefix("host.")
+        data = {name: value for name, value in event.items() if name != "type"}
+        self._decide(lambda: self._conversation.host_event(kind, data, now_s))
 
     # ---- events --------------------------------------------------------------------------------------------
 

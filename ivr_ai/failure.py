@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ivr_ai.audio.formats import Format, read_wav, write_wav
-from ivr_ai.audio.stream import Stream
+from ivr_ai.audio.stream import Stream, StreamNotFound
 from ivr_ai.config import Settings
 from ivr_ai.leg import Leg
 from ivr_ai.tts.local_voice import spoken
@@ -177,6 +177,26 @@ def speak_apology(leg: Leg, stream: Stream, settings: Settings) -> None:
     deadline_s = time.monotonic() + len(audio) / 2 / rate_hz + 2.0
     while leg.ready() and not stream.mark(APOLOGY).finished and time.monotonic() < deadline_s:
         leg.sleep(POLL_MS)
+
+
+def should_apologise(leg: Leg, settings: Settings) -> bool:
+    """Whether the caller is to hear the apology.
+
+    Before the answer not when there is nothing to say, nor when the call is to be transferred: whoever sent
+    the call
+    here may still send it elsewhere, and an answer would take that from them.
+    """
+    if not leg.ready() or not has_words(settings):
+        return False
+    return leg.answered() or settings.failure_action != "transfer"
+
+
+def stream_again(leg: Leg) -> Stream | None:
+    """A new stream on a call whose stream was closed under it; None where there can be none."""
+    try:
+        return Stream.attach(leg.uuid, leg.open_stream())
+    except StreamNotFound:
+        return None
 
 
 def play_apology(leg: Leg, settings: Settings) -> None:

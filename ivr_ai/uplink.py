@@ -33,7 +33,9 @@ class Uplink:
     """Sends over one link's python transport. run_...() belong to one thread, and return when goes_on() is
     false.
 
-    They raise StreamClosed when the call is over, TransportClosed when the link is gone.
+    They raise StreamClosed when the call is over, TransportClosed when the link is gone; then `unsent` is
+    what was
+    captured and could not be sent.
     """
 
     def __init__(
@@ -43,17 +45,24 @@ class Uplink:
         settings: Settings,
         heard: Format,
         goes_on: Callable[[], bool],
+        unsent: bytes = b"",
     ) -> None:
-        """heard: the format in which the model is to hear the caller."""
+        """heard: the format in which the model is to hear the caller. unsent: of the uplink before, goes
+        first."""
         self._stream, self._transport, self._settings = stream, transport, settings
         self._heard, self._goes_on = heard, goes_on
+        self.unsent = unsent
+
+    def _send(self, audio: bytes) -> None:
+        self.unsent += audio
+        if self.unsent:
+            self._transport.send_audio(self.unsent)
+            self.unsent = b""
 
     def run_audio(self) -> None:
         """Sends all that is captured: the server detects turns."""
         while self._goes_on():
-            chunk = self._stream.capture(CAPTURE_TIMEOUT_MS)
-            if chunk:
-                self._transport.send_audio(chunk)
+            self._send(self._stream.capture(CAPTURE_TIMEOUT_MS))
 
     def run_turns(self, started: Callable[[], None], stopped: Callable[[str | None], None]) -> None:
         """Sends the caller's turns. stopped(): the turn as base64, or None where it was sent as it came."""
@@ -72,7 +81,6 @@ class Uplink:
             turn, audio = turns.feed(chunk, self._stream.silent_ms())
             if turn is Turn.STARTED:
                 started()
-            if audio:
-                self._transport.send_audio(audio)
+            self._send(audio)
             if turn is Turn.STOPPED:
                 stopped(base64.b64encode(turns.take()).decode("ascii") if whole else None)

@@ -116,6 +116,7 @@ class Conversation:
         self._connected = True
         self._speaking = False  # the caller is, whoever has the floor
         self._speech_end_s: float | None = None  # of the turn whose answer has not begun
+        self._held_since_s: float | None = None
         self._cancel: str | None = None  # the response to cancel once the flush is done
         self._turn_of: dict[str, int] = {}  # of the caller's items
         self._running: dict[
@@ -231,13 +232,17 @@ class Conversation:
         if requests.is_over(response_id):
             return []
         actions: list[Action] = []
-        if requests.active is not None and requests.active.response_id != response_id:
-            actions += self._over(Done(requests.active.response_id), now_s)  # its end was never told
-        elif requests.active is not None:
-            return []
+        before = requests.active
+        if before is not None:
+            if before.response_id == response_id:
+                return []
+            actions += self.playout.end_response(before.response_id)  # its end was never told
+            requests.supersede()
         response = requests.created(response_id, request_id, now_s)
         if response is None:
             return actions
+        if before is not None and not response.wants and not self.playout.spoke(before.response_id):
+            response.wants = before.wants
         self.totals.responses += 1
         actions.append(Notify("response_started", {"response": response_id}))
         overtaken = response.overtaken and not self.playout.is_known(response_id)
@@ -507,13 +512,20 @@ class Conversation:
     def host_event(self, kind: str, data: Mapping[str, Any], now_s: float) -> list[Action]:
         """Something that the host tells of the call: dtmf, hold, unhold, bridged, unbridged.
 
-        Which key was pressed is told to nobody who keeps records: it may be part of a secret.
+        What was being said when the call was put on hold waits for IVR_AI_HOLD_KEEP_S; after that it is
+        dropped when the
+        call comes back. Which key was pressed is told to nobody who keeps records: it may be part of a
+        secret.
         """
-        return [Notify(kind, {name: value for name, value in data.items() if name != "digit"})]
-
-    def drop_queued(self, now_s: float) -> list[Action]:
-        """What is queued for the caller is not to be heard any more: it has waited too long."""
-        return [*self._interrupt()] if self.playout.items else []
+        told = Notify(kind, {name: value for name, value in data.items() if name != "digit"})
+        if kind == "hold":
+            self._held_since_s = now_s
+        elif kind == "unhold":
+            held_s = now_s - (self._held_since_s if self._held_since_s is not None else now_s)
+            self._held_since_s = None
+            if held_s > self._settings.hold_keep_s and self.playout.items:
+                return [told, *self._interrupt()]
+        return [told]
 
     def tick(self, now_s: float) -> list[Action]:
         """Time passes: asks for what is due, and gives up on a response that does not come."""

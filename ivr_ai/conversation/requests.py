@@ -198,10 +198,18 @@ class Requests:
 
     # ---- what the service says -----------------------------------------------------------------------------
 
+    def supersede(self) -> Response | None:
+        """The response under way is over without a word: another one begins. What it was for is the new
+        one's."""
+        over, self.active = self.active, None
+        if over is not None:
+            self._done.append(over.response_id)
+        return over
+
     def created(self, response_id: str, request_id: str, now_s: float) -> Response | None:
         """A response has begun. request_id: the id that an Ask carried, as it came back; "" without one.
 
-        None when it is over already. Whatever was under way before must have been ended with done().
+        None when it is over already. Whatever was under way before must have been ended: done(), supersede().
         """
         if self.is_over(response_id):
             return None

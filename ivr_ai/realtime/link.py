@@ -56,6 +56,7 @@ REFUSED_S = 1.0  # how long a refused connection is tried again: nobody listens,
 NORMAL = 1000
 # Closes after which a new connection may succeed: RFC 6455 7.4.1 and the registry of close codes.
 PASSING_CLOSES = frozenset({1001, 1005, 1006, 1011, 1012, 1013, 1014})
+NATIVE_PASSING_CLOSES = PASSING_CLOSES | {1002}  # libwebsockets gives 1012 to 1014 as 1002
 
 
 @dataclass(frozen=True)
@@ -283,7 +284,11 @@ class Link:
             self._go(Gone(error.reason, passing=error.passing))
             return
         goodbye = error.code == NORMAL and self.ready
-        self._go(Gone(f"lost the server: {error}", error.code, error.code in PASSING_CLOSES, goodbye))
+        self._go(Gone(f"lost the server: {error}", error.code, self._may_pass(error.code), goodbye))
+
+    def _may_pass(self, code: int) -> bool:
+        native = isinstance(self._transport, NativeTransport)
+        return code in (NATIVE_PASSING_CLOSES if native else PASSING_CLOSES)
 
     def _try_again_at(self, error: ConnectError | TransportClosed) -> float | None:
         """When to connect once more; None when that is no use, or no time is left."""
@@ -293,7 +298,7 @@ class Link:
             passing = error.passing
             limit_s = min(limit_s, REFUSED_S) if error.refused else limit_s
         else:
-            passing = error.code in PASSING_CLOSES or self._last_code in PASSING_CODES
+            passing = self._may_pass(error.code) or self._last_code in PASSING_CODES
         at_s = now_s + RETRY_S[min(self._attempts, len(RETRY_S)) - 1]
         return at_s if passing and at_s < self.began_s + limit_s else None
 
