@@ -46,7 +46,7 @@ from ivr_ai.conversation.actions import (
 from ivr_ai.conversation.conversation import Conversation
 from ivr_ai.conversation.floor import Floor
 from ivr_ai.downlink import Downlink
-from ivr_ai.ending import Ending, Kind
+from ivr_ai.ending import Ending, Kind, LastWords
 from ivr_ai.events import Observer, Reporter
 from ivr_ai.functions import Function, Functions
 from ivr_ai.leg import leg_of
@@ -57,7 +57,7 @@ from ivr_ai.realtime.native import NativeTransport
 from ivr_ai.realtime.negotiation import Refused
 from ivr_ai.realtime.session_update import server_takes_turns
 from ivr_ai.realtime.transport import TransportClosed
-from ivr_ai.summary import CallSummary, p50_ms
+from ivr_ai.summary import CallSummary, summarise
 from ivr_ai.uplink import Uplink, chunks_ms
 from ivr_ai.workers import Workers
 
@@ -69,7 +69,6 @@ log = logging.getLogger("ivr_ai.call")
 SLEEP_MS = 10_000  # of the call's thread, which a wake() or the call's end cuts short
 OPENED_TRY_S = 0.2  # how often to look whether the call has ended before its stream was opened
 JOIN_S = 1.0
-LAST_WORDS_S = 30.0  # how long an ending waits for what is being said
 RECONNECTS_WITHIN_S = 60.0  # what IVR_AI_RECONNECT_MAX counts
 UNLOADED = "mod_audio_stream was unloaded under the call"
 UNLOADED_WITHIN_S = 3.0  # between the loss of a connection and that of the stream, when the module goes
@@ -122,8 +121,7 @@ class Call:
         self._settled = threading.Event()  # the first link is ready, or the call is over
         self._over = threading.Event()
         self._ending: Ending | None = None
-        self._last_words: Ending | None = None  # to come when the caller has heard what is being said
-        self._last_words_s = 0.0
+        self._last_words: LastWords | None = None
         self._started_s = clock()
 
     # ---- the call's thread ---------------------------------------------------------------------------------
@@ -198,9 +196,7 @@ class Call:
         if not failure.should_apologise(self._leg, self._settings):
             return
         if self._stream is not None and self._stream.closed:
-            stream = failure.stream_again(
-                self._leg
-            )  # the module was unloaded under the call, and may be back
+            stream = failure.stream_again(self._leg)  # the module was unloaded, and may be back
             if stream is None:
                 failure.play_apology(self._leg, self._settings)
                 return
@@ -215,22 +211,18 @@ class Call:
         """Ends threads, connections and the stream; reports."""
         self._over.set()
         self._settled.set()
-        underruns, dropped_ms = 0, 0.0
-        if self._stream is not None:
+        stream = self._stream
+        if stream is not None:
             with self._lock:
-                actions = self._report_marks(self._stream, self._clock())
+                actions = self._report_marks(stream, self._clock())
             for action in actions:
                 if isinstance(action, Notify):
                     self._notify(action)
-        if self._stream_id is not None and not (self._stream and self._stream.closed):
+        if self._stream_id is not None and not (stream and stream.closed):
             # A transferred call goes on without us. The id of a closed stream may be another's by now.
             self._leg.stop_stream(self._stream_id)
-        if self._stream is not None:
-            self._stream.close()
-            stats = self._stream.stats()
-            underruns = stats.inject_underruns
-            dropped = stats.capture_dropped_samples + stats.capture_discarded_samples
-            dropped_ms = dropped * 1000 / self._stream.rate_hz
+        if stream is not None:
+            stream.close()
         for link in self._links:
             link.close()
         self._workers.wait(JOIN_S, self._clock)
@@ -239,21 +231,12 @@ class Call:
         if self._leg.ready():
             # Takes up a wake() that came too late: it would cut short what the dialplan does next.
             self._leg.sleep(1)
-        return self._summarise(underruns, dropped_ms)
+        return self._summarise()
 
-    def _summarise(self, underruns: int, dropped_ms: float) -> CallSummary:
-        totals = self._conversation.totals
-        summary = CallSummary(
-            uuid=self.uuid,
-            reason=(self._ending or ending.HUNG_UP).reason,
-            duration_s=round(self._clock() - self._started_s, 3),
-            turns=totals.turns,
-            barge_ins=totals.barge_ins,
-            underruns=underruns,
-            dropped_ms=dropped_ms,
-            turn_p50_ms=p50_ms(totals.turn_latencies_ms),
-            tokens=totals.tokens,
-        )
+    def _summarise(self) -> CallSummary:
+        reason = (self._ending or ending.HUNG_UP).reason
+        duration_s = round(self._clock() - self._started_s, 3)
+        summary = summarise(self.uuid, reason, duration_s, self._conversation.totals, self._stream)
         log.log(logging.ERROR if self._failed else logging.INFO, "%s", summary.line())
         self._reporter.tell("ended", summary.data())
         return summary
@@ -276,8 +259,8 @@ class Call:
             limit_s = self._settings.max_call_s
             reason = f"call limit of {limit_s:g} s reached (IVR_AI_MAX_CALL_S)"
             self._end_after_words(Ending(Kind.LIMIT, reason, after_heard=True))
-        if self._last_words is not None:
-            self._check_last_words(self._last_words, now_s)
+        if self._last_words is not None and self._last_words.said(now_s, self._is_quiet(self._last_words)):
+            self._end(self._last_words.how)
 
     def _check_stream(self, stream: Stream, now_s: float) -> None:
         """What has been heard, and whether the stream was closed by somebody else.
@@ -308,20 +291,17 @@ class Call:
 
     def _end_after_words(self, how: Ending) -> None:
         """Ends the call when the caller has heard what is being said, or at once when that is nothing."""
-        self._last_words, self._last_words_s = how, self._clock()
-        self._check_last_words(how, self._last_words_s)
-
-    def _check_last_words(self, how: Ending, now_s: float) -> None:
-        said = not self._has_more_to_say()
-        if how.kind is Kind.LIMIT:  # the model is still there: let it answer what has been asked
-            said = said and self._conversation.floor is Floor.LISTENING
-        if said or now_s - self._last_words_s > LAST_WORDS_S:
+        self._last_words = words = LastWords(how, self._clock())
+        if words.said(words.since_s, self._is_quiet(words)):
             self._end(how)
 
-    def _has_more_to_say(self) -> bool:
-        """Whether something is queued for the caller, or playing."""
+    def _is_quiet(self, words: LastWords) -> bool:
+        """Whether the caller has heard all that is to come."""
         stats = self._stream.stats() if self._stream is not None else None
-        return stats is not None and bool(stats.inject_queued_samples or stats.inject_playing)
+        if stats is not None and (stats.inject_queued_samples or stats.inject_playing):
+            return False
+        # At a limit of ours the model is still there: it answers what has been asked.
+        return words.how.kind is not Kind.LIMIT or self._conversation.floor is Floor.LISTENING
 
     # ---- links ---------------------------------------------------------------------------------------------
 

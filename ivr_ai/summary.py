@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from ivr_ai.audio.stream import Stream
+from ivr_ai.conversation.conversation import Totals
+
 
 @dataclass(frozen=True)
 class CallSummary:
@@ -33,6 +36,25 @@ class CallSummary:
     def data(self) -> dict[str, Any]:
         """The same, JSON-ready."""
         return asdict(self)
+
+
+def summarise(
+    uuid: str, reason: str, duration_s: float, totals: Totals, stream: Stream | None
+) -> CallSummary:
+    """The summary of a call: what its conversation counted, and what its stream did, if there was one."""
+    stats = stream.stats() if stream is not None else None
+    dropped = stats.capture_dropped_samples + stats.capture_discarded_samples if stats else 0
+    return CallSummary(
+        uuid=uuid,
+        reason=reason,
+        duration_s=duration_s,
+        turns=totals.turns,
+        barge_ins=totals.barge_ins,
+        underruns=stats.inject_underruns if stats else 0,
+        dropped_ms=dropped * 1000 / stream.rate_hz if stream else 0.0,
+        turn_p50_ms=p50_ms(totals.turn_latencies_ms),
+        tokens=totals.tokens,
+    )
 
 
 def p50_ms(latencies_ms: list[float]) -> float | None:
