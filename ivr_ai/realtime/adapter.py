@@ -18,7 +18,6 @@ Source: OpenAI Realtime API reference (events; errors).
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import count
 from types import MappingProxyType
@@ -105,8 +104,7 @@ class RealtimeAdapter:
         self._numbers = count(1)
         self._takes_metadata = True
         self._limits_reset_s: float | None = None  # of the limit that is used up, as the server last said
-        self._seen_order: deque[str] = deque(maxlen=EVENT_IDS_KEPT)
-        self._seen: set[str] = set()
+        self._seen: dict[str, int] | None = {}  # contents of events by their ids; None where ids say nothing
 
     # ---- in: events of the server --------------------------------------------------------------------------
 
@@ -132,18 +130,22 @@ class RealtimeAdapter:
         return handler(event, now_s)
 
     def _is_repeated(self, event: Mapping[str, Any]) -> bool:
-        """Whether this very event has come before: proxies repeat what they are not sure to have sent."""
+        """Whether this very event has come before: proxies repeat what they are not sure to have sent.
+
+        Of a server that gives one id to different events, ids say nothing, and no event counts as repeated.
+        """
         event_id = event.get("event_id")
-        if not isinstance(event_id, str) or not event_id:
+        if self._seen is None or not isinstance(event_id, str) or not event_id:
             return False
-        key = f"{event.get('type')} {event_id}"  # some servers use one id for all they send
-        if key in self._seen:
-            return True
-        if len(self._seen_order) == EVENT_IDS_KEPT:
-            self._seen.discard(self._seen_order[0])
-        self._seen_order.append(key)
-        self._seen.add(key)
-        return False
+        content = hash(repr(event))
+        before = self._seen.get(event_id)
+        if before is not None and before != content:
+            self._seen = None
+            return False
+        self._seen[event_id] = content
+        if len(self._seen) > EVENT_IDS_KEPT:
+            del self._seen[next(iter(self._seen))]
+        return before is not None
 
     def _on_speech_started(self, event: Mapping[str, Any], now_s: float) -> list[Action]:
         return self._conversation.caller_started(now_s, _id(event, "item_id"))
