@@ -138,5 +138,22 @@ class Tap:
         """Whether more may be captured."""
         return self._probe.do("reading", file=str(self._captured))
 
+    def subscribe(self) -> Tap:
+        """Hears what the switch sees of the call from now on, for told()."""
+        self.do("subscribe")
+        return self
+
+    def told(self) -> list[dict[str, Any]]:
+        return self._probe.do("told", uuid=self.uuid, stream_id=self.stream_id)["events"]
+
+    def wait_told(self, count: int) -> list[dict[str, Any]]:
+        """What has been told, once it is so many events. Raises AssertionError."""
+
+        def enough() -> list[dict[str, Any]] | None:
+            events = self.told()
+            return events if len(events) >= count else None
+
+        return wait_until(enough, 5.0, f"{count} events of the host")
+
     def stop(self) -> None:
         assert self.command("stop") == "+OK"

@@ -16,6 +16,19 @@ from ivr_ai.audio.stream import Stream, StreamClosed, StreamNotFound, open_strea
 
 _streams: dict[tuple[str, str], Stream] = {}
 _readers: dict[str, threading.Thread] = {}  # by the file they write
+_listeners: dict[tuple[str, str], _Listener] = {}
+
+
+class _Listener:
+    """Notes what the host tells a stream."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.threads: set[str] = set()
+
+    def on_host_event(self, event: dict[str, Any]) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.events.append(event)
 
 
 def _stream(uuid: str, stream_id: str) -> Stream:
@@ -100,6 +113,17 @@ def capture(stream: Stream, file: str, encoding: str, rate_hz: int) -> None:
     _readers[file].start()
 
 
+def subscribe(stream: Stream) -> None:
+    listener = _listeners[stream.uuid, stream.stream_id] = _Listener()
+    stream.subscribe(listener)
+
+
+def told(uuid: str, stream_id: str) -> dict[str, Any]:
+    """What the host has told a stream since subscribe(), and on which threads."""
+    listener = _listeners[uuid, stream_id]
+    return {"events": listener.events, "threads": sorted(listener.threads)}
+
+
 def reading(file: str) -> bool:
     """Whether a file still grows."""
     return _readers[file].is_alive()
@@ -118,8 +142,10 @@ def pause_bugs(uuid: str, on: bool) -> None:
     core.switch_core_session_rwunlock(session)
 
 
-_OF_A_STREAM = {f.__name__: f for f in (inject, end, mark, flush, stats, info, pause, resume, capture)}
-_OTHERS = {f.__name__: f for f in (reading, open_now, pause_bugs)}
+_OF_A_STREAM = {
+    f.__name__: f for f in (inject, end, mark, flush, stats, info, pause, resume, capture, subscribe)
+}
+_OTHERS = {f.__name__: f for f in (reading, open_now, pause_bugs, told)}
 
 
 def answer(args: str) -> str:
