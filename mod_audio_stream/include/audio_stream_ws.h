@@ -140,6 +140,7 @@ typedef struct as_realtime_info {
 	uint64_t deltas;          /* audio deltas received */
 	uint64_t bad_messages;    /* neither audio nor a JSON object, or an event of more than 1 MiB */
 	uint64_t full_deltas;     /* audio deltas the inject queue had no room for */
+	uint64_t repeated_deltas; /* audio deltas that had come before, with the same event_id: not heard again */
 	int passing; /* never opened, and trying again in a moment may help: lost, 408, 429, 5xx, not in time */
 	int refused; /* never opened: an address said that nobody listens there */
 } as_realtime_info;

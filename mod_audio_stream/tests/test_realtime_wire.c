@@ -49,7 +49,8 @@ static void test_a_delta_whatever_the_order_of_its_members(void **state)
 {
 	(void)state;
 	static const char *const texts[] = {
-		"{\"type\":\"response.output_audio.delta\",\"response_id\":\"r\",\"item_id\":\"i\",\"delta\":\"QUJD\"}",
+		"{\"type\":\"response.output_audio.delta\",\"response_id\":\"r\",\"item_id\":\"i\",\"delta\":\"QUJD\",\"event_"
+		"id\":\"e\"}",
 		"{\"delta\":\"QUJD\",\"item_id\":\"i\",\"response_id\":\"r\",\"type\":\"response.audio.delta\"}",
 		" {\n\"x\":{\"y\":[1,\"}\"]},\"delta\" : \"QUJD\" ,\"response_id\":\"r\",\"item_id\":\"i\","
 		"\"type\":\"response.output_audio.delta\"}\n",
@@ -59,6 +60,7 @@ static void test_a_delta_whatever_the_order_of_its_members(void **state)
 		assert_int_equal(message.kind, RT_AUDIO_DELTA);
 		assert_string_equal(message.response_id, "r");
 		assert_string_equal(message.item_id, "i");
+		assert_string_equal(message.event_id, i ? "" : "e");
 		assert_int_equal(message.base64_length, 4);
 		assert_memory_equal(message.base64, "QUJD", 4);
 	}

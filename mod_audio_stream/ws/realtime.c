@@ -588,5 +588,6 @@ void as_realtime_get_info(as_realtime *rt, as_realtime_info *out)
 	out->appends = rt->audio.appends;
 	out->deltas = rt->audio.deltas;
 	out->full_deltas = rt->audio.full_deltas;
+	out->repeated_deltas = rt->audio.repeated_deltas;
 	out->last_received_ns = ws_last_received_ns(rt->actor);
 }

@@ -11,6 +11,7 @@
 #define SPARE_MS 100              /* may wait in the ring beside a chunk */
 #define HELD_MAX_BYTES (16 << 20) /* of one conversation: half an hour of G.711 */
 #define ANNOUNCE_NS 1000000000    /* an item whose audio goes on is announced this often */
+#define ENDS_BYTES ((size_t)256)  /* of a delta's beginning and end: enough to tell it from others with its event_id */
 #define FIRST_MARK (1ull << 32)   /* below it are those that applications choose */
 
 /* Audio held back, or the end of an item (bytes = 0). */
@@ -240,10 +241,48 @@ static rt_outcome complain(const char *about, const char *complaint)
 	return (rt_outcome){.about = about, .complaint = complaint};
 }
 
+static uint64_t mix(uint64_t hash, const char *data, size_t n)
+{
+	uint64_t word;
+	for (; n >= sizeof(word); data += sizeof(word), n -= sizeof(word)) {
+		memcpy(&word, data, sizeof(word));
+		hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+		hash ^= hash >> 32;
+	}
+	word = n;
+	memcpy(&word, data, n);
+	hash = (hash ^ word ^ ((uint64_t)n << 56)) * 0x9e3779b97f4a7c15u;
+	return hash ^ hash >> 32;
+}
+
+/* Whether this delta has come before; it has now. */
+static int is_repeated(rt_audio *audio, const rt_message *message)
+{
+	if (!message->event_id[0]) {
+		return 0;
+	}
+	size_t n = message->base64_length, end = n < ENDS_BYTES ? n : ENDS_BYTES;
+	uint64_t hash = mix(1, message->event_id, strlen(message->event_id));
+	hash = mix(hash, (const char *)&n, sizeof(n));
+	hash = mix(hash, message->base64, end);
+	hash = mix(hash, message->base64 + n - end, end);
+	for (int i = 0; i < RT_DELTAS; i++) {
+		if (audio->heard[i] == hash) {
+			return 1;
+		}
+	}
+	audio->heard[audio->next_heard++ % RT_DELTAS] = hash;
+	return 0;
+}
+
 rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, int64_t now_ns)
 {
 	if (!audio->stream) {
 		return complain("malformed", "the server sent audio before it was asked to");
+	}
+	if (is_repeated(audio, message)) {
+		audio->repeated_deltas++;
+		return (rt_outcome){0};
 	}
 	audio->deltas++;
 	long bytes = base64_decode(message->base64, message->base64_length, (uint8_t *)message->base64);
@@ -294,6 +333,7 @@ void rt_audio_forget(rt_audio *audio)
 	}
 	memset(audio->items, 0, sizeof(audio->items));
 	memset(audio->responses, 0, sizeof(audio->responses));
+	memset(audio->heard, 0, sizeof(audio->heard));
 }
 
 void rt_audio_route(rt_audio *audio, const char *response_id, uint32_t generation)

@@ -21,6 +21,7 @@
 
 #define RT_RESPONSES 32 /* remembered: more than can have audio on its way */
 #define RT_ITEMS 64
+#define RT_DELTAS 64
 
 typedef struct rt_held rt_held;
 
@@ -50,7 +51,10 @@ typedef struct rt_audio {
 	unsigned next_response, next_item;
 	rt_held *held, **held_end; /* in order of arrival */
 	size_t held_bytes;
-	_Atomic uint64_t dropped_samples, appends, deltas, full_deltas; /* as in as_realtime_info; publish nothing else */
+	uint64_t heard[RT_DELTAS]; /* fingerprints of the last deltas that had an event_id */
+	unsigned next_heard;
+	/* As in as_realtime_info; publish nothing else. */
+	_Atomic uint64_t dropped_samples, appends, deltas, full_deltas, repeated_deltas;
 } rt_audio;
 
 /* What rt_audio_delta() has to say. */
@@ -75,7 +79,8 @@ void rt_audio_unlisten(rt_audio *audio);
 void rt_audio_pump(rt_audio *audio, ws_actor *actor);
 /* A response has begun. hold: see above. */
 void rt_audio_response(rt_audio *audio, const char *response_id, int hold);
-/* Audio has come (the base64 is decoded in place). */
+/* Audio has come (the base64 is decoded in place). One that has come before, with its event_id and its audio, is counted
+ * and not heard again; by its event_id alone no audio is told from another's, for not every server counts them well. */
 rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, int64_t now_ns);
 /* An item's audio is complete. */
 void rt_audio_done(rt_audio *audio, const char *item_id);

@@ -41,7 +41,7 @@ static rt_kind kind_of(const char *type)
 
 /* What there is of a message, as it stands. kind 0: not there, or no string. */
 typedef struct fields {
-	json_member type, response_id, item_id, delta, nested_id;
+	json_member type, event_id, response_id, item_id, delta, nested_id;
 	int has_response, has_response_id;
 	int disguised; /* a name is spelt with escapes: it may be one of these to who reads the event */
 } fields;
@@ -60,6 +60,8 @@ static void read_member(void *arg, const json_member *member)
 	f->disguised |= memchr(member->name, '\\', member->name_bytes) != NULL;
 	if (json_member_is(member, "type")) {
 		f->type = *member;
+	} else if (json_member_is(member, "event_id")) {
+		f->event_id = *member;
 	} else if (json_member_is(member, "response_id")) {
 		f->response_id = *member;
 		f->has_response_id = 1;
@@ -134,6 +136,7 @@ int rt_parse(char *text, size_t n, rt_message *out)
 	out->kind = kind_of(out->type);
 	copy_word(out->response_id, f.has_response ? &f.nested_id : &f.response_id);
 	copy_word(out->item_id, &f.item_id);
+	copy_word(out->event_id, &f.event_id);
 	return out->kind == RT_AUDIO_DELTA ? read_audio(&f, out) : 0;
 }
 

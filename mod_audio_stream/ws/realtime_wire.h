@@ -31,6 +31,7 @@ typedef struct rt_message {
 	char type[RT_ID_MAX];
 	char response_id[RT_ID_MAX]; /* "" when there is none, or it is too long to be one */
 	char item_id[RT_ID_MAX];
+	char event_id[RT_ID_MAX];
 	char *base64; /* RT_AUDIO_DELTA: inside the text; may be empty */
 	size_t base64_length;
 } rt_message;

@@ -349,6 +349,31 @@ class TestDownlink:
         assert line.play(4_000_000) == audio
         assert line.transport.info().full_deltas == 0
 
+    def test_a_delta_that_comes_twice_is_heard_once(self, meet):
+        line, audio = meet(), noise(FRAME * 70)
+        for n in range(70):
+            part = audio[n * 2 * FRAME : (n + 1) * 2 * FRAME]
+            line.delta(part, event_id=f"event_{n}")
+            line.delta(part, event_id=f"event_{n}")
+            if n >= 60:
+                line.delta(audio[(n - 60) * 2 * FRAME :][: 2 * FRAME], event_id=f"event_{n - 60}")
+        line.queued(FRAME * 70)
+        line.say("last")
+        while line.listening.recv()["type"] != "last":
+            pass
+        assert line.transport.info().repeated_deltas == 80
+        assert line.play(FRAME * 70) == audio
+
+    def test_an_event_id_alone_tells_no_audio_from_another(self, meet):
+        """Servers that do not number their events, or always with the same number, are heard whole."""
+        line, audio = meet(), noise(FRAME * 4)
+        for n, event_id in enumerate(("event", "event", "", "event")):
+            line.delta(audio[n * 2 * FRAME : (n + 1) * 2 * FRAME], event_id=event_id)
+        line.delta(audio[: 2 * FRAME])
+        line.delta(audio[: 2 * FRAME])
+        line.queued(FRAME * 6)
+        assert line.play(FRAME * 6) == audio + 2 * audio[: 2 * FRAME]
+
     def test_items_that_interleave_keep_their_counts(self, meet):
         line = meet()
         for n in range(10):
