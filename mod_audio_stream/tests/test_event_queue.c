@@ -97,12 +97,15 @@ static void test_a_source_is_bounded_and_harms_no_other(void **state)
 	put(&queue, &b, "456", 0);
 	put(&queue, &a, "45", 0);
 	put(&queue, &a, "ours", EVENT_OURS);
-	assert_int_equal(a.held, 3);
+	assert_int_equal(event_queue_put(&queue, &a.source, "ours", 4, EVENT_OURS), AS_EFULL); /* twice as much */
+	put(&queue, &a, "the last of it", EVENT_LAST);
+	assert_int_equal(a.held, 4);
 	expect(&queue, "123", 1);
 	assert_int_equal(event_queue_put(&queue, &a.source, "678", 3, 0), AS_EFULL); /* ours count too */
 	expect(&queue, "456", 2);
 	expect(&queue, "45", 1);
 	expect(&queue, "ours", 1);
+	expect(&queue, "the last of it", 1);
 	put(&queue, &a, "678", 0);
 	event_queue_destroy(&queue);
 	assert_int_equal(a.held, 0);

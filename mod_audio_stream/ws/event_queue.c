@@ -51,7 +51,8 @@ void event_queue_destroy(event_queue *queue)
 static int append(event_queue *queue, queued_event *event)
 {
 	event_source *source = event->source;
-	if (!(event->flags & EVENT_OURS) && source->bytes + event->bytes > source->max_bytes) {
+	size_t most = event->flags & EVENT_OURS ? 2 * source->max_bytes : source->max_bytes;
+	if (!(event->flags & EVENT_LAST) && source->bytes + event->bytes > most) {
 		return AS_EFULL;
 	}
 	source->retain(source->owner);

@@ -37,7 +37,8 @@ void event_queue_init(event_queue *queue);
 /* Nobody uses it any more; what is in it is released. */
 void event_queue_destroy(event_queue *queue);
 #define EVENT_DECISIVE 1 /* see above */
-#define EVENT_OURS 2     /* not the server's: there is always room for it */
+#define EVENT_OURS 2     /* not the server's: there is room for it up to twice max_bytes */
+#define EVENT_LAST 4     /* the source's beginning or end: there is always room for it */
 
 /* Service threads. AS_EFULL, AS_ENOMEM. */
 int event_queue_put(event_queue *queue, event_source *source, const char *text, size_t bytes, int flags);

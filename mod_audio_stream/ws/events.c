@@ -70,7 +70,7 @@ static void release(as_listener *listener, int closed)
 {
 	subscription *one = (subscription *)listener;
 	if (closed) {
-		event_queue_put(one->queue, &one->source, CLOSED, strlen(CLOSED), EVENT_OURS);
+		event_queue_put(one->queue, &one->source, CLOSED, strlen(CLOSED), EVENT_LAST);
 	}
 	drop(one);
 }

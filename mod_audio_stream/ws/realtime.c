@@ -2,73 +2,38 @@
  * realtime.c - the native transport: a Realtime connection whose audio stays here, and whose events are the application's.
  *
  *     service thread       on_message(): audio to the stream, everything else into the queue of events
- *     application's        as_events_recv() takes events; as_realtime_send() and the rest post to the service thread
+ *     application's        as_events_recv() takes events; what realtime_api.c offers posts to the service thread
  *
  * Whether a flush may still be coming. The application flushes when it deals with a speech_started. It has dealt with
  * what it took once it asks for more. So a response that is first heard of while a speech_started is in the queue, or
  * being dealt with, or not yet followed by speech_stopped, waits for the application's word.
  */
 #define _GNU_SOURCE
+#include "realtime.h"
+
 #include <jansson.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "audio_stream_ws.h"
-#include "convert.h"
-#include "events.h"
-#include "loop.h"
-#include "realtime_audio.h"
-
 #define UPLINK_MAX_MS 5000
 #define EVENTS_MAX_BYTES (32 << 20) /* that the application does not take: then it has gone, and so do we */
 #define EVENT_MAX_BYTES (1 << 20)   /* of one: reading more would keep the events of other calls waiting */
-#define HEADERS_MAX 32
+#define COMPLAIN_NS INT64_C(1000000000)
 #define CODE_AWAY 1001
 
 _Static_assert((int)WS_WHY_CLOSED == AS_WHY_CLOSED && (int)WS_WHY_OPTIONS == AS_WHY_OPTIONS, "one list, two headers");
 
-struct as_realtime {
-	_Atomic int users; /* the application's references: with the last one the connection goes */
-	_Atomic int refs;  /* keep the memory: one for all users, one of the actor's, one for each event that waits */
-	ws_actor *actor;
-	/* Set before the actor starts. */
-	ws_options options;
-	char *strings; /* what options and headers point into */
-	size_t strings_bytes;
-	const char *headers[HEADERS_MAX + 1];
-	const char *events; /* in strings: wanted, each with "\n" before and after it; NULL: all */
-	int uplink_max_ms;
-	/* The lock around reading the stream's capture. */
-	pthread_mutex_t uplink_lock;
-	unsigned unlistens; /* as_realtime_unlisten() has been called so often: a listen() of before is void */
-	/* The lock; held while audio is converted, so never by who must be quick. It comes before the queue's and the
-	 * stream's. Counters, and what pump() uses, are the service thread's without it. */
-	pthread_mutex_t audio_lock;
-	rt_audio audio;
-	/* Service thread. */
-	int hearing; /* the server says that the caller speaks */
-	int closing;
-	event_queue *queue;  /* the application's */
-	event_source source; /* us, in it */
-	/* Everybody, under the lock. */
-	pthread_mutex_t lock;
-	int attached; /* as_realtime_attach() has been called */
-	as_realtime_info info;
-};
-
 /* ---- Service thread: events of our own ---------------------------------------------------------------------------- */
 
-/* Takes over the object. */
-static void put_json(as_realtime *rt, json_t *object)
+/* Takes over the object. A server that makes us say more than the application takes is left. */
+static void put_json(as_realtime *rt, json_t *object, int flags)
 {
 	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
-	if (text) {
-		event_queue_put(rt->queue, &rt->source, text, strlen(text), EVENT_OURS);
-		free(text);
+	if (text && event_queue_put(rt->queue, &rt->source, text, strlen(text), flags) == AS_EFULL) {
+		ws_disconnect(rt->actor, CODE_AWAY, "events are not taken", 0);
 	}
+	free(text);
 	json_decref(object);
 }
 
@@ -81,7 +46,8 @@ static void set_state(as_realtime *rt, int state)
 	rt->info.state = state;
 	pthread_mutex_unlock(&rt->lock);
 	if (changed) {
-		put_json(rt, json_pack("{s:s}", "type", state == AS_RT_OPEN ? "transport.open" : "transport.closed"));
+		put_json(rt, json_pack("{s:s}", "type", state == AS_RT_OPEN ? "transport.open" : "transport.closed"),
+				 EVENT_LAST);
 	}
 }
 
@@ -141,14 +107,27 @@ static int undecided(as_realtime *rt)
 
 static void announce(as_realtime *rt, const rt_item *item, int first)
 {
-	put_json(rt, json_pack("{s:s,s:s,s:s,s:I,s:I,s:b}", "type", "transport.audio", "response_id", item->response->id,
-						   "item_id", item->id, "mark", (json_int_t)item->mark, "generation",
-						   (json_int_t)item->response->generation, "first", first));
+	put_json(rt,
+			 json_pack("{s:s,s:s,s:s,s:I,s:I,s:b}", "type", "transport.audio", "response_id", item->response->id,
+					   "item_id", item->id, "mark", (json_int_t)item->mark, "generation",
+					   (json_int_t)item->response->generation, "first", first),
+			 EVENT_OURS);
 }
 
+/* At most once a second for each kind: a server may send nonsense faster than anybody reads about it. */
 static void complain(as_realtime *rt, const char *about, const char *message)
 {
-	put_json(rt, json_pack("{s:s,s:s,s:s}", "type", "transport.complaint", "about", about, "message", message));
+	int64_t now = as_now_ns();
+	int kind = 0;
+	while (kind < RT_COMPLAINTS - 1 && rt->complaints[kind].about && strcmp(rt->complaints[kind].about, about)) {
+		kind++;
+	}
+	if (!rt->complaints[kind].about || now - rt->complaints[kind].last_ns >= COMPLAIN_NS) {
+		rt->complaints[kind].about = about;
+		rt->complaints[kind].last_ns = now;
+		put_json(rt, json_pack("{s:s,s:s,s:s}", "type", "transport.complaint", "about", about, "message", message),
+				 EVENT_OURS);
+	}
 }
 
 /* Counted; the first one is worth a word. */
@@ -307,7 +286,7 @@ static int split_headers(as_realtime *rt, char *lines)
 	int count = 0;
 	char *state = NULL;
 	for (char *line = lines ? strtok_r(lines, "\n", &state) : NULL; line; line = strtok_r(NULL, "\n", &state)) {
-		if (count == HEADERS_MAX) {
+		if (count == RT_HEADERS_MAX) {
 			return AS_EINVAL;
 		}
 		rt->headers[count++] = line;
@@ -400,194 +379,4 @@ void as_realtime_unref(as_realtime *rt)
 		ws_actor_unref(rt->actor);
 		drop(rt);
 	}
-}
-
-/* ---- Any thread: what the application asks of the service thread --------------------------------------------------- */
-
-typedef struct attach_request {
-	as_stream *stream;
-	as_realtime_audio format;
-} attach_request;
-
-static void drop_attach(void *message)
-{
-	attach_request *request = message;
-	as_stream_unref(request->stream);
-	free(request);
-}
-
-static void do_attach(void *arg, void *message)
-{
-	as_realtime *rt = arg;
-	attach_request *request = message;
-	pthread_mutex_lock(&rt->audio_lock);
-	rt_audio_attach(&rt->audio, request->stream, &request->format, rt->uplink_max_ms);
-	pthread_mutex_unlock(&rt->audio_lock);
-	drop_attach(request);
-}
-
-static int is_closed(as_realtime *rt)
-{
-	pthread_mutex_lock(&rt->lock);
-	int closed = rt->info.state == AS_RT_CLOSED;
-	pthread_mutex_unlock(&rt->lock);
-	return closed;
-}
-
-static int check_formats(const as_stream *stream, const as_realtime_audio *audio)
-{
-	as_info info;
-	as_stream_info(stream, &info);
-	if (info.channels != 1) { /* what the model hears is mono */
-		return AS_EINVAL;
-	}
-	int error = as_format_check(audio->out_encoding, audio->out_rate_hz);
-	return error ? error
-				 : as_capture_check(audio->in_encoding, audio->in_rate_hz, audio->chunk_ms, audio->quiet_chunk_ms,
-									audio->hang_ms);
-}
-
-/* Of two that attach, the first does. */
-static int claim(as_realtime *rt)
-{
-	pthread_mutex_lock(&rt->lock);
-	int error = rt->info.state == AS_RT_CLOSED ? AS_ECLOSED : rt->attached ? AS_EBUSY : 0;
-	rt->attached = 1;
-	pthread_mutex_unlock(&rt->lock);
-	return error;
-}
-
-int as_realtime_attach(as_realtime *rt, as_stream *stream, const as_realtime_audio *audio)
-{
-	int error = check_formats(stream, audio);
-	if (!error) {
-		error = claim(rt);
-	}
-	if (error) {
-		return error;
-	}
-	attach_request *request = malloc(sizeof(*request));
-	if (!request) {
-		return AS_ENOMEM;
-	}
-	request->stream = as_stream_ref(stream);
-	request->format = *audio;
-	error = ws_post(rt->actor, do_attach, request, drop_attach);
-	if (error) {
-		drop_attach(request);
-	}
-	return error;
-}
-
-/* message: how often as_realtime_unlisten() had been called when this was asked for. */
-static void do_listen(void *arg, void *message)
-{
-	as_realtime *rt = arg;
-	pthread_mutex_lock(&rt->uplink_lock);
-	if (rt->unlistens == (uintptr_t)message) {
-		rt_audio_listen(&rt->audio);
-	}
-	pthread_mutex_unlock(&rt->uplink_lock);
-}
-
-int as_realtime_listen(as_realtime *rt)
-{
-	pthread_mutex_lock(&rt->lock);
-	int attached = rt->attached;
-	pthread_mutex_unlock(&rt->lock);
-	if (!attached || is_closed(rt)) {
-		return attached ? AS_ECLOSED : AS_EINVAL;
-	}
-	pthread_mutex_lock(&rt->uplink_lock);
-	uintptr_t unlistens = rt->unlistens;
-	pthread_mutex_unlock(&rt->uplink_lock);
-	return ws_post(rt->actor, do_listen, (void *)unlistens, NULL);
-}
-
-/* At once: another connection may be about to listen. */
-void as_realtime_unlisten(as_realtime *rt)
-{
-	pthread_mutex_lock(&rt->uplink_lock);
-	rt->unlistens++;
-	rt_audio_unlisten(&rt->audio);
-	pthread_mutex_unlock(&rt->uplink_lock);
-}
-
-typedef struct text_message {
-	size_t bytes;
-	char text[];
-} text_message;
-
-static void do_send(void *arg, void *message)
-{
-	as_realtime *rt = arg;
-	text_message *text = message;
-	if (ws_send(rt->actor, 0, text->text, text->bytes) == AS_EFULL) {
-		ws_disconnect(rt->actor, WS_ABNORMAL, "the server does not read", 0);
-	}
-	free(text);
-}
-
-int as_realtime_send(as_realtime *rt, const char *text, size_t bytes)
-{
-	if (is_closed(rt)) {
-		return AS_ECLOSED;
-	}
-	text_message *message = malloc(sizeof(*message) + bytes);
-	if (!message) {
-		return AS_ENOMEM;
-	}
-	message->bytes = bytes;
-	memcpy(message->text, text, bytes);
-	int error = ws_post(rt->actor, do_send, message, free);
-	if (error) {
-		free(message);
-	}
-	return error;
-}
-
-/* At once: what the application does next may be about this audio. */
-int as_realtime_route(as_realtime *rt, const char *response_id, uint32_t generation)
-{
-	pthread_mutex_lock(&rt->audio_lock);
-	rt_audio_route(&rt->audio, response_id, generation);
-	pthread_mutex_unlock(&rt->audio_lock);
-	return 0;
-}
-
-typedef struct close_message {
-	int code, timeout_ms;
-} close_message;
-
-static void do_close(void *arg, void *message)
-{
-	as_realtime *rt = arg;
-	close_message *closing = message;
-	rt->closing = 1;
-	ws_disconnect(rt->actor, closing->code, "", closing->timeout_ms);
-	free(closing);
-}
-
-void as_realtime_close(as_realtime *rt, int code, int timeout_ms)
-{
-	close_message *closing = malloc(sizeof(*closing));
-	if (closing) {
-		*closing = (close_message){code, timeout_ms};
-		if (ws_post(rt->actor, do_close, closing, free)) {
-			free(closing);
-		}
-	}
-}
-
-void as_realtime_get_info(as_realtime *rt, as_realtime_info *out)
-{
-	pthread_mutex_lock(&rt->lock);
-	*out = rt->info;
-	pthread_mutex_unlock(&rt->lock);
-	out->dropped_samples = rt->audio.dropped_samples;
-	out->appends = rt->audio.appends;
-	out->deltas = rt->audio.deltas;
-	out->full_deltas = rt->audio.full_deltas;
-	out->repeated_deltas = rt->audio.repeated_deltas;
-	out->last_received_ns = ws_last_received_ns(rt->actor);
 }

@@ -432,6 +432,21 @@ class TestDownlink:
         line.say("response.output_audio.delta", response_id="r", item_id="i", delta=delta)
         assert line.recv("transport.complaint")["about"] == about
 
+    def test_complaints_come_once_a_second_at_most(self, meet):
+        """However fast the server sends nonsense."""
+        line = meet()
+        for n in range(500):
+            line.say("response.output_audio.delta", response_id="r", item_id=f"i{n}", delta="!!!!")
+            line.say("response.output_audio.delta", response_id="r", delta="!!!!")
+        line.say("last")
+        kinds = []
+        while not kinds or kinds[-1] != "last":
+            event = line.listening.recv()
+            kinds.append(event.get("about", event["type"]))
+        assert kinds.count("base64") <= 3
+        assert kinds.count("malformed") == 1
+        assert line.transport.bad_messages == 500
+
     def test_audio_before_there_is_a_stream(self):
         peer, listening = Peer(), Listening()
         accepting = background(peer.accept)
