@@ -381,9 +381,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `ivr-ai sim`. Defaults of --host and --port come from HOST and PORT."""
     environ = os.environ
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = "faults (name, default, meaning):\n" + "\n".join(
-        f"  {line}" for line in Faults.describe()
-    )
+    faults = "faults (name, default, meaning):\n" + "\n".join(f"  {line}" for line in Faults.describe())
+    parser.epilog = f"{parser.epilog}\n\n{faults}" if parser.epilog else faults
     parser.add_argument(
         "--host", default=environ.get("HOST") or "127.0.0.1", help="address to listen on (%(default)s)"
     )
