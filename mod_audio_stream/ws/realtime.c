@@ -214,6 +214,7 @@ static void on_message(void *arg, int binary, char *data, size_t n)
 		on_delta(rt, &message);
 	} else {
 		pthread_mutex_lock(&rt->audio_lock);
+		rt_audio_event(&rt->audio, &message);
 		note(rt, &message);
 		pthread_mutex_unlock(&rt->audio_lock);
 		pass_on(rt, &message, data, n);

@@ -255,10 +255,24 @@ static uint64_t mix(uint64_t hash, const char *data, size_t n)
 	return hash ^ hash >> 32;
 }
 
+void rt_audio_event(rt_audio *audio, const rt_message *message)
+{
+	if (!message->event_id[0]) {
+		return;
+	}
+	uint64_t id = mix(1, message->event_id, strlen(message->event_id));
+	uint64_t type = mix(1, message->type, strlen(message->type));
+	if (id == audio->last_id && type != audio->last_type) {
+		audio->ids_are_shared = 1;
+	}
+	audio->last_id = id;
+	audio->last_type = type;
+}
+
 /* Whether this delta has come before; it has now. */
 static int is_repeated(rt_audio *audio, const rt_message *message)
 {
-	if (!message->event_id[0]) {
+	if (!message->event_id[0] || audio->ids_are_shared) {
 		return 0;
 	}
 	size_t n = message->base64_length, end = n < ENDS_BYTES ? n : ENDS_BYTES;

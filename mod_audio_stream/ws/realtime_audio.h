@@ -53,6 +53,8 @@ typedef struct rt_audio {
 	size_t held_bytes;
 	uint64_t heard[RT_DELTAS]; /* fingerprints of the last deltas that had an event_id */
 	unsigned next_heard;
+	uint64_t last_id, last_type; /* of the last event but audio: its event_id and its type, hashed */
+	int ids_are_shared;			 /* the server gives one event_id to different events: an id tells nothing */
 	/* As in as_realtime_info; publish nothing else. */
 	_Atomic uint64_t dropped_samples, appends, deltas, full_deltas, repeated_deltas;
 } rt_audio;
@@ -82,6 +84,8 @@ void rt_audio_response(rt_audio *audio, const char *response_id, int hold);
 /* Audio has come (the base64 is decoded in place). One that has come before, with its event_id and its audio, is counted
  * and not heard again; by its event_id alone no audio is told from another's, for not every server counts them well. */
 rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, int64_t now_ns);
+/* Any event but audio: learns whether the server's event_ids tell one event from another. */
+void rt_audio_event(rt_audio *audio, const rt_message *message);
 /* An item's audio is complete. */
 void rt_audio_done(rt_audio *audio, const char *item_id);
 /* The item behind a mark, or NULL for one that is not of this conversation, or long past. */

@@ -374,6 +374,16 @@ class TestDownlink:
         line.queued(FRAME * 6)
         assert line.play(FRAME * 6) == audio + 2 * audio[: 2 * FRAME]
 
+    def test_a_server_that_gives_one_event_id_to_all_is_heard_whole(self, meet):
+        """A steady tone has the same samples in every delta: nothing else tells that its deltas are not repeats."""
+        line, audio = meet(), noise(FRAME)
+        line.say("session.created", event_id="e")
+        line.say("session.updated", event_id="e")
+        for _ in range(5):
+            line.delta(audio, event_id="e")
+        line.queued(FRAME * 5)
+        assert line.play(FRAME * 5) == audio * 5
+
     def test_items_that_interleave_keep_their_counts(self, meet):
         line = meet()
         for n in range(10):
