@@ -148,7 +148,7 @@ class TestThreads:
         assert threads() == []
 
     def test_foreign_threads_leave_no_entry(self, bus):
-        """FreeSWITCH's threads are not threading's: whatever looks up their name makes an entry that stays."""
+        """FreeSWITCH's threads are not threading's: looking up their name makes an entry that stays."""
         import _thread
 
         bus.subscribe("all", lambda each: None)
