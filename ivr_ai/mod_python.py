@@ -6,6 +6,9 @@ environment, pyenv), freeswitch.py is not found, and mod_python3 hands its objec
 and without a destructor, so that FreeSWITCH's session would stay locked for ever, and its channel with it.
 The module `_freeswitch` is part of mod_python3.so and is always there: its functions take bare objects.
 
+Objects that were made before `_freeswitch` was first imported have no type, and any function of it crashes on
+them: so ivr_ai.app, which mod_python3 imports before it makes any, begins with that import.
+
 Imports nothing but sys: not much else may be trusted in such a process.
 """
 

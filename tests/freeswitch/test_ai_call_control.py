@@ -350,4 +350,12 @@ def test_what_the_command_refuses(switch: FreeSwitch, caller: SipCaller) -> None
     assert switch.cli("python ivr_ai.app version").startswith("ivr_ai ")
     status = json.loads(switch.cli("python ivr_ai.app"))
     assert status["calls"] == []
-    assert set(status) == {"version", "calls", "calls_total", "uptime_s"}
+    assert set(status) == {
+        "version",
+        "calls",
+        "calls_total",
+        "calls_refused",
+        "draining",
+        "events_dropped",
+        "uptime_s",
+    }
