@@ -1,6 +1,6 @@
 """What FreeSWITCH calls: application `python` with data `ivr_ai.app`; in fs_cli, `python ivr_ai.app status`.
 
-mod_python3 reloads this module for every call, on a thread with a 240 KB stack: all state is in ivr_ai.runtime.
+mod_python3 reloads this module each call, on a thread with a 240 KB stack: all state is in ivr_ai.runtime.
 """
 
 try:  # noqa: SIM105  objects that mod_python3 makes before this import have no type: using them crashes

@@ -81,7 +81,7 @@ class Registry:
         """Takes a call in, until end(). max_calls: how many there may be, 0 for any. Raises Refused."""
         with self._lock:
             if uuid in self._calls:
-                raise Refused(f"call {uuid} is in a conversation already: not begun again", full=False)
+                raise Refused(f"call {uuid} is in a conversation already", full=False)
             if self.draining:
                 self.refused += 1
                 raise Refused(
