@@ -140,6 +140,10 @@ class Runtime:
             return call.run()
         finally:
             self.registry.end(entry)
+            if not self.registry.entries() and _is_switch_ending():
+                self.bus.flush(
+                    SHUTDOWN_S
+                )  # FreeSWITCH waits for its last sessions, and for nothing after them
 
     # ---- calls that the dialplan keeps ---------------------------------------------------------------------
 
@@ -231,6 +235,18 @@ class Runtime:
                 entry.leg.leave()
         ended = not detached or self.registry.wait_empty(timeout_s / 2)
         return self.bus.close(max(0.0, deadline_s - time.monotonic())) and ended
+
+
+def _is_switch_ending() -> bool:
+    """Whether this FreeSWITCH takes no new sessions: it shuts down, or has been paused.
+
+    mod_python3 is not unloaded and Python is not finalised when FreeSWITCH ends, so that nothing else tells.
+    """
+    try:
+        from freeswitch import API
+    except ImportError:
+        return False
+    return str(API().execute("fsctl", "ready_check")).strip() == "false"
 
 
 _process = Runtime()

@@ -180,6 +180,36 @@ class TestThreads:
         assert [each.data["number"] for each in seen] == [0, 1]
 
 
+class TestFlushing:
+    def test_it_waits_for_what_was_published_before_it(self, bus):
+        seen = []
+        bus.subscribe("slow", lambda each: (time.sleep(0.02), seen.append(each.data["number"])))
+        bus.subscribe("idle", lambda each: None).unsubscribe()
+        for number in range(5):
+            bus.publish(event(number))
+        assert bus.flush(LONG_S) is True
+        assert seen == [0, 1, 2, 3, 4]
+        bus.publish(event(5))
+        assert bus.flush(LONG_S) is True
+        assert seen[-1] == 5
+
+    def test_but_no_longer_than_told(self, bus):
+        gate = Gate()
+        bus.subscribe("stuck", gate)
+        bus.subscribe("never used", lambda each: None)
+        bus.publish(event(0))
+        started_s = time.monotonic()
+        assert bus.flush(0.05) is False
+        assert time.monotonic() - started_s < 5
+        gate.open.set()
+        assert bus.flush(LONG_S) is True
+
+    def test_without_an_event_there_is_nothing_to_wait_for(self, bus):
+        bus.subscribe("idle", lambda each: None)
+        assert bus.flush(0.0) is True
+        assert threads() == []
+
+
 class TestTheEnd:
     def test_unsubscribing_delivers_what_is_queued_and_nothing_after(self, bus):
         gate = Gate()

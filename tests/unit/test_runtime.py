@@ -333,6 +333,25 @@ class TestTelling:
         assert len([line for line in lines if "gpt-4o-realtime-preview" in line]) == 1
 
 
+class TestTheSwitchsEnd:
+    """FreeSWITCH ends after its last session, and tells Python nothing."""
+
+    @pytest.mark.parametrize("ready", ["true", "false"])
+    def test_the_last_call_waits_for_slow_subscribers(self, fast_host, rt, monkeypatch, ready):
+        class API:
+            def execute(self, command: str, arguments: str) -> str:
+                return ready if (command, arguments) == ("fsctl", "ready_check") else ""
+
+        let_on, seen = threading.Event(), []
+        rt.bus.subscribe("slow", lambda event: (let_on.wait(LONG_S), seen.append(event.kind)))
+        monkeypatch.setitem(sys.modules, "freeswitch", types.SimpleNamespace(API=API))
+        if ready == "false":
+            threading.Timer(0.1, let_on.set).start()
+        hold(fast_host, rt, IVR_AI_APOLOGY_TEXT="")
+        assert ("ended" in seen) is (ready == "false")
+        let_on.set()
+
+
 class TestDetached:
     """Calls that stay with the dialplan, on a stand-in for FreeSWITCH's API."""
 
