@@ -1,5 +1,4 @@
-"""FreeSWITCH's objects when its own Python library for them cannot be used, and what to tell the operator
-then.
+"""FreeSWITCH's objects when its Python library for them is missing, and what to tell the operator then.
 
 libpython finds its library modules by the first `python3` in PATH. Where that is another Python's (a virtual
 environment, pyenv), freeswitch.py is not found, and mod_python3 hands its objects over bare: without methods,
@@ -20,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-CAUSE = "NORMAL_TEMPORARY_FAILURE"
+CAUSE = "NORMAL_TEMPORARY_FAILURE"  # a caller's gateway gets 503
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

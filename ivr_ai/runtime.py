@@ -100,7 +100,7 @@ class Runtime:
         try:
             entry = self._begin(leg, settings)
         except Refused as error:
-            log.error("%s", error)
+            log.warning("%s", error)
             if error.full:
                 self._refuse(leg, settings, refusal.CONGESTION)
             return None
@@ -129,11 +129,13 @@ class Runtime:
         from ivr_ai.call import Call
 
         try:
-            self._timelines.begin(entry.uuid, settings.timeline_dir)
-            return Call(leg, settings, observer=entry.observe, functions=self.tools, bus=self.bus)
+            call = Call(leg, settings, observer=entry.observe, functions=self.tools, bus=self.bus)
         except BaseException:
             self.registry.end(entry)
             raise
+        self._timelines.begin(entry.uuid, settings.timeline_dir)
+        entry.call = call
+        return call
 
     def _run(self, call: Call, entry: Entry) -> CallSummary:
         try:

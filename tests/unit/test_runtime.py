@@ -273,6 +273,7 @@ class TestStatus:
         variables = {"OPENAI_REALTIME_URL": sim(voice="tone:440:60000").url}
         call = fast_host.place(rt.handle, args="sales", variables=variables)
         wait_until(lambda: [each["state"] for each in rt.status()["calls"]] == ["speaking"])
+        assert rt.registry.get(call.session.get_uuid()).call.uuid == call.session.get_uuid()
         (facts,) = json.loads(commands.answer(rt, "status"))["calls"]
         assert facts.pop("since").endswith("Z")
         assert facts == {"uuid": call.session.get_uuid(), "agent": "sales", "turn": 0, "state": "speaking"}
