@@ -1,8 +1,12 @@
 """What FreeSWITCH calls: application `python` with data `ivr_ai.app`; in fs_cli, `python ivr_ai.app status`.
 
-mod_python3 imports and reloads this module on every call, on a thread with a 240 KB stack. So it holds no
-state: everything is in ivr_ai.runtime, which stays loaded.
+mod_python3 reloads this module each call, on a thread with a 240 KB stack: all state is in ivr_ai.runtime.
 """
+
+try:  # noqa: SIM105  objects that mod_python3 makes before this import have no type: using them crashes
+    import _freeswitch  # noqa: F401
+except ImportError:
+    pass  # not inside FreeSWITCH
 
 
 def handler(session, args):
@@ -32,16 +36,14 @@ def fsapi(session, stream, env, args):
     mod_python.answer(stream, env, answer)
 
 
-def runtime(args):
-    """The startup script's entry: gets slow imports out of the way of the first call."""
-    warm()
-
-
-def warm():
+def warm(args=""):
     """Loads everything a call needs, on a thread with room for it. Returns when that is done."""
     from ivr_ai import mod_python
 
     mod_python.check()
-    from ivr_ai import runtime as state
+    from ivr_ai import runtime
 
-    state.warm()
+    runtime.warm()
+
+
+runtime = warm  # what mod_python3 calls of a startup script

@@ -39,7 +39,8 @@ class Subscription:
     def __init__(self, bus: Bus, name: str, callback: Callback, capacity: int) -> None:
         self.name, self.capacity = name, capacity
         self._bus, self._callback = bus, callback
-        self._queue: SimpleQueue[CallEvent | None] = SimpleQueue()  # None ends the thread
+        # An Event is set when what came before it has been delivered; None ends the thread.
+        self._queue: SimpleQueue[CallEvent | threading.Event | None] = SimpleQueue()
         self._open = True
         self._running = False
         self._starting = threading.Lock()  # guards the two above
@@ -75,6 +76,16 @@ class Subscription:
     def _wait_done(self, timeout_s: float) -> bool:
         return self._done.wait(max(0.0, timeout_s))
 
+    def _mark(self) -> threading.Event:
+        """Set once everything that is queued now has been delivered."""
+        mark = threading.Event()
+        with self._starting:
+            if self._running and self._open:
+                self._queue.put(mark)
+            else:
+                mark.set()
+        return mark
+
     def _offer(self, event: CallEvent) -> None:
         """Any thread. Queues, or drops and counts. Never waits, never raises."""
         if self._queue.qsize() >= self.capacity:
@@ -105,6 +116,9 @@ class Subscription:
     def _run(self) -> None:
         """The subscriber's thread."""
         while (event := self._queue.get()) is not None:
+            if isinstance(event, threading.Event):
+                event.set()
+                continue
             try:
                 self._callback(event)
             except BaseException:  # a subscriber's fault is nobody else's, and the next event may do
@@ -146,6 +160,15 @@ class Bus:
         """Never waits for a subscriber and never raises. On a closed bus nothing happens."""
         for subscription in self._subscribers:
             subscription._offer(event)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Waits until what has been published by now has been delivered; False when timeout_s was too short.
+
+        Not from a subscriber's own thread.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        marks = [subscription._mark() for subscription in self._subscribers]
+        return all(mark.wait(max(0.0, deadline_s - time.monotonic())) for mark in marks)
 
     def close(self, timeout_s: float = 2.0) -> bool:
         """Takes no more events, and waits until those that are queued have been delivered.

@@ -28,6 +28,7 @@ from ivr_ai.audio.formats import Format, read_wav, write_wav
 from ivr_ai.audio.stream import Stream, StreamNotFound
 from ivr_ai.config import Settings
 from ivr_ai.leg import Leg
+from ivr_ai.mod_python import CAUSE
 from ivr_ai.tts.local_voice import spoken
 
 log = logging.getLogger("ivr_ai.failure")
@@ -35,7 +36,6 @@ log = logging.getLogger("ivr_ai.failure")
 APOLOGY = "apology"  # the item under which it is queued
 POLL_MS = 100
 TONES_HZ = 8000
-CAUSE = "NORMAL_TEMPORARY_FAILURE"  # a caller's gateway gets 503
 KEPT_FILES = 8
 
 Audio = tuple[bytes, int]  # s16 mono, and its rate in Hz

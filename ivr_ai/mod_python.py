@@ -1,10 +1,12 @@
-"""FreeSWITCH's objects when its own Python library for them cannot be used, and what to tell the operator
-then.
+"""FreeSWITCH's objects when its Python library for them is missing, and what to tell the operator then.
 
 libpython finds its library modules by the first `python3` in PATH. Where that is another Python's (a virtual
 environment, pyenv), freeswitch.py is not found, and mod_python3 hands its objects over bare: without methods,
 and without a destructor, so that FreeSWITCH's session would stay locked for ever, and its channel with it.
 The module `_freeswitch` is part of mod_python3.so and is always there: its functions take bare objects.
+
+Objects that were made before `_freeswitch` was first imported have no type, and any function of it crashes on
+them: so ivr_ai.app, which mod_python3 imports before it makes any, begins with that import.
 
 Imports nothing but sys: not much else may be trusted in such a process.
 """
@@ -17,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-CAUSE = "NORMAL_TEMPORARY_FAILURE"
+CAUSE = "NORMAL_TEMPORARY_FAILURE"  # a caller's gateway gets 503
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -17,7 +17,7 @@ from ivr_ai.config.sources import gather
 from ivr_ai.leg import Leg
 
 CONGESTION = "SWITCH_CONGESTION"  # a caller's gateway gets 503
-NEEDED = ("failure_action", "failure_transfer", "apology_text", "apology_file")
+NEEDED = ("failure_action", "failure_transfer", "apology_text", "apology_file", "log_level")
 
 
 def settings_left(
@@ -33,7 +33,7 @@ def settings_left(
     try:
         return Settings(**found)
     except ConfigError:  # a transfer without an extension, say
-        return Settings(**{name: value for name, value in found.items() if name.startswith("apology")})
+        return Settings(**{name: value for name, value in found.items() if name != "failure_action"})
 
 
 def _is_good(name: str, value: object) -> bool:

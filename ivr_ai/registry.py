@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ivr_ai.timeline import wall_clock
 
 if TYPE_CHECKING:
+    from ivr_ai.call import Call
     from ivr_ai.detached import DetachedLeg
     from ivr_ai.events import CallEvent
 
@@ -46,6 +47,7 @@ class Entry:
     agent: str
     since_s: float  # time.time()
     leg: DetachedLeg | None = None  # of a call that the dialplan keeps
+    call: Call | None = None  # once it has been made, until its end
     turn: int = 0
     state: str = "connecting"
 
@@ -81,7 +83,7 @@ class Registry:
         """Takes a call in, until end(). max_calls: how many there may be, 0 for any. Raises Refused."""
         with self._lock:
             if uuid in self._calls:
-                raise Refused(f"call {uuid} is in a conversation already: not begun again", full=False)
+                raise Refused(f"call {uuid} is in a conversation already", full=False)
             if self.draining:
                 self.refused += 1
                 raise Refused(
@@ -99,6 +101,7 @@ class Registry:
     def end(self, entry: Entry) -> None:
         """The call is over."""
         with self._left:
+            entry.call = None
             if self._calls.get(entry.uuid) is entry:
                 del self._calls[entry.uuid]
             self._left.notify_all()

@@ -100,7 +100,7 @@ class Runtime:
         try:
             entry = self._begin(leg, settings)
         except Refused as error:
-            log.error("%s", error)
+            log.warning("%s", error)
             if error.full:
                 self._refuse(leg, settings, refusal.CONGESTION)
             return None
@@ -129,17 +129,23 @@ class Runtime:
         from ivr_ai.call import Call
 
         try:
-            self._timelines.begin(entry.uuid, settings.timeline_dir)
-            return Call(leg, settings, observer=entry.observe, functions=self.tools, bus=self.bus)
+            call = Call(leg, settings, observer=entry.observe, functions=self.tools, bus=self.bus)
         except BaseException:
             self.registry.end(entry)
             raise
+        self._timelines.begin(entry.uuid, settings.timeline_dir)
+        entry.call = call
+        return call
 
     def _run(self, call: Call, entry: Entry) -> CallSummary:
         try:
             return call.run()
         finally:
             self.registry.end(entry)
+            if not self.registry.entries() and _is_switch_ending():
+                self.bus.flush(
+                    SHUTDOWN_S
+                )  # FreeSWITCH waits for its last sessions, and for nothing after them
 
     # ---- calls that the dialplan keeps ---------------------------------------------------------------------
 
@@ -231,6 +237,18 @@ class Runtime:
                 entry.leg.leave()
         ended = not detached or self.registry.wait_empty(timeout_s / 2)
         return self.bus.close(max(0.0, deadline_s - time.monotonic())) and ended
+
+
+def _is_switch_ending() -> bool:
+    """Whether this FreeSWITCH takes no new sessions: it shuts down, or has been paused.
+
+    mod_python3 is not unloaded and Python is not finalised when FreeSWITCH ends, so that nothing else tells.
+    """
+    try:
+        from freeswitch import API
+    except ImportError:
+        return False
+    return str(API().execute("fsctl", "ready_check")).strip() == "false"
 
 
 _process = Runtime()

@@ -48,7 +48,7 @@ def talkative() -> Iterator[SimServer]:
 
 def in_conversation(switch: FreeSwitch) -> list[str]:
     """The calls that ivr_ai says it is holding."""
-    return json.loads(switch.cli("python ivr_ai.app status"))["calls"]
+    return [call["uuid"] for call in json.loads(switch.cli("python ivr_ai.app status"))["calls"]]
 
 
 def wait_nothing_left(switch: FreeSwitch, probe: Probe, uuid: str) -> None:
@@ -350,4 +350,56 @@ def test_what_the_command_refuses(switch: FreeSwitch, caller: SipCaller) -> None
     assert switch.cli("python ivr_ai.app version").startswith("ivr_ai ")
     status = json.loads(switch.cli("python ivr_ai.app"))
     assert status["calls"] == []
-    assert set(status) == {"version", "calls", "calls_total", "uptime_s"}
+    assert set(status) == {
+        "version",
+        "calls",
+        "calls_total",
+        "calls_refused",
+        "draining",
+        "events_dropped",
+        "uptime_s",
+    }
+
+
+def test_draining_refuses_new_calls_and_leaves_the_others(
+    switch: FreeSwitch, sim: SimServer, new_caller: NewCaller
+) -> None:
+    first = place(new_caller(), sim).wait_answered()
+    wait_heard(first, spoken(first, GREETING))
+    assert switch.cli("python ivr_ai.app drain") == "+OK draining, 1 calls under way"
+    try:
+        refused = place(new_caller(), sim)
+        assert refused.wait_ended(3) == "SWITCH_CONGESTION"
+        assert refused.answered_at_s is None
+        elsewhere = {"IVR_AI_FAILURE_ACTION": "transfer", "IVR_AI_FAILURE_TRANSFER": "music XML test"}
+        transferred = place(new_caller(), sim, **elsewhere).wait_answered()
+        transferred.wait_packets(10)
+        transferred.hangup()
+    finally:
+        assert switch.cli("python ivr_ai.app undrain") == "+OK"
+    wait_quiet(first)
+    first.say(noise(8000, 0.4)).wait(5)
+    wait_heard(first, spoken(first, REPLY))
+    [facts] = json.loads(switch.cli("python ivr_ai.app status"))["calls"]
+    assert (facts["uuid"], facts["agent"], facts["turn"]) == (first.call_id, "default", 1)
+    first.hangup()
+    place(new_caller(), sim).wait_answered().hangup()
+
+
+@pytest.mark.parametrize(
+    ("extension", "answered"), [("1234", False), ("reception", False), ("answered-1234", True)]
+)
+def test_wrong_settings_follow_the_failure_action(
+    switch: FreeSwitch, caller: SipCaller, extension: str, answered: bool
+) -> None:
+    """Unanswered, so that a gateway may go on; a caller who is connected already hears the apology."""
+    wrong = {"X-Set": "VAD_THRESHOLD=loud|IVR_AI_APOLOGY_TEXT=Sorry."}
+    call = caller.call(extension, wrong)
+    assert call.wait_ended(8) == "NORMAL_TEMPORARY_FAILURE"
+    assert (call.answered_at_s is not None) is answered
+    if answered:
+        assert np.abs(samples(call.received())).max() > AUDIBLE_PEAK
+    [line] = switch.wait_log(
+        rf"\[ERR\].*ivr_ai: call {call.call_id} refused, its settings are wrong: VAD_THRESHOLD"
+    )
+    assert "'loud'" in line

@@ -91,10 +91,10 @@ NONSENSE = {  # and what of it the log has to say, if anything
     "bad base64": (Faults(bad_base64=True), "the server sent audio that is not base64"),
     "binary frames": (Faults(binary_frame=True), "the server sent what is not an event"),
     "10 MB": (Faults(huge_message_bytes=10_000_000), ""),
-    "errors": (Faults(error_code="something_odd"), ""),
+    "errors": (Faults(error_code="something_odd"), "the server says something_odd"),
     "a response that never was": (Faults(done_without_created=True), ""),
     "odd pieces": (Faults(delta_bytes=1333), ""),
-    "one response fails": (Faults(fail_responses=1), ""),
+    "one response fails": (Faults(fail_responses=1), "the server says rate_limit_exceeded"),
 }
 DISORDER = {  # audio included: what is heard is not to be expected in order
     "twice": Faults(duplicate_events=True),

@@ -45,14 +45,14 @@ def test_reloading_leaves_nothing_and_loses_nothing():
 import importlib, sys
 import ivr_ai.app as app
 from ivr_ai import runtime
-runtime._calls_total = 7
+runtime._process.registry.total = 7
 path, modules = list(sys.path), set(sys.modules)
 for _ in range(100):
     importlib.reload(app)
 assert sys.path == path, "sys.path has grown"
 assert set(sys.modules) == modules, "modules were loaded"
 from ivr_ai import runtime as again
-assert again is runtime and again._calls_total == 7
+assert again is runtime and again._process.registry.total == 7
 assert callable(app.runtime) and callable(app.handler)
 print("flat")
 """
@@ -143,7 +143,7 @@ loads = []
 def load():
     loads.append(threading.current_thread().name)
     time.sleep(0.2)
-runtime._load = load
+runtime._process._warmup._load = load
 threads = [threading.Thread(target=runtime.warm) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
@@ -161,23 +161,24 @@ logging.basicConfig(stream=sys.stdout, format="%(message)s")
 sys.modules["ivr_ai._audio_stream"] = None
 from ivr_ai import runtime
 class Session:
-    cause = None
+    cause, released = None, False
     def get_uuid(self): return "u-1"
     def ready(self): return self.cause is None
     def hangup(self, cause): self.cause = cause
+    def destroy(self): self.released = True
 for _ in range(2):
     session = Session()
     assert runtime.handle(session, "") is None
-    print(session.cause)
+    print(session.cause, session.released)
 try:
     runtime.warm()
 except RuntimeError as error:
     print(error)
 """
     said = python(code)
-    assert said.count("NORMAL_TEMPORARY_FAILURE") == 2
+    assert said.count("NORMAL_TEMPORARY_FAILURE True") == 2
     assert said.count("call u-1: ivr_ai cannot be loaded: ") == 2
-    assert "(`ivr-ai doctor` checks)" in said
+    assert f"(library modules from {sys.prefix}; `ivr-ai doctor` checks)" in said
     assert "_audio_stream" in said
 
 
@@ -186,14 +187,14 @@ def test_inside_freeswitch_it_logs_into_freeswitchs_log():
 import logging, sys, types
 lines = []
 sys.modules["freeswitch"] = types.SimpleNamespace(consoleLog=lambda *line: lines.append(line))
-from ivr_ai import runtime
+from ivr_ai import runtime, switch_log
 runtime.warm()
 lines.clear()
 log = logging.getLogger("ivr_ai.call")
 for level in ("critical", "error", "warning", "info", "debug"):
     getattr(log, level)("call %s", level)
-runtime._begun.clear()
-runtime.warm()  # a second time: no second handler
+runtime.warm()
+switch_log.set_up()  # a second time: no second handler
 log.error("once")
 print(lines)
 """
@@ -207,3 +208,66 @@ print(lines)
             ("err", "ivr_ai: once\n"),
         ]
     )
+
+
+def test_a_runtime_that_cannot_even_be_imported_costs_a_call_and_nothing_else():
+    """Its session is released, and fs_cli gets an answer."""
+    code = """
+import sys
+from ivr_ai import app
+sys.modules["ivr_ai.runtime"] = None
+class Session:
+    done = []
+    def get_uuid(self): return "u-1"
+    def ready(self): return True
+    def hangup(self, cause): self.done.append(cause)
+    def destroy(self): self.done.append("released")
+class Stream:
+    def write(self, text): print(text)
+app.handler(Session(), "")
+print(Session.done)
+app.fsapi("na", Stream(), None, "status")
+"""
+    said = python(code)
+    assert "['NORMAL_TEMPORARY_FAILURE', 'released']" in said
+    assert "-ERR ivr_ai cannot run: " in said
+
+
+def test_the_agent_of_the_process_is_found_where_freeswitch_has_its_profiles(tmp_path):
+    """IVR_AI_AGENT in FreeSWITCH's environment: its profile is read, and logging works."""
+    agents = tmp_path / "ivr_ai" / "agents"
+    agents.mkdir(parents=True)
+    (agents / "reception.toml").write_text('transport = "python"\napology_text = ""\n')
+    said = python(WARM.format(conf_dir=str(tmp_path)), IVR_AI_AGENT="reception")
+    assert said == "INFO [] websocket"
+
+
+def test_the_default_profile_is_looked_at(tmp_path):
+    agents = tmp_path / "ivr_ai" / "agents"
+    agents.mkdir(parents=True)
+    (agents / "default.toml").write_text('transport = "python"\n')
+    assert python(WARM.format(conf_dir=str(tmp_path))) == "INFO [] websocket"
+
+
+def test_settings_that_are_wrong_switch_neither_logging_nor_loading_off(tmp_path):
+    said = python(WARM.format(conf_dir=str(tmp_path)), VAD_THRESHOLD="loud", LOG_LEVEL="DEBUG")
+    assert said.startswith("DEBUG [\"ivr_ai: settings: VAD_THRESHOLD 'loud'")
+    assert said.endswith(" call")
+
+
+WARM = """
+import logging, sys, types
+lines = []
+class API:
+    def execute(self, command, name):
+        return {conf_dir!r} if (command, name) == ("global_getvar", "conf_dir") else ""
+def log(level, line):
+    if level in ("err", "warning"):
+        lines.append(line)
+sys.modules["freeswitch"] = types.SimpleNamespace(consoleLog=log, API=API)
+from ivr_ai import runtime
+runtime.warm()
+level = logging.getLevelName(logging.getLogger("ivr_ai").level)
+loaded = "websocket" if "websocket" in sys.modules else "call" if "ivr_ai.call" in sys.modules else ""
+print(level, [line for line in lines if "OPENAI_API_KEY" not in line], loaded)
+"""

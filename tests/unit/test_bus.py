@@ -148,7 +148,7 @@ class TestThreads:
         assert threads() == []
 
     def test_foreign_threads_leave_no_entry(self, bus):
-        """FreeSWITCH's threads are not threading's: whatever looks up their name makes an entry that stays."""
+        """FreeSWITCH's threads are not threading's: looking up their name makes an entry that stays."""
         import _thread
 
         bus.subscribe("all", lambda each: None)
@@ -178,6 +178,36 @@ class TestThreads:
         bus.publish(event(1))
         assert bus.close(LONG_S)
         assert [each.data["number"] for each in seen] == [0, 1]
+
+
+class TestFlushing:
+    def test_it_waits_for_what_was_published_before_it(self, bus):
+        seen = []
+        bus.subscribe("slow", lambda each: (time.sleep(0.02), seen.append(each.data["number"])))
+        bus.subscribe("idle", lambda each: None).unsubscribe()
+        for number in range(5):
+            bus.publish(event(number))
+        assert bus.flush(LONG_S) is True
+        assert seen == [0, 1, 2, 3, 4]
+        bus.publish(event(5))
+        assert bus.flush(LONG_S) is True
+        assert seen[-1] == 5
+
+    def test_but_no_longer_than_told(self, bus):
+        gate = Gate()
+        bus.subscribe("stuck", gate)
+        bus.subscribe("never used", lambda each: None)
+        bus.publish(event(0))
+        started_s = time.monotonic()
+        assert bus.flush(0.05) is False
+        assert time.monotonic() - started_s < 5
+        gate.open.set()
+        assert bus.flush(LONG_S) is True
+
+    def test_without_an_event_there_is_nothing_to_wait_for(self, bus):
+        bus.subscribe("idle", lambda each: None)
+        assert bus.flush(0.0) is True
+        assert threads() == []
 
 
 class TestTheEnd:

@@ -174,8 +174,8 @@ class TestComplaints:
         [
             (
                 {"code": "rate_limit_exceeded", "message": "Try again in 1.6s."},
-                "the server says rate_limit_exceeded: Try again in 1.6s. (too many requests or sessions for this "
-                "account: try again later or raise its limits)",
+                "the server says rate_limit_exceeded: Try again in 1.6s. (too many requests or sessions "
+                "for this account: try again later or raise its limits)",
             ),
             (
                 {"code": "invalid_value", "message": "Bad voice.", "param": "session.audio.output.voice"},
@@ -195,13 +195,13 @@ class TestComplaints:
         [
             (
                 {"field": "audio.input.transcription"},
-                "the server refuses audio.input.transcription, and the call goes on without it: change or unset "
-                "OPENAI_TRANSCRIPTION_MODEL",
+                "the server refuses audio.input.transcription, and the call goes on without it: change or "
+                "unset OPENAI_TRANSCRIPTION_MODEL",
             ),
             (
                 {"field": "reasoning", "message": "Unknown parameter."},
-                "the server refuses reasoning, and the call goes on without it (Unknown parameter.): change or "
-                "unset OPENAI_REASONING_EFFORT",
+                "the server refuses reasoning, and the call goes on without it (Unknown parameter.): change "
+                "or unset OPENAI_REASONING_EFFORT",
             ),
             ({"field": "tracing"}, "the server refuses tracing, and the call goes on without it"),
         ],
@@ -235,8 +235,8 @@ class TestComplaints:
         [
             (
                 "the server says invalid_api_key: Incorrect API key provided.",
-                "the server says invalid_api_key: Incorrect API key provided. (set OPENAI_API_KEY to a key that "
-                "is valid)",
+                "the server says invalid_api_key: Incorrect API key provided. (set OPENAI_API_KEY to a "
+                "key that is valid)",
             ),
             ("lost the server", "lost the server"),
         ],

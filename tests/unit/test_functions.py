@@ -14,7 +14,13 @@ def fails(arguments):
     raise LookupError(f"no order {arguments['order']}")
 
 
-FUNCTIONS = Functions("call-1", {"add": lambda numbers: sum(numbers["of"]), "fails": fails, "opaque": object})
+def leaves(arguments):
+    raise SystemExit(1)
+
+
+FUNCTIONS = Functions(
+    "call-1", {"add": lambda numbers: sum(numbers["of"]), "fails": fails, "opaque": object, "leaves": leaves}
+)
 
 
 @pytest.mark.parametrize(
@@ -29,9 +35,13 @@ def test_the_output_is_json(name, arguments, output):
     assert json.loads(FUNCTIONS.output(CallFunction("id", name, arguments))) == output
 
 
-@pytest.mark.parametrize("arguments", ["not json", "", "[1]"])
+@pytest.mark.parametrize("arguments", ["not json", "", "[1]", "1", "null"])
 def test_arguments_that_are_not_what_they_should_be(arguments):
     assert "error" in json.loads(FUNCTIONS.output(CallFunction("id", "add", arguments)))
+
+
+def test_a_function_that_would_end_the_process_ends_nothing():
+    assert "error" in json.loads(FUNCTIONS.output(CallFunction("id", "leaves", "{}")))
 
 
 def test_what_json_cannot_say_is_an_error(caplog):

@@ -113,3 +113,24 @@ def test_one_may_remove_another(watch):
 
 def test_removing_what_is_not_there(watch):
     watch.remove(Counter())
+
+
+def test_a_thread_that_cannot_be_started_is_tried_again(monkeypatch):
+    """Else no later call would ever be ticked."""
+    watch, ticked = Watch(tick_s=0.001), threading.Event()
+
+    class Ticked:
+        def tick(self) -> None:
+            ticked.set()
+
+    def none_left(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError):
+            watch.add(Ticked())
+    second = Ticked()
+    watch.add(second)
+    assert ticked.wait(10)
+    watch.remove(second)
