@@ -115,7 +115,7 @@ assert sys.getrecursionlimit() >= 1000
 print(*sorted(name for name in sys.modules if name.startswith("ivr_ai.") or name == "websocket"))
 """
     loaded = python(code).split()
-    assert {"ivr_ai.call", "ivr_ai.realtime.native", "ivr_ai.realtime.conversation"} <= set(loaded)
+    assert {"ivr_ai.call", "ivr_ai.realtime.native", "ivr_ai.conversation.conversation"} <= set(loaded)
     assert "websocket" not in loaded  # megabytes, for a transport that is not used
 
 

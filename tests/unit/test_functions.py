@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from ivr_ai.realtime.actions import CallFunction
 
 from ivr_ai.functions import Functions
-from ivr_ai.realtime.actions import CallFunction
 
 
 def fails(arguments):

@@ -375,7 +375,8 @@ class TestDownlink:
         assert line.play(FRAME * 6) == audio + 2 * audio[: 2 * FRAME]
 
     def test_a_server_that_gives_one_event_id_to_all_is_heard_whole(self, meet):
-        """A steady tone has the same samples in every delta: nothing else tells that its deltas are not repeats."""
+        """A steady tone has the same samples in every delta: nothing else tells that its deltas are not
+        repeats."""
         line, audio = meet(), noise(FRAME)
         line.say("session.created", event_id="e")
         line.say("session.updated", event_id="e")
