@@ -276,16 +276,23 @@ static int primed(as_inject *queue, uint64_t available, int ended, size_t n)
 	return 0;
 }
 
-/* An unfinished utterance has nothing for us: silence in its place, so that nothing else is heard through the gap. */
-static size_t underrun(as_inject *queue, int16_t *samples, size_t n, size_t missing)
+/* An unfinished utterance has nothing for us: silence in its place, so that nothing else is heard through the gap. Whether
+ * the utterance ran dry or was over is known when audio comes again: see went_on(). */
+static size_t run_dry(as_inject *queue, int16_t *samples, size_t n, size_t missing)
 {
 	silence(samples + (n - missing), missing);
-	if (!queue->dry) {
-		queue->dry = 1;
-		AS_ADD(queue->underruns, 1);
-	}
+	queue->dry = 1;
 	AS_ADD(queue->underrun_samples, missing);
 	return n;
+}
+
+/* Audio after a gap: an underrun, unless the utterance before the gap has ended there. */
+static void went_on(as_inject *queue, uint64_t read, uint64_t ended)
+{
+	if (queue->dry && ended != read) {
+		AS_ADD(queue->underruns, 1);
+	}
+	queue->dry = 0;
 }
 
 static size_t play(as_inject *queue, uint64_t read, uint64_t written, uint64_t ended, int16_t *samples, size_t n,
@@ -298,10 +305,10 @@ static size_t play(as_inject *queue, uint64_t read, uint64_t written, uint64_t e
 			if (ended == read) {
 				queue->dry = 0; /* what ran dry turned out to be over */
 			}
-			return queue->dry ? underrun(queue, samples, n, n) : 0;
+			return queue->dry ? run_dry(queue, samples, n, n) : 0;
 		}
 		queue->waited = 0;
-		queue->dry = 0;
+		went_on(queue, read, ended);
 		report_spurt(queue, read, ns);
 		AS_PUBLISH(queue->playing, 1);
 	} else if (ns - AS_OWN(queue->last_ns) > STALL_NS) {
@@ -316,7 +323,7 @@ static size_t play(as_inject *queue, uint64_t read, uint64_t written, uint64_t e
 	}
 	AS_PUBLISH(queue->playing, 0);
 	if (ended != written) {
-		return underrun(queue, samples, n, n - part);
+		return run_dry(queue, samples, n, n - part);
 	}
 	silence(samples + part, part ? n - part : 0);
 	return part ? n : 0;

@@ -55,7 +55,7 @@ typedef struct as_inject {
 	_Alignas(64) as_block *block;
 	uint64_t block_position;
 	uint32_t waited;  /* samples of ticks spent waiting for the prebuffer */
-	int dry;          /* inside an underrun */
+	int dry;          /* an unfinished utterance has run dry */
 	uint32_t fade;    /* samples; never more than a tick */
 	_Atomic int busy; /* set inside a tick: turns a second host thread away */
 

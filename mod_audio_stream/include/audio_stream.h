@@ -112,7 +112,7 @@ typedef struct as_stats {
 	/* inject: a consistent snapshot of the media thread's counters */
 	uint64_t inject_played_samples;   /* heard, fades included */
 	uint64_t inject_flushed_samples;  /* thrown away by flushes */
-	uint64_t inject_underruns;        /* times an unfinished utterance ran dry */
+	uint64_t inject_underruns;        /* times an unfinished utterance ran dry and went on */
 	uint64_t inject_underrun_samples; /* silence played in its place */
 	uint64_t inject_ticks;            /* host calls */
 	int64_t inject_last_ns;

@@ -163,7 +163,7 @@ static void test_in_an_underrun(void **state)
 	inject_signal(stream, 2, 0, 100);
 	tick_left_alone(stream, FRAME);
 	tick_left_alone(stream, FRAME); /* what is waited for now is a beginning, no longer the rest of something */
-	assert_int_equal(stats_of(stream).inject_underruns, 1);
+	assert_int_equal(stats_of(stream).inject_underruns, 0); /* cut before it went on */
 	assert_int_equal(stats_of(stream).inject_underrun_samples, 80);
 	assert_int_equal(stats_of(stream).inject_flushed_samples, 100);
 	done(stream);

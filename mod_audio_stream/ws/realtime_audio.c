@@ -180,6 +180,28 @@ static rt_response *response_of(rt_audio *audio, const char *id, int hold)
 	return response;
 }
 
+static int hold_back(rt_audio *audio, const rt_item *item, const void *data, size_t bytes);
+
+/* No more audio comes for an item. */
+static void end_item(rt_audio *audio, const rt_item *item)
+{
+	if (item->response->held) {
+		hold_back(audio, item, "", 0);
+	} else if (item->response->generation == as_inject_generation(audio->stream)) {
+		as_inject_end(audio->stream, item->mark);
+	}
+}
+
+/* Deltas come in playback order: with the first one of an item, the response's item before it is complete, whenever its
+ * end is told. */
+static void end_item_before(rt_audio *audio, const rt_response *response)
+{
+	rt_item *before = &audio->items[(audio->next_item + RT_ITEMS - 1) % RT_ITEMS];
+	if (before->id[0] && before->response == response) {
+		end_item(audio, before);
+	}
+}
+
 static rt_item *item_of(rt_audio *audio, const rt_message *message, int hold)
 {
 	rt_item *item = find_item(audio, message->item_id);
@@ -189,6 +211,7 @@ static rt_item *item_of(rt_audio *audio, const rt_message *message, int hold)
 			response->held = 1;
 			response->generation = 0;
 		}
+		end_item_before(audio, response);
 		item = &audio->items[audio->next_item++ % RT_ITEMS];
 		*item = (rt_item){.mark = atomic_fetch_add(&last_mark, 1) + 1, .response = response};
 		strcpy(item->id, message->item_id);
@@ -320,13 +343,8 @@ rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, 
 void rt_audio_done(rt_audio *audio, const char *item_id)
 {
 	rt_item *item = item_id[0] ? find_item(audio, item_id) : NULL;
-	if (!item || !item->response) {
-		return;
-	}
-	if (item->response->held) {
-		hold_back(audio, item, "", 0);
-	} else if (item->response->generation == as_inject_generation(audio->stream)) {
-		as_inject_end(audio->stream, item->mark);
+	if (item && item->response) {
+		end_item(audio, item);
 	}
 }
 

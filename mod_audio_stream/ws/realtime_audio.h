@@ -54,7 +54,7 @@ typedef struct rt_audio {
 	uint64_t heard[RT_DELTAS]; /* fingerprints of the last deltas that had an event_id */
 	unsigned next_heard;
 	uint64_t last_id, last_type; /* of the last event but audio: its event_id and its type, hashed */
-	int ids_are_shared;			 /* the server gives one event_id to different events: an id tells nothing */
+	int ids_are_shared;          /* the server gives one event_id to different events: an id tells nothing */
 	/* As in as_realtime_info; publish nothing else. */
 	_Atomic uint64_t dropped_samples, appends, deltas, full_deltas, repeated_deltas;
 } rt_audio;

@@ -427,14 +427,25 @@ class TestInject:
         mark = app.mark("empty")
         assert (mark.written_ms, mark.ended, mark.finished) == (0, True, True)
 
-    def test_running_dry_is_an_underrun_until_the_item_ends(self, host, app):
+    def test_an_item_that_runs_dry_and_goes_on_was_an_underrun(self, host, app):
         app.inject(ramp(20), "a", S16)
         assert play(host, 60) == ramp(20) + bytes(640)
         stats = app.stats()
-        assert (stats.inject_underruns, stats.inject_underrun_samples) == (1, 320)
+        assert (stats.inject_underruns, stats.inject_underrun_samples) == (0, 320)
+        app.inject(ramp(20), "a", S16)
+        assert play(host, 40) == ramp(20) + bytes(320)
+        assert app.stats().inject_underruns == 1
         app.end("a")
         assert host.host_inject(ramp(20)) == (ramp(20), False)
         assert app.stats().inject_underruns == 1
+
+    def test_an_item_that_runs_dry_and_turns_out_to_be_over_was_none(self, host, app):
+        app.inject(ramp(20), "a", S16)
+        assert play(host, 60) == ramp(20) + bytes(640)
+        app.end("a")
+        app.inject(ramp(20), "b", S16)
+        assert play(host, 20) == ramp(20)
+        assert app.stats().inject_underruns == 0
 
     def test_prebuffer_holds_the_beginning_back(self, host, app):
         app.set_prebuffer(60)
