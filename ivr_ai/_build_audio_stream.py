@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cffi import FFI
 
-HEADERS = ("audio_stream.h", "audio_stream_ws.h")
+HEADERS = ("audio_stream.h", "audio_stream_align.h", "audio_stream_ws.h")
 # What ivr_ai/audio/streamer.py gives the library to call, on a service thread.
 CALLBACKS = """
 extern "Python" void ivr_ai_streamer_event(void *arg, const char *name, const char *body);

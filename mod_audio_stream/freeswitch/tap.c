@@ -110,7 +110,7 @@ static void end(audio_tap_t *tap)
 			switch_resample_destroy(resamplers[i]);
 		}
 	}
-	align_free(tap->line);
+	as_align_free(tap->line);
 	if (tap->calls) {
 		switch_atomic_dec(&tap->leg->callers);
 	}
@@ -251,7 +251,7 @@ static int open_stream(switch_core_session_t *session, const tap_request *reques
 		.inject_max_ms = request->inject_max_ms ? request->inject_max_ms : defaults->inject_max_ms,
 		.prebuffer_ms = request->prebuffer_ms ? request->prebuffer_ms : defaults->prebuffer_ms,
 		.fade_ms = defaults->fade_ms,
-		.behind_ms = both_ways(request->track) ? delay_ms(session) + ALIGN_FRAME_MS : 0,
+		.behind_ms = both_ways(request->track) ? delay_ms(session) + AS_ALIGN_FRAME_MS : 0,
 	};
 	return as_stream_create(switch_core_session_get_uuid(session), request->stream_id, &config, out);
 }
@@ -269,7 +269,7 @@ static audio_tap_t *new_tap(call_leg_t *leg, as_stream *stream, const tap_reques
 	audio_tap_t *tap = switch_core_session_alloc(leg->session, sizeof(*tap));
 	as_stream_info(stream, &info);
 	if (!tap ||
-		(both_ways(request->track) && !(tap->line = align_new(info.rate_hz, delay_ms(leg->session), as_now_ns())))) {
+		(both_ways(request->track) && !(tap->line = as_align_new(info.rate_hz, delay_ms(leg->session), as_now_ns())))) {
 		return NULL;
 	}
 	tap->stream = stream;

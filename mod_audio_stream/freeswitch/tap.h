@@ -6,7 +6,7 @@
 
 #include <stdatomic.h>
 
-#include "align.h"
+#include "audio_stream_align.h"
 #include "mod_audio_stream.h"
 
 #define MAX_FRAME_SAMPLES 4096 /* 40 ms of 48 kHz stereo, rounded up */
@@ -62,7 +62,7 @@ struct audio_tap {
 	int rate_hz;             /* the stream's */
 	uint32_t serial;         /* of the call's taps, in the order in which they were started */
 	tap_track track;
-	align *line;        /* of a track with both directions */
+	as_align *line;     /* of a track with both directions */
 	_Atomic int taking; /* a thread takes from the line: publishes what the last one has captured */
 	/* The thread that reads. */
 	uint32_t fillers; /* held back */

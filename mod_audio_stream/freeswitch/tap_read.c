@@ -12,7 +12,7 @@
  * Handed on as they come, that is a hole in a word, and everything after it 20 ms later; a model's VAD takes it for the
  * end of a turn. The hook sees the packets' sequence numbers, so a few such fillers are held back until the next packet
  * tells whether anything was lost: if so the frame before it is repeated, fading, in its place; if not they never were.
- * A track with both directions goes by the clock (align.h): there a filler is just time that passes.
+ * A track with both directions goes by the clock (audio_stream_align.h): there a filler is just time that passes.
  */
 #include "tap.h"
 
@@ -48,12 +48,12 @@ switch_audio_resampler_t *tap_resampler(switch_audio_resampler_t **resampler, in
 /* Either media thread: whoever is first. Both directions, as far as it is time for them, into the stream. */
 static void capture_both(audio_tap_t *tap, int64_t now_ns)
 {
-	int16_t near[ALIGN_FRAME_MAX], far[ALIGN_FRAME_MAX], pairs[2 * ALIGN_FRAME_MAX];
+	int16_t near[AS_ALIGN_FRAME_MAX], far[AS_ALIGN_FRAME_MAX], pairs[2 * AS_ALIGN_FRAME_MAX];
 	size_t n;
 	if (atomic_exchange_explicit(&tap->taking, 1, memory_order_acquire)) {
 		return; /* the other thread is at it */
 	}
-	while ((n = align_take(tap->line, near, far, now_ns)) > 0) {
+	while ((n = as_align_take(tap->line, near, far, now_ns)) > 0) {
 		for (size_t i = 0; i < n; i++) {
 			if (tap->track == TAP_STEREO) {
 				pairs[2 * i] = near[i];
@@ -69,10 +69,8 @@ static void capture_both(audio_tap_t *tap, int64_t now_ns)
 
 void tap_drain(audio_tap_t *tap)
 {
-	const align *line = tap->line;
-	if (line) {
-		uint64_t held = line->delay + line->frame;
-		capture_both(tap, as_now_ns() + (int64_t)(held * 1000000000 / (uint64_t)line->rate_hz));
+	if (tap->line) {
+		capture_both(tap, as_now_ns() + as_align_held_ns(tap->line));
 	}
 }
 
@@ -80,7 +78,7 @@ void tap_store(audio_tap_t *tap, int side, int16_t *samples, uint32_t n, int rat
 {
 	if (rate != tap->rate_hz && rate > 0) {
 		switch_audio_resampler_t *resampler =
-			tap_resampler(side == ALIGN_NEAR ? &tap->said : &tap->heard, rate, tap->rate_hz);
+			tap_resampler(side == AS_ALIGN_NEAR ? &tap->said : &tap->heard, rate, tap->rate_hz);
 		if (!resampler) {
 			return;
 		}
@@ -91,7 +89,7 @@ void tap_store(audio_tap_t *tap, int side, int16_t *samples, uint32_t n, int rat
 	if (tap->line) {
 		int64_t now_ns = as_now_ns();
 		capture_both(tap, now_ns);
-		align_put(tap->line, side, samples, n, now_ns);
+		as_align_put(tap->line, side, samples, n, now_ns);
 	} else {
 		as_host_capture(tap->stream, samples, n);
 	}
@@ -106,7 +104,7 @@ static void store_repeat(audio_tap_t *tap, uint32_t nth, uint32_t n, int rate)
 	for (uint32_t i = 0; i < n && i < tap->last_samples; i++) {
 		samples[i] = (int16_t)(tap->last[i] * 3 / (4 << nth));
 	}
-	tap_store(tap, ALIGN_NEAR, samples, n, rate);
+	tap_store(tap, AS_ALIGN_NEAR, samples, n, rate);
 }
 
 /* Decides about a filler, as said above. */
@@ -118,7 +116,7 @@ static void store_filler(audio_tap_t *tap, int16_t *samples, uint32_t n, int rat
 		tap->last_samples = 0;
 		if (!tap->line) {
 			memset(samples, 0, n * sizeof(int16_t));
-			tap_store(tap, ALIGN_NEAR, samples, n, rate);
+			tap_store(tap, AS_ALIGN_NEAR, samples, n, rate);
 		}
 	}
 	if (tap->line) {
@@ -136,7 +134,7 @@ static uint32_t count_lost(audio_tap_t *tap, uint32_t n, int rate)
 		size_t frame = (size_t)n * (size_t)tap->rate_hz / (size_t)rate;
 		capture_both(tap, now_ns);
 		uint32_t room =
-			frame ? (uint32_t)((align_missing(tap->line, ALIGN_NEAR, frame, now_ns) + frame / 2) / frame) : 0;
+			frame ? (uint32_t)((as_align_missing(tap->line, AS_ALIGN_NEAR, frame, now_ns) + frame / 2) / frame) : 0;
 		lost = room < lost ? room : lost;
 	}
 	return lost;
@@ -155,7 +153,7 @@ static void store_in_order(audio_tap_t *tap, int16_t *samples, uint32_t n, int r
 	tap->fillers = 0;
 	tap->last_samples = n < LAST_SAMPLES ? n : LAST_SAMPLES;
 	memcpy(tap->last, samples, tap->last_samples * sizeof(int16_t));
-	tap_store(tap, ALIGN_NEAR, samples, n, rate);
+	tap_store(tap, AS_ALIGN_NEAR, samples, n, rate);
 }
 
 void tap_on_read(audio_tap_t *tap)

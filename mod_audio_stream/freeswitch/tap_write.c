@@ -123,7 +123,7 @@ static void hear(audio_tap_t *tap, int16_t *data, uint32_t bytes)
 		memset(data, 0, bytes);
 	}
 	uint32_t n = tap_downmix(data, bytes / sizeof(int16_t) / channels_of(&impl), channels_of(&impl));
-	tap_store(tap, ALIGN_FAR, data, n, (int)impl.actual_samples_per_second);
+	tap_store(tap, AS_ALIGN_FAR, data, n, (int)impl.actual_samples_per_second);
 }
 
 /* switch_core_media_bug_read() gives what is written in pieces of the size of what is read, and throws some away when there

@@ -28,10 +28,10 @@ static void taken_free(taken *out)
 	free(out->sides[1]);
 }
 
-static void take_all(align *line, taken *out, int64_t now_ns)
+static void take_all(as_align *line, taken *out, int64_t now_ns)
 {
-	int16_t near[ALIGN_FRAME_MAX], far[ALIGN_FRAME_MAX];
-	for (size_t n; (n = align_take(line, near, far, now_ns)) > 0; out->count += n) {
+	int16_t near[AS_ALIGN_FRAME_MAX], far[AS_ALIGN_FRAME_MAX];
+	for (size_t n; (n = as_align_take(line, near, far, now_ns)) > 0; out->count += n) {
 		assert_int_equal(n, FRAME);
 		assert_true(out->count + n <= out->room);
 		memcpy(out->sides[0] + out->count, near, n * 2);
@@ -40,11 +40,11 @@ static void take_all(align *line, taken *out, int64_t now_ns)
 }
 
 /* As both media threads do. first: signal_at() number of the first sample; UINT64_MAX: silence. */
-static void put(align *line, taken *out, int side, uint64_t first, size_t n, int64_t now_ns)
+static void put(as_align *line, taken *out, int side, uint64_t first, size_t n, int64_t now_ns)
 {
 	int16_t *samples = first == UINT64_MAX ? calloc(n, 2) : signal_new(first, n);
 	take_all(line, out, now_ns);
-	align_put(line, side, samples, n, now_ns);
+	as_align_put(line, side, samples, n, now_ns);
 	free(samples);
 }
 
@@ -73,12 +73,12 @@ static void test_both_sides_lie_where_they_came(void **state)
 {
 	(void)state;
 	for (int phase_ms = 0; phase_ms < 20; phase_ms += 3) {
-		align *line = align_new(RATE, DELAY_MS, START);
+		as_align *line = as_align_new(RATE, DELAY_MS, START);
 		taken out = taken_new(4 * RATE);
 		for (int frame = 0; frame < 100; frame++) {
 			int64_t now = START + (100 + 20 * frame) * MS;
-			put(line, &out, ALIGN_NEAR, (uint64_t)frame * FRAME, FRAME, now);
-			put(line, &out, ALIGN_FAR, (uint64_t)frame * FRAME, FRAME, now + phase_ms * MS);
+			put(line, &out, AS_ALIGN_NEAR, (uint64_t)frame * FRAME, FRAME, now);
+			put(line, &out, AS_ALIGN_FAR, (uint64_t)frame * FRAME, FRAME, now + phase_ms * MS);
 		}
 		long near = find(&out, 0, 0), far = find(&out, 1, 0);
 		assert_int_equal(near, (100 - 20 + DELAY_MS) * 8); /* the line begins DELAY_MS before */
@@ -86,7 +86,7 @@ static void test_both_sides_lie_where_they_came(void **state)
 		assert_int_equal(count_silence(&out, 0, (size_t)near, out.count), 0);
 		assert_int_equal(count_silence(&out, 1, (size_t)far, out.count), 0);
 		taken_free(&out);
-		align_free(line);
+		as_align_free(line);
 	}
 }
 
@@ -94,7 +94,7 @@ static void test_both_sides_lie_where_they_came(void **state)
 static void test_time_passes_without_audio(void **state)
 {
 	(void)state;
-	align *line = align_new(RATE, DELAY_MS, START);
+	as_align *line = as_align_new(RATE, DELAY_MS, START);
 	taken out = taken_new(3 * RATE);
 	for (int ms = 0; ms <= 2000; ms += 7) {
 		take_all(line, &out, START + ms * MS);
@@ -103,14 +103,14 @@ static void test_time_passes_without_audio(void **state)
 	assert_int_equal(count_silence(&out, 0, 0, out.count), out.count);
 	assert_int_equal(count_silence(&out, 1, 0, out.count), out.count);
 	taken_free(&out);
-	align_free(line);
+	as_align_free(line);
 }
 
 /* A packet late by up to two ticks, and the tick that FreeSWITCH makes up for it: not a sample is missing or doubled. */
 static void test_jitter_is_not_heard(void **state)
 {
 	(void)state;
-	align *line = align_new(RATE, DELAY_MS, START);
+	as_align *line = as_align_new(RATE, DELAY_MS, START);
 	taken out = taken_new(20 * RATE);
 	uint32_t seed = 7;
 	int64_t now = 0;
@@ -118,7 +118,7 @@ static void test_jitter_is_not_heard(void **state)
 		int64_t due = START + (100 + 20 * frame) * MS;
 		int64_t came = due + (frame % 5 ? (int64_t)random_upto(&seed, 38) * MS : 0);
 		now = came > now ? came : now;
-		put(line, &out, ALIGN_NEAR, (uint64_t)frame * FRAME, FRAME, now);
+		put(line, &out, AS_ALIGN_NEAR, (uint64_t)frame * FRAME, FRAME, now);
 	}
 	long at = find(&out, 0, 0);
 	assert_int_equal(at, (80 + DELAY_MS) * 8);
@@ -126,7 +126,7 @@ static void test_jitter_is_not_heard(void **state)
 		assert_int_equal(out.sides[0][(size_t)at + i], signal_at(i));
 	}
 	taken_free(&out);
-	align_free(line);
+	as_align_free(line);
 }
 
 /* What comes after a pause is where the clock says, and the pause is silence, however long it was. */
@@ -134,20 +134,20 @@ static void test_after_a_pause(void **state)
 {
 	(void)state;
 	for (int pause_ms = 80; pause_ms < 4000; pause_ms += pause_ms / 2) {
-		align *line = align_new(RATE, DELAY_MS, START);
+		as_align *line = as_align_new(RATE, DELAY_MS, START);
 		taken out = taken_new(8 * RATE);
-		put(line, &out, ALIGN_FAR, 0, FRAME, START + 100 * MS);
+		put(line, &out, AS_ALIGN_FAR, 0, FRAME, START + 100 * MS);
 		for (int ms = 110; ms < 120 + pause_ms; ms += 10) {
 			take_all(line, &out, START + ms * MS);
 		}
-		put(line, &out, ALIGN_FAR, 1000, FRAME, START + (120 + pause_ms) * MS);
+		put(line, &out, AS_ALIGN_FAR, 1000, FRAME, START + (120 + pause_ms) * MS);
 		take_all(line, &out, START + (400 + pause_ms) * MS);
 		long first = find(&out, 1, 0), second = find(&out, 1, 1000);
 		assert_int_equal(second - first, (20 + pause_ms) * 8);
 		assert_int_equal(count_silence(&out, 1, (size_t)first + FRAME, (size_t)second),
 						 (size_t)(second - first) - FRAME);
 		taken_free(&out);
-		align_free(line);
+		as_align_free(line);
 	}
 }
 
@@ -169,14 +169,14 @@ static int64_t off_by(const taken *out, int64_t due, uint64_t first)
 /* The far end's clock is off: over ten minutes it stays where it belongs, moved by a few ms at a time. */
 static void drift(double speed)
 {
-	align *line = align_new(RATE, DELAY_MS, START);
+	as_align *line = as_align_new(RATE, DELAY_MS, START);
 	taken out = taken_new(601 * RATE);
 	int64_t ended = START + 600000 * MS;
 	uint64_t frames = 0;
 	for (int64_t now = START + 100 * MS; now < ended; now += 20 * MS) {
-		put(line, &out, ALIGN_NEAR, UINT64_MAX, FRAME, now);
+		put(line, &out, AS_ALIGN_NEAR, UINT64_MAX, FRAME, now);
 		while ((double)(now - START - 100 * MS) * speed >= (double)frames * 20 * MS) {
-			put(line, &out, ALIGN_FAR, frames++ * FRAME, FRAME, now);
+			put(line, &out, AS_ALIGN_FAR, frames++ * FRAME, FRAME, now);
 		}
 	}
 	int64_t worst = 0;
@@ -192,7 +192,7 @@ static void drift(double speed)
 	/* What came was placed up to a tick of ours late to begin with. */
 	assert_in_range(worst, 0, (20 + 5) * 8);
 	taken_free(&out);
-	align_free(line);
+	as_align_free(line);
 }
 
 static void test_no_drift(void **state)
@@ -209,40 +209,40 @@ static void test_no_drift(void **state)
 static void test_what_stays_late_is_moved(void **state)
 {
 	(void)state;
-	align *line = align_new(RATE, DELAY_MS, START);
+	as_align *line = as_align_new(RATE, DELAY_MS, START);
 	taken out = taken_new(8 * RATE);
 	for (int frame = 0; frame < 150; frame++) {
 		int64_t now = START + (100 + 20 * frame + (frame >= 50 ? 30 : 0)) * MS;
-		put(line, &out, ALIGN_FAR, (uint64_t)frame * FRAME, FRAME, now);
+		put(line, &out, AS_ALIGN_FAR, (uint64_t)frame * FRAME, FRAME, now);
 	}
 	long first = find(&out, 1, 0), moved = find(&out, 1, 140 * FRAME);
 	assert_int_equal(moved - first, 140 * FRAME + 30 * 8);
 	taken_free(&out);
-	align_free(line);
+	as_align_free(line);
 }
 
-/* As said before the call to align_put() that places a frame a step of `ms` later. */
-static size_t missing_after(align *line, int ms)
+/* As said before the call to as_align_put() that places a frame a step of `ms` later. */
+static size_t missing_after(as_align *line, int ms)
 {
-	return align_missing(line, ALIGN_NEAR, FRAME, START + (100 + ms) * MS);
+	return as_align_missing(line, AS_ALIGN_NEAR, FRAME, START + (100 + ms) * MS);
 }
 
 /* There is room for frames that were lost since the last one, but not before the first, nor after a long pause. */
 static void test_room_for_what_was_lost(void **state)
 {
 	(void)state;
-	align *line = align_new(RATE, DELAY_MS, START);
+	as_align *line = as_align_new(RATE, DELAY_MS, START);
 	taken out = taken_new(2 * RATE);
 	assert_int_equal(missing_after(line, 0), 0);
-	put(line, &out, ALIGN_NEAR, 0, FRAME, START + 100 * MS);
+	put(line, &out, AS_ALIGN_NEAR, 0, FRAME, START + 100 * MS);
 	assert_int_equal(missing_after(line, 0), 0);
 	assert_int_equal(missing_after(line, 20), 0);
 	assert_int_equal(missing_after(line, 60), 2 * FRAME);
-	assert_int_equal(align_missing(line, ALIGN_FAR, FRAME, START + 160 * MS), 0);
+	assert_int_equal(as_align_missing(line, AS_ALIGN_FAR, FRAME, START + 160 * MS), 0);
 	take_all(line, &out, START + 300 * MS);
 	assert_int_equal(missing_after(line, 200), 0);
 	taken_free(&out);
-	align_free(line);
+	as_align_free(line);
 }
 
 /* A side 15 ms too late on the line, as it was placed when the machine stalled: a word is not cut to move it, a pause is,
@@ -251,18 +251,18 @@ static void test_moved_in_a_pause(void **state)
 {
 	(void)state;
 	for (int pause = 0; pause <= 1; pause++) {
-		align *line = align_new(RATE, DELAY_MS, START);
+		as_align *line = as_align_new(RATE, DELAY_MS, START);
 		taken out = taken_new(3 * RATE);
 		for (uint64_t frame = 0; frame < 100; frame++) {
 			int64_t now = START + (100 + 20 * (int64_t)frame + (frame ? 0 : 15)) * MS;
-			put(line, &out, ALIGN_NEAR, pause && frame == 20 ? UINT64_MAX : frame * FRAME, FRAME, now);
+			put(line, &out, AS_ALIGN_NEAR, pause && frame == 20 ? UINT64_MAX : frame * FRAME, FRAME, now);
 		}
 		long first = find(&out, 0, 0);
 		assert_int_equal(find(&out, 0, 19 * FRAME) - first, 19 * FRAME); /* whole, longer than FIRST_WATCH_MS */
 		assert_int_equal(find(&out, 0, 21 * FRAME) - first, 21 * FRAME - (pause ? 15 * 8 : 0));
 		assert_int_equal(find(&out, 0, 60 * FRAME) - first, 60 * FRAME - 15 * 8);
 		taken_free(&out);
-		align_free(line);
+		as_align_free(line);
 	}
 }
 
@@ -270,10 +270,10 @@ static void test_moved_in_a_pause(void **state)
 static void test_a_burst(void **state)
 {
 	(void)state;
-	align *line = align_new(RATE, DELAY_MS, START);
+	as_align *line = as_align_new(RATE, DELAY_MS, START);
 	taken out = taken_new(4 * RATE);
 	for (int frame = 0; frame < 200; frame++) {
-		put(line, &out, ALIGN_FAR, (uint64_t)frame * FRAME, FRAME, START + 100 * MS);
+		put(line, &out, AS_ALIGN_FAR, (uint64_t)frame * FRAME, FRAME, START + 100 * MS);
 	}
 	for (int ms = 100; ms < 1000; ms += 10) {
 		take_all(line, &out, START + ms * MS);
@@ -282,29 +282,29 @@ static void test_a_burst(void **state)
 	assert_int_equal(first, (80 + DELAY_MS) * 8);
 	size_t rest = out.count - (size_t)first;
 	assert_in_range(count_silence(&out, 1, (size_t)first, out.count), rest - 8 * (DELAY_MS + 20), rest - FRAME);
-	put(line, &out, ALIGN_FAR, 20000, FRAME, START + 1000 * MS);
+	put(line, &out, AS_ALIGN_FAR, 20000, FRAME, START + 1000 * MS);
 	take_all(line, &out, START + 1200 * MS);
 	assert_int_equal(find(&out, 1, 20000), (980 + DELAY_MS) * 8);
 	taken_free(&out);
-	align_free(line);
+	as_align_free(line);
 }
 
 /* Neither direction moves for long (the call is on hold): that time is left out, and both go on together. */
 static void test_a_standstill(void **state)
 {
 	(void)state;
-	align *line = align_new(RATE, DELAY_MS, START);
+	as_align *line = as_align_new(RATE, DELAY_MS, START);
 	taken out = taken_new(20 * RATE);
 	for (int frame = 0; frame < 100; frame++) {
 		int64_t now = START + (100 + 20 * frame + (frame >= 50 ? 60000 : 0)) * MS;
-		put(line, &out, ALIGN_NEAR, (uint64_t)frame * FRAME, FRAME, now);
-		put(line, &out, ALIGN_FAR, (uint64_t)frame * FRAME, FRAME, now);
+		put(line, &out, AS_ALIGN_NEAR, (uint64_t)frame * FRAME, FRAME, now);
+		put(line, &out, AS_ALIGN_FAR, (uint64_t)frame * FRAME, FRAME, now);
 	}
 	assert_in_range(out.count, 0, 8 * RATE);
 	assert_true(find(&out, 0, 51 * FRAME) > 0);
 	assert_int_equal(find(&out, 0, 51 * FRAME), find(&out, 1, 51 * FRAME));
 	taken_free(&out);
-	align_free(line);
+	as_align_free(line);
 }
 
 /* ---- Three threads ------------------------------------------------------------------------------------------------ */
@@ -313,7 +313,7 @@ static void test_a_standstill(void **state)
 #define RUN_MS 1000
 
 typedef struct run {
-	align *line;
+	as_align *line;
 	_Atomic int taking, at_ms[2];
 	taken out;
 } run;
@@ -337,7 +337,7 @@ static void *put_often(void *arg)
 			sched_yield();
 		}
 		take_in_turn(r, START + ms * MS);
-		align_put(r->line, side, samples, 8, START + ms * MS);
+		as_align_put(r->line, side, samples, 8, START + ms * MS);
 		free(samples);
 	}
 	atomic_store(&r->at_ms[side], RUN_MS);
@@ -347,7 +347,7 @@ static void *put_often(void *arg)
 static void test_two_threads_put_and_both_take(void **state)
 {
 	(void)state;
-	run r = {.line = align_new(RATE, DELAY_MS, START), .out = taken_new(10 * RATE)};
+	run r = {.line = as_align_new(RATE, DELAY_MS, START), .out = taken_new(10 * RATE)};
 	void *near[] = {&r, NULL}, *far[] = {&r, &r};
 	pthread_t threads[2];
 	pthread_create(&threads[0], NULL, put_often, near);
@@ -360,7 +360,7 @@ static void test_two_threads_put_and_both_take(void **state)
 		assert_true(silent < r.out.count / 4);
 	}
 	taken_free(&r.out);
-	align_free(r.line);
+	as_align_free(r.line);
 }
 
 int main(void)

@@ -1,7 +1,9 @@
-#include "align.h"
-
+/* align.c - see audio_stream_align.h */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "audio_stream_align.h"
 
 #define TOLERANCE_MS 5     /* a direction may be off by */
 #define WATCH_MS 500       /* before it is moved, */
@@ -11,25 +13,43 @@
 #define STANDSTILL_S 5     /* when neither direction has moved for so long, the time until then is left out */
 #define CAPACITY_MS 300    /* beside the delay */
 
-static uint64_t samples_of(const align *line, int ms)
+typedef struct align_side {
+	int16_t *ring;
+	int begun;            /* something has been put */
+	int placed;           /* by the clock, just now */
+	int64_t least;        /* samples: the least late block so far */
+	int64_t left;         /* samples to be put until we have seen enough of them */
+	_Atomic uint64_t end; /* publishes the ring up to here; the thread that puts */
+} align_side;
+
+struct as_align {
+	int rate_hz;
+	int64_t origin_ns; /* of position 0 */
+	uint64_t frame, delay, capacity, mask;
+	align_side sides[2];
+	_Atomic uint64_t
+		taken; /* publishes that the rings before it are free, and that it is too late to put anything there */
+};
+
+static uint64_t samples_of(const as_align *line, int ms)
 {
 	return (uint64_t)line->rate_hz * (uint64_t)ms / 1000;
 }
 
-static uint64_t position(const align *line, int64_t now_ns)
+static uint64_t position(const as_align *line, int64_t now_ns)
 {
 	uint64_t ns = now_ns > line->origin_ns ? (uint64_t)(now_ns - line->origin_ns) : 0, hz = (uint64_t)line->rate_hz;
 	return ns / 1000000000 * hz + ns % 1000000000 * hz / 1000000000;
 }
 
-align *align_new(int rate_hz, int delay_ms, int64_t now_ns)
+as_align *as_align_new(int rate_hz, int delay_ms, int64_t now_ns)
 {
-	align *line = calloc(1, sizeof(*line));
+	as_align *line = calloc(1, sizeof(*line));
 	if (!line) {
 		return NULL;
 	}
 	line->rate_hz = rate_hz;
-	line->frame = samples_of(line, ALIGN_FRAME_MS);
+	line->frame = samples_of(line, AS_ALIGN_FRAME_MS);
 	line->delay = samples_of(line, delay_ms);
 	line->origin_ns = now_ns - (int64_t)delay_ms * 1000000; /* the first block began before now */
 	for (line->capacity = 1; line->capacity < line->delay + samples_of(line, CAPACITY_MS); line->capacity <<= 1) {
@@ -39,13 +59,13 @@ align *align_new(int rate_hz, int delay_ms, int64_t now_ns)
 		line->sides[side].ring = calloc(line->capacity, sizeof(int16_t));
 	}
 	if (!line->sides[0].ring || !line->sides[1].ring) {
-		align_free(line);
+		as_align_free(line);
 		return NULL;
 	}
 	return line;
 }
 
-void align_free(align *line)
+void as_align_free(as_align *line)
 {
 	if (line) {
 		free(line->sides[0].ring);
@@ -57,7 +77,7 @@ void align_free(align *line)
 /* ---- The thread that puts ---------------------------------------------------------------------------------------- */
 
 /* samples NULL: silence. */
-static void store(align *line, align_side *side, uint64_t at, const int16_t *samples, uint64_t n)
+static void store(as_align *line, align_side *side, uint64_t at, const int16_t *samples, uint64_t n)
 {
 	for (uint64_t done = 0, part; done < n; done += part) {
 		uint64_t offset = (at + done) & line->mask;
@@ -71,7 +91,7 @@ static void store(align *line, align_side *side, uint64_t at, const int16_t *sam
 }
 
 /* Looks for the least late block from now on. */
-static void watch(const align *line, align_side *side, int placed)
+static void watch(const as_align *line, align_side *side, int placed)
 {
 	side->placed = placed;
 	side->least = INT64_MAX;
@@ -89,7 +109,7 @@ static int quiet(const int16_t *samples, uint64_t n)
 }
 
 /* How far the direction is to be moved before a block, in samples: later (more than 0), earlier (less), or not. */
-static int64_t correction(align *line, align_side *side, int64_t late, const int16_t *samples, uint64_t n)
+static int64_t correction(as_align *line, align_side *side, int64_t late, const int16_t *samples, uint64_t n)
 {
 	int64_t tolerance = (int64_t)samples_of(line, TOLERANCE_MS), most = (int64_t)n;
 	side->least = late < side->least ? late : side->least;
@@ -110,7 +130,7 @@ static int64_t correction(align *line, align_side *side, int64_t late, const int
 	return off > most ? most : off < -most ? -most : off;
 }
 
-size_t align_missing(const align *line, int which, size_t n, int64_t now_ns)
+size_t as_align_missing(const as_align *line, int which, size_t n, int64_t now_ns)
 {
 	const align_side *side = &line->sides[which];
 	uint64_t end = atomic_load_explicit(&side->end, memory_order_relaxed), now = position(line, now_ns);
@@ -118,7 +138,7 @@ size_t align_missing(const align *line, int which, size_t n, int64_t now_ns)
 	return side->begun && end >= taken && now > end + n ? (size_t)(now - end - n) : 0;
 }
 
-void align_put(align *line, int which, const int16_t *samples, size_t n, int64_t now_ns)
+void as_align_put(as_align *line, int which, const int16_t *samples, size_t n, int64_t now_ns)
 {
 	align_side *side = &line->sides[which];
 	uint64_t end = atomic_load_explicit(&side->end, memory_order_relaxed), at = end;
@@ -151,7 +171,7 @@ void align_put(align *line, int which, const int16_t *samples, size_t n, int64_t
 
 /* ---- The thread that takes --------------------------------------------------------------------------------------- */
 
-static void copy(const align *line, const align_side *side, uint64_t from, int16_t *out)
+static void copy(const as_align *line, const align_side *side, uint64_t from, int16_t *out)
 {
 	uint64_t end = atomic_load_explicit(&side->end, memory_order_acquire); /* the ring before it is written */
 	uint64_t n = end <= from ? 0 : end - from < line->frame ? end - from : line->frame;
@@ -162,7 +182,7 @@ static void copy(const align *line, const align_side *side, uint64_t from, int16
 	memset(out + n, 0, (line->frame - n) * sizeof(int16_t));
 }
 
-size_t align_take(align *line, int16_t *near, int16_t *far, int64_t now_ns)
+size_t as_align_take(as_align *line, int16_t *near, int16_t *far, int64_t now_ns)
 {
 	uint64_t now = position(line, now_ns), taken = atomic_load_explicit(&line->taken, memory_order_relaxed);
 	if (now < taken + line->frame + line->delay) {
@@ -171,9 +191,14 @@ size_t align_take(align *line, int16_t *near, int16_t *far, int64_t now_ns)
 	if (now - taken > line->delay + (uint64_t)line->rate_hz * STANDSTILL_S) {
 		taken = now - line->delay - line->frame;
 	}
-	copy(line, &line->sides[ALIGN_NEAR], taken, near);
-	copy(line, &line->sides[ALIGN_FAR], taken, far);
+	copy(line, &line->sides[AS_ALIGN_NEAR], taken, near);
+	copy(line, &line->sides[AS_ALIGN_FAR], taken, far);
 	/* release: we have read the rings before it */
 	atomic_store_explicit(&line->taken, taken + line->frame, memory_order_release);
 	return (size_t)line->frame;
+}
+
+int64_t as_align_held_ns(const as_align *line)
+{
+	return (int64_t)((line->delay + line->frame) * 1000000000 / (uint64_t)line->rate_hz);
 }
