@@ -8,6 +8,8 @@
 #include <strings.h>
 #include <time.h>
 
+#include "utf8.h"
+
 #define INVALID_EVERY_NS 1000000000
 #define TEXT_MAX 512
 
@@ -20,25 +22,10 @@ static int64_t epoch_ms(void)
 
 json_t *streamer_string(const char *text)
 {
-	json_t *string = json_string(text);
-	char *escaped = string ? NULL : wire_escape(text);
-	if (escaped) {
-		char *quoted = malloc(strlen(escaped) + 3);
-		if (quoted) {
-			sprintf(quoted, "\"%s\"", escaped);
-			string = json_loads(quoted, JSON_DECODE_ANY, NULL);
-		}
-		free(quoted);
-		free(escaped);
-	}
+	char *clean = as_utf8_clean(text);
+	json_t *string = clean ? json_string(clean) : NULL;
+	free(clean);
 	return string;
-}
-
-int streamer_is_utf8(const char *text)
-{
-	json_t *string = json_string(text);
-	json_decref(string);
-	return string != NULL;
 }
 
 void streamer_event_text(as_streamer *s, const char *name, const char *body)
