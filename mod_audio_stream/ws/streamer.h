@@ -122,8 +122,9 @@ typedef struct streamer_play {
 	int closed;       /* no more messages add to it */
 	int cut;          /* a flush took some of it */
 	int failed;       /* some of it was refused, or could not be decoded */
-	int packed;       /* it was a file */
 	char *checkpoint; /* to be announced when it is over; NULL: none */
+	size_t joins;     /* bytes that its first sample has in the message before */
+	int aligned;      /* that has been seen to */
 	int waiting;      /* its audio is here, not in the queue, or not all of it */
 	streamer_audio audio;
 	size_t taken;      /* bytes of it that are in the queue */
@@ -140,6 +141,10 @@ typedef struct streamer_downlink {
 	uint64_t numbers; /* plays so far */
 	int64_t look_ns;  /* nothing can happen to the first play before */
 
+	/* The latest raw message, as it came, ends inside a sample: */
+	size_t part_bytes, part_frame_bytes; /* bytes of it that are there, and that it has with all channels */
+	int part_rate_hz;
+
 	/* Waiting for their turn: behind audio that is being decoded, or queued bit by bit. */
 	streamer_play *waiting; /* the first of them; all after it wait too */
 	size_t waiting_bytes;
@@ -151,7 +156,7 @@ typedef struct streamer_downlink {
 	size_t tail;              /* samples that will come out of it */
 	streamer_play *target;    /* during a write */
 	int write_error;
-	uint8_t carry[2 * STREAMER_CHANNELS_MAX]; /* the part of a sample that a message ended in */
+	uint8_t carry[2 * STREAMER_CHANNELS_MAX]; /* the part of a sample that what was written last ended in */
 	size_t carried;
 	size_t carry_frame; /* bytes of such a sample, all channels, */
 	int carry_rate_hz;  /* and its rate; a message of another kind drops it */
@@ -187,6 +192,8 @@ void streamer_clear(as_streamer *s, const char *why, int quiet);
 void streamer_downlink_tick(as_streamer *s, int64_t now_ns);
 /* Is something being said to the caller, or about to be? */
 int streamer_talking(const as_streamer *s);
+/* No message adds to the latest play any more. */
+void streamer_close_spurt(as_streamer *s);
 /* Bytes of one sample of all channels; how long raw audio lasts. */
 size_t streamer_frame_bytes(const streamer_audio *audio);
 int64_t streamer_length_us(const streamer_audio *audio);
@@ -240,7 +247,7 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 						 char *error, size_t bytes);
 void streamer_target_free(streamer_target *target);
 /* Is a connection that ended like this opened again? */
-int streamer_reopens(const ws_end *end);
+int streamer_reopens(const as_options *options, const ws_end *end);
 /* How long to wait before the n-th attempt in a row (1...). random: any number. */
 int streamer_backoff_ms(const as_options *options, int attempt, uint32_t random);
 const char *streamer_why_name(ws_why why);
@@ -355,6 +362,5 @@ void streamer_log(as_streamer *s, const char *level, const char *format, ...) __
 void streamer_log_json(as_streamer *s, const char *direction, const char *text, size_t n);
 /* A JSON string of any bytes: what is not UTF-8 is replaced. */
 json_t *streamer_string(const char *text);
-int streamer_is_utf8(const char *text);
 
 #endif

@@ -54,9 +54,6 @@ static void turn_taken(as_streamer *s, streamer_play *play)
 	s->downlink.waiting_bytes -= play->kept_bytes;
 	play->waiting = 0;
 	play->taken = play->kept_bytes = 0;
-	if (play->packed) {
-		s->downlink.carried = 0; /* what comes next is no continuation of a file */
-	}
 	free(play->audio.data);
 	play->audio = (streamer_audio){0};
 }
@@ -103,8 +100,6 @@ void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, cons
 	if (!abandoned) {
 		streamer_play *play = down->waiting;
 		streamer_plays_settle(s, as_now_ns());
-		down->carried = 0; /* nor is a file one of what came before */
-		play->packed = 1;
 		if (error) {
 			play->failed = 1;
 			streamer_invalid(s, "%s", error);
@@ -150,6 +145,8 @@ void streamer_take(as_streamer *s, streamer_play *play, const streamer_audio *au
 	if (!is_file(audio) && !down->waiting && streamer_length_us(audio) <= WHOLE_US) {
 		if (streamer_admit(s, play, audio)) {
 			streamer_write(s, play, audio, 1, 0);
+		} else {
+			streamer_close_spurt(s); /* what follows is no continuation of what was refused */
 		}
 		return;
 	}
@@ -160,6 +157,7 @@ void streamer_take(as_streamer *s, streamer_play *play, const streamer_audio *au
 	if (error) {
 		play->failed = 1;
 		free(audio->path);
+		streamer_close_spurt(s);
 		streamer_invalid(s, "audio refused: more than %d MB waits to be decoded", WAITING_MAX_BYTES >> 20);
 	} else {
 		streamer_next_turn(s);

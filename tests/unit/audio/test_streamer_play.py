@@ -90,6 +90,46 @@ class TestSampleExact:
             one.visit.stream_audio(part) if at % 6400 else one.visit.send(part)
         assert hear_all(one, len(said)) == said
 
+    @pytest.mark.parametrize("channels", [1, 2])
+    @pytest.mark.parametrize("dialect", ["binary", "json"])
+    def test_half_a_sample_too_much_does_not_shift_what_follows(self, talk, dialect, channels):
+        """Sentences of which each has a byte too many, one behind the other."""
+        parts = [tone(400, hz=hz, level=6000) for hz in (440, 700, 550)]
+        one = talk(dialect=dialect, speed=4, options=PLAIN)
+        send = one.visit.play if dialect == "json" else one.visit.stream_audio
+        for part in parts:
+            both = np.repeat(np.frombuffer(part, "<i2"), channels).tobytes()
+            send(both + b"\x7f", channels=channels)
+        one.events.wait("media_play_complete", 3)
+        assert stripped(bytes(one.line.heard)) == stripped(b"".join(parts))
+
+    @pytest.mark.parametrize("between", ["checkpoint", "a checkpoint's play", "clear", "another rate"])
+    def test_half_a_sample_ends_there_whatever_follows(self, talk, between):
+        """Three samples, which do not tell where they begin."""
+        one = talk(dialect="json", speed=4, options=PLAIN)
+        first, last = noise(100)[:-1], noise(1)[:6]
+        one.visit.play(first, **({"checkpoint": "a"} if between.endswith("play") else {}))
+        if between == "checkpoint":
+            one.visit.send({"event": "media.checkpoint", "payload": {"name": "a"}})
+        elif between == "clear":
+            one.visit.send({"event": "media.clear"})
+        elif between == "another rate":
+            one.visit.play(b"", 16000)
+            one.visit.play(bytes(16 * 2), 16000)
+        one.visit.play(last)
+        one.events.until(lambda: bytes(one.line.heard).rstrip(b"\0").endswith(last))
+
+    def test_a_refused_message_does_not_shift_what_follows(self, talk):
+        one = talk(speed=4, options={"STREAM_INJECT_BUFFER_MS": 500, "STREAM_INJECT_BUFFER_STRICT": True})
+        one.line.stream.pause("inject")
+        said = noise(900)
+        one.visit.send(said[:1001])
+        one.visit.send(said[1001:10_600])  # 600 ms: refused, and it ends where samples do
+        one.visit.send(said[10_600:])
+        one.events.wait("stream_buffer_overrun")
+        one.line.stream.resume("inject")
+        one.events.until(lambda: stripped(bytes(one.line.heard)).endswith(said[10_600:]))
+
     def test_g711(self, talk):
         codes = bytes(random.Random(1).choices([n for n in range(256) if n not in (0x7F, 0xFF)], k=8000))
         one = talk(dialect="json", speed=20)
@@ -484,7 +524,9 @@ class TestBounds:
         one.visit.send({"event": "media.play", "streamId": "other", "payload": {"audioData": "AAAA"}})
         one.visit.send(b"\0\1\2")
         one.visit.send({"event": "alive"})
-        one.events.wait("message_received")
+        one.events.until(
+            lambda: {"message": {"event": "alive"}}.items() <= one.events.of("message_received")[-1].items()
+        )
         invalid = one.events.of("stream_invalid_input")
         assert 1 <= len(invalid) <= 3
         one.visit.play(noise(100))
