@@ -98,6 +98,8 @@ static int build(as_streamer *s, const as_streamer_start *start, const as_option
 	int result = prepare(s, start, options, error, bytes);
 	result = result ? result : s->dialect->init(s, start, error, bytes);
 	if (!result) {
+		s->view.encoding = s->uplink.encoding;
+		s->view.rate_hz = s->uplink.rate_hz;
 		streamer_downlink_init(s);
 	}
 	return result;

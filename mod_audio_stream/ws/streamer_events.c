@@ -201,6 +201,8 @@ void streamer_take_view(const as_streamer *s, const as_stats *stats, streamer_vi
 	uint64_t waiting = stats->capture_samples - stats->capture_read_samples - stats->capture_discarded_samples;
 	*view = (streamer_view){
 		.state = s->state,
+		.encoding = s->uplink.encoding,
+		.rate_hz = s->uplink.rate_hz,
 		.sent_messages = s->sent_messages,
 		.sent_bytes = s->sent_bytes,
 		.received_messages = s->received_messages,
@@ -237,8 +239,8 @@ json_t *streamer_describe_json(const as_streamer *s, const streamer_view *view)
 	json_object_set_new(out, "url", streamer_string(s->target.shown));
 	json_object_set_new(out, "dialect", json_string(s->dialect->name));
 	json_object_set_new(out, "track", streamer_string(s->track));
-	json_object_set_new(out, "codec", json_string(codec_name(s->uplink.encoding)));
-	json_object_set_new(out, "rate", json_integer(s->uplink.rate_hz));
+	json_object_set_new(out, "codec", json_string(codec_name(view->encoding)));
+	json_object_set_new(out, "rate", json_integer(view->rate_hz));
 	json_object_set_new(out, "channels", json_integer(s->uplink.channels));
 	json_object_set_new(out, "reconnects", count(view->reopened));
 	json_object_set_new(out, "failedAttempts", count(view->failed));

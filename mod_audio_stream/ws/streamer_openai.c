@@ -206,6 +206,8 @@ static void pump(as_streamer *s)
 	const rt_audio *audio = openai_talk_audio(talk_of(s));
 	uint64_t dropped = audio->dropped_samples, appends = audio->appends, bytes = audio->appended_bytes;
 	openai_talk_pump(talk_of(s), s->actor, as_now_ns());
+	s->uplink.encoding = audio->format.in_encoding; /* as the server's session has it */
+	s->uplink.rate_hz = audio->format.in_rate_hz;
 	s->uplink.dropped += audio->dropped_samples - dropped;
 	s->sent_messages += audio->appends - appends;
 	s->sent_bytes += audio->appended_bytes - bytes;
