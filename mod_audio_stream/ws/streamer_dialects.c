@@ -37,11 +37,6 @@ static int refused(as_streamer *s, wire_kind kind)
 	return 1;
 }
 
-static int is_raw(wire_format format)
-{
-	return format == WIRE_RAW_L16 || format == WIRE_RAW_ULAW || format == WIRE_RAW_ALAW;
-}
-
 static void play(as_streamer *s, wire_message *message)
 {
 	streamer_audio audio = {
@@ -50,7 +45,7 @@ static void play(as_streamer *s, wire_message *message)
 	if (message->clear) {
 		streamer_clear(s, "server", 0);
 	}
-	if (audio.bytes && s->dialect->spurts && is_raw(audio.format) && !*message->checkpoint) {
+	if (audio.bytes && s->dialect->spurts && !streamer_is_packed(audio.format) && !*message->checkpoint) {
 		streamer_play_more(s, &audio);
 	} else if (audio.bytes) {
 		streamer_play_message(s, &audio, message->checkpoint);

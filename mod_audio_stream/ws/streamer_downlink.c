@@ -26,6 +26,7 @@
 #define UTTERANCE_GAP_MS 200
 #define PLAYS_MAX 20000
 #define TELL_EVERY_NS 1000000000 /* of one play, that more of it has been queued */
+#define SLICES_NS 1000000000 /* no slice for so long: the file is over, for who asks whether there was audio in it */
 #define CHUNK 1024
 #define TAIL_QUEUED_MS 30       /* less than this left to play: the resampler's tail is needed now */
 #define MARKS_FROM (1ull << 48) /* nobody else who injects is to have our numbers */
@@ -65,6 +66,7 @@ void streamer_downlink_init(as_streamer *s)
 void streamer_downlink_free(as_streamer *s)
 {
 	streamer_plays_free(s);
+	audio_slices_free(s->downlink.slices);
 	as_convert_free(s->downlink.convert);
 }
 
@@ -366,8 +368,8 @@ int streamer_write(as_streamer *s, streamer_play *play, const streamer_audio *au
 	}
 	down->talking = 1;
 	down->arrival_ns = now_ns;
-	down->target = play;
 	down->write_error = turn_to(s, audio->rate_hz);
+	down->target = play; /* not before: it may let out the tail of another one */
 	align(s, play, audio);
 	if (audio->format == WIRE_RAW_L16) {
 		push_l16(s, audio);
@@ -430,17 +432,29 @@ static size_t join(streamer_downlink *down, const streamer_audio *audio)
 	return part;
 }
 
+/* A message of packed audio has come: is it a slice of what the one before had of the same kind? A checkpoint ends it. */
+static int goes_on(streamer_downlink *down, const streamer_audio *audio, int is_last)
+{
+	int packed = !audio->path && streamer_is_packed(audio->format);
+	int slice = packed && down->slicing == audio->format;
+	down->slicing = packed && !is_last ? audio->format : 0;
+	return slice;
+}
+
 void streamer_play_message(as_streamer *s, const streamer_audio *audio, const char *checkpoint)
 {
 	streamer_close_spurt(s);
 	streamer_play *play = begin_play(s, checkpoint);
 	size_t joins = join(&s->downlink, audio);
-	if (checkpoint && *checkpoint) {
+	int is_last = checkpoint && *checkpoint, slice = goes_on(&s->downlink, audio, is_last);
+	if (is_last) {
 		s->downlink.part_bytes = 0;
 	}
 	if (play) {
 		play->closed = 1;
 		play->joins = joins;
+		play->goes_on = slice;
+		play->is_last = is_last;
 		streamer_take(s, play, audio);
 	} else {
 		free(audio->path);
@@ -459,6 +473,7 @@ void streamer_play_more(as_streamer *s, const streamer_audio *audio)
 {
 	streamer_downlink *down = &s->downlink;
 	size_t part = down->part_bytes, joins = join(down, audio);
+	down->slicing = 0;
 	if (down->spurt && (!can_join(s, down->spurt, audio) || (part && !joins))) {
 		streamer_close_spurt(s);
 	}
@@ -477,6 +492,7 @@ void streamer_checkpoint(as_streamer *s, const char *name)
 {
 	streamer_close_spurt(s);
 	s->downlink.part_bytes = 0;
+	s->downlink.slicing = 0;
 	streamer_play *play = begin_play(s, name);
 	if (play) {
 		play->closed = 1;
@@ -506,6 +522,9 @@ void streamer_clear(as_streamer *s, const char *why, int quiet)
 	down->tail_play = NULL;
 	down->ended = down->next_mark - 1;
 	down->part_bytes = 0;
+	down->slicing = 0;
+	audio_slices_free(down->slices);
+	down->slices = NULL;
 	utterance_over(s);
 }
 
@@ -527,10 +546,22 @@ static void tail_in_time(as_streamer *s, int64_t now_ns)
 	}
 }
 
+/* A file of which nothing could be played, and nothing more comes. */
+static void check_slices(as_streamer *s, int64_t now_ns)
+{
+	const streamer_downlink *down = &s->downlink;
+	if (!audio_slices_heard(down->slices) && !down->waiting && now_ns - down->sliced_ns >= SLICES_NS) {
+		streamer_end_slices(s);
+	}
+}
+
 void streamer_downlink_tick(as_streamer *s, int64_t now_ns)
 {
 	streamer_downlink *down = &s->downlink;
 	streamer_next_turn(s);
+	if (down->slices) {
+		check_slices(s, now_ns);
+	}
 	if (down->tail_play) {
 		tail_in_time(s, now_ns);
 	}
