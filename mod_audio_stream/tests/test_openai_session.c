@@ -269,6 +269,33 @@ static void test_a_server_that_answers_nobody_is_warned_of(void **state)
 	}
 }
 
+static void test_when_a_failed_response_is_asked_for_again(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *code, *message;
+		int least_ms, most_ms;
+	} cases[] = {
+		{"rate_limit_exceeded", "Limit reached. Please try again in 1.2s. Visit ...", 1200, 1250},
+		{"rate_limit_exceeded", "Please try again in 350ms.", 350, 400},
+		{"rate_limit_exceeded", "Please try again in 0s", 0, 50},
+		{"rate_limit_exceeded", "Please try again in 1m3.5s", -1, -1}, /* nobody waits for that */
+		{"rate_limit_exceeded", "Please try again in 9999999999h", -1, -1},
+		{"rate_limit_exceeded", "Please try again in a while", 1000, 1000},
+		{"rate_limit_exceeded", "Please try again in 3 s", 1000, 1000},
+		{"server_error", "", 1000, 1000},
+		{"invalid_request", "try again in 1s", -1, -1},
+		{"", "", -1, -1},
+	};
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		json_t *error = json_pack("{s:s,s:s}", "code", cases[i].code, "message", cases[i].message);
+		int ms = openai_retry_ms(error);
+		json_decref(error);
+		assert_true(ms >= cases[i].least_ms && ms <= cases[i].most_ms);
+	}
+	assert_int_equal(openai_retry_ms(NULL), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -282,6 +309,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_stated_decides),
 		cmocka_unit_test(test_what_cannot_be_spoken_is_named),
 		cmocka_unit_test(test_a_server_that_answers_nobody_is_warned_of),
+		cmocka_unit_test(test_when_a_failed_response_is_asked_for_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,10 +1,15 @@
 #include "openai_session.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "audio_stream.h"
 #include "convert.h"
+
+#define RETRY_MS 1000      /* before a response is asked for again, unless the server says when, */
+#define RETRY_SPARE_MS 20  /* and not a moment too early */
+#define RETRY_MAX_MS 20000 /* nobody waits longer for an answer */
 
 /* ---- Formats ----------------------------------------------------------------------------------------------------- */
 
@@ -250,6 +255,42 @@ openai_verdict openai_session_error(openai_session *session, const json_t *error
 	}
 	return *field && session->updates < OPENAI_REFUSALS_MAX && give_way(session, field) ? OPENAI_ASK_AGAIN
 																						: OPENAI_FATAL;
+}
+
+/* "1.2s", "350ms", "1m3.5s", in ms; -1 for anything else. */
+static double duration_ms(const char *text)
+{
+	static const struct {
+		const char *unit;
+		double ms;
+	} units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+	double total = -1;
+	while (strchr("0123456789", *text) && *text) {
+		char *end;
+		double number = strtod(text, &end);
+		size_t i = 0;
+		while (i < sizeof(units) / sizeof(units[0]) && strncmp(end, units[i].unit, strlen(units[i].unit))) {
+			i++;
+		}
+		if (i == sizeof(units) / sizeof(units[0])) {
+			return total;
+		}
+		total = (total < 0 ? 0 : total) + number * units[i].ms;
+		text = end + strlen(units[i].unit);
+	}
+	return total;
+}
+
+int openai_retry_ms(const json_t *error)
+{
+	static const char again[] = "try again in ";
+	const char *code = text_at(error, "code"), *told = strstr(text_at(error, "message"), again);
+	if (strcmp(code, "rate_limit_exceeded") && strcmp(code, "server_error")) {
+		return -1;
+	}
+	double ms = told ? duration_ms(told + sizeof(again) - 1) : -1;
+	ms = ms < 0 ? RETRY_MS : ms + RETRY_SPARE_MS;
+	return ms > RETRY_MAX_MS ? -1 : (int)ms;
 }
 
 /* The reason, in printable ASCII: a server's word is in it, and it goes to logs and back to the server. */

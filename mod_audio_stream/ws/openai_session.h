@@ -68,6 +68,9 @@ void openai_session_created(openai_session *session, const json_t *created);
 json_t *openai_session_update(openai_session *session);
 /* An `error` before the session was accepted. field: what it blames, "" for nothing. */
 openai_verdict openai_session_error(openai_session *session, const json_t *error, char field[OPENAI_FIELD_MAX]);
+/* How long to wait before a response that failed is asked for again, in ms: as the server says ("Please try again in 1.2s"), or
+ * a second; -1 when the same again would fail the same way. error: the response's. */
+int openai_retry_ms(const json_t *error);
 /* What session.updated states; what it does not state is as asked for. AS_EINVAL with the reason, which names it, when that
  * cannot be spoken. */
 int openai_session_stated(const openai_session *session, const json_t *updated, openai_stated *out, char *error,

@@ -11,6 +11,7 @@
 #define HANG_MS 500
 #define MARKS_MAX 16
 #define REASON_MAX 256
+#define RETRIES_MAX 3 /* of a response that fails for a reason that may pass */
 #define COMPLAIN_EVERY_NS 1000000000
 #define EVENT_MAX_BYTES (1 << 20) /* of an event that is read whole: more would keep other calls waiting */
 
@@ -22,6 +23,8 @@ struct openai_talk {
 	int64_t deadline_ns; /* which it must have by then */
 	int early;           /* it has spoken before that, and this has been told */
 	int finished;
+	int64_t retry_ns;      /* when the response that failed last is asked for again; 0: not */
+	int retries;           /* of the caller's latest turn */
 	int64_t complained_ns; /* when a complaint of our own was told last */
 };
 
@@ -83,7 +86,8 @@ void openai_talk_free(openai_talk *talk)
 
 void openai_talk_restart(openai_talk *talk, int64_t deadline_ns)
 {
-	talk->started = talk->early = 0;
+	talk->started = talk->early = talk->retries = 0;
+	talk->retry_ns = 0;
 	talk->deadline_ns = deadline_ns;
 	talk->audio.listening = 0;
 	rt_audio_forget(&talk->audio);
@@ -321,7 +325,13 @@ static void on_response(openai_talk *talk, const json_t *response)
 	}
 	tell(talk, "openai_response_generated", body);
 	if (!strcmp(status, "failed")) {
-		on_error(talk, json_object_get(json_object_get(response, "status_details"), "error"));
+		const json_t *error = json_object_get(json_object_get(response, "status_details"), "error");
+		int retry_ms = talk->retries < RETRIES_MAX ? openai_retry_ms(error) : -1;
+		if (retry_ms >= 0) {
+			talk->retries++;
+			talk->retry_ns = as_now_ns() + (int64_t)retry_ms * 1000000;
+		}
+		on_error(talk, error);
 	}
 }
 
@@ -379,9 +389,12 @@ void openai_talk_message(openai_talk *talk, char *text, size_t n)
 	}
 	switch (message.kind) {
 	case RT_SPEECH_STARTED:
+		talk->retries = 0; /* what they say now is answered */
+		talk->retry_ns = 0;
 		barge_in(talk);
 		break;
 	case RT_RESPONSE_CREATED:
+		talk->retry_ns = 0;
 		if (talk->started) {
 			rt_audio_response(&talk->audio, message.response_id, 0);
 		}
@@ -406,6 +419,10 @@ void openai_talk_message(openai_talk *talk, char *text, size_t n)
 void openai_talk_pump(openai_talk *talk, ws_actor *actor, int64_t now_ns)
 {
 	rt_audio_pump(&talk->audio, actor);
+	if (talk->retry_ns && now_ns >= talk->retry_ns) {
+		talk->retry_ns = 0;
+		say(talk, json_pack("{s:s,s:s}", "type", "response.create", "event_id", "retry"));
+	}
 	if (!talk->started && !talk->finished && now_ns >= talk->deadline_ns) {
 		tell_error(talk, "session_timeout", "the server has not accepted the session in time", 1);
 		finish(talk, "the server has not accepted the session in time");

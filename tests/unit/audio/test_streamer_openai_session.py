@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
 import pytest
 from line import Events, Line, noise, tone
+from websockets.exceptions import ConnectionClosed
 from wire_server import Visit, WireServer
 
 from ivr_ai.audio import g711
@@ -162,7 +164,8 @@ def test_a_format_that_cannot_be_spoken_ends_it_with_its_name(start, stated, nam
     talk = start()
     talk.create()
     talk.accept(**stated)
-    talk.speak(noise(300))
+    with suppress(ConnectionClosed):
+        talk.speak(noise(300))
     assert talk.streamer.wait(5)
     assert named in talk.streamer.reason
     (error,) = talk.events.of("openai_error")
@@ -268,6 +271,58 @@ def test_a_session_that_answers_nobody_is_told(start):
     talk.accept(audio={"input": {"turn_detection": None}})
     error = talk.events.wait("openai_error")
     assert (error["code"], error["fatal"]) == ("turn_detection", False)
+
+
+def fail(talk: Talk, nth: int, code: str = "rate_limit_exceeded") -> None:
+    """The server answers a turn, or a retry, with a failure."""
+    talk.visit.send({"type": "response.created", "response": {"id": f"resp_{nth}"}})
+    error = {"code": code, "message": "Rate limit reached. Please try again in 0.3s."}
+    details = {"type": "failed", "error": error}
+    talk.visit.send(
+        {
+            "type": "response.done",
+            "response": {"id": f"resp_{nth}", "status": "failed", "status_details": details},
+        }
+    )
+
+
+def asked(talk: Talk) -> list[float]:
+    """When responses were asked for."""
+    visit = talk.visit
+    pairs = zip(visit.messages, visit.times_s, strict=False)
+    return [at_s for message, at_s in pairs if json.loads(message)["type"] == "response.create"]
+
+
+def test_a_failure_that_passes_is_waited_for(start):
+    """As long as the server says, and not for ever."""
+    talk = start()
+    talk.create()
+    talk.accept()
+    for nth in range(1, 4):
+        before_s = time.monotonic()
+        fail(talk, nth)
+        talk.visit.wait(lambda _, nth=nth: len(asked(talk)) == nth)
+        assert 0.3 <= asked(talk)[-1] - before_s < 0.8
+    fail(talk, 4)
+    talk.events.wait("openai_response_generated", 4)
+    assert [error["fatal"] for error in talk.events.of("openai_error")] == [False] * 4
+    time.sleep(0.5)
+    assert len(asked(talk)) == 3
+
+
+@pytest.mark.parametrize("instead", ["speech", "a response", "another reason"])
+def test_it_is_not_asked_for_when_something_else_comes(start, instead):
+    talk = start()
+    talk.create()
+    talk.accept()
+    fail(talk, 1, "content_filter" if instead == "another reason" else "rate_limit_exceeded")
+    if instead == "speech":
+        talk.visit.send({"type": "input_audio_buffer.speech_started", "item_id": "u2"})
+    elif instead == "a response":
+        talk.visit.send({"type": "response.created", "response": {"id": "resp_9"}})
+    talk.events.wait("openai_response_generated")
+    time.sleep(0.6)
+    assert asked(talk) == []
 
 
 def test_complaints_come_once_a_second(start):
