@@ -26,6 +26,7 @@ class TestOddBytes:
         assert one.visit.wait(lambda visit: len(visit.texts()) == 2)
         assert one.visit.texts() == [self.TOLD, "half a pair: \ufffd"]
         assert one.stop(self.NAME) == self.TOLD
+        one.visit.wait_closed()
         assert one.visit.texts()[-1] == self.TOLD
 
     def test_settings(self, talk):
