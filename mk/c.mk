@@ -34,7 +34,7 @@ WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror=implicit-function
 C_COMMON := $(WARNINGS) -fPIC -fvisibility=hidden -I$(C_DIR)/include -I$(C_DIR)/core -I$(C_DIR)/ws -MMD -MP
 
 # Asked once, and only by recipes: what they name is there after `make deps`.
-PACKAGES := speexdsp libwebsockets openssl zlib jansson sndfile
+PACKAGES := speexdsp libwebsockets openssl zlib jansson sndfile libmpg123 ogg vorbis opus
 PACKAGE_CFLAGS = $(eval PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES)))$(PACKAGE_CFLAGS)
 PACKAGE_LIBS = $(eval PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES)))$(PACKAGE_LIBS)
 CORE_LIBS = $(PACKAGE_LIBS) -lpthread -lm -ldl

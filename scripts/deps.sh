@@ -23,6 +23,10 @@ need zlib1g-dev header zlib.h
 need libwebsockets-dev header libwebsockets.h
 need libjansson-dev header jansson.h
 need libsndfile1-dev header sndfile.h
+need libmpg123-dev header mpg123.h
+need libogg-dev header ogg/ogg.h
+need libvorbis-dev header vorbis/codec.h
+need libopus-dev header opus/opus_multistream.h
 need openssl command -v openssl
 need libcmocka-dev cmocka_header
 need python3-venv python_has 'import ensurepip, venv'

@@ -30,7 +30,8 @@ atexit.register(lib.as_ws_stop)  # before the interpreter, and with it what call
 
 
 class Event(NamedTuple):
-    """What a streamer says: a name (without "mod_audio_stream::") and its JSON body."""
+    """What a streamer says: a name (without "mod_audio_stream::") and its JSON body, parsed; of `json` a str
+    when the server's text is no JSON."""
 
     name: str
     body: Any
@@ -41,7 +42,7 @@ OnEvent = Callable[[Event], None]
 
 @ffi.def_extern()
 def ivr_ai_streamer_event(arg, name, body) -> None:
-    ffi.from_handle(arg)._deliver(ffi.string(name).decode(), ffi.string(body).decode())
+    ffi.from_handle(arg)._deliver(ffi.string(name).decode(), ffi.string(body).decode(errors="replace"))
 
 
 @ffi.def_extern()
@@ -77,7 +78,7 @@ class Streamer:
         self._on_event = on_event
         self._finished = threading.Event()
         self._self = ffi.new_handle(self)
-        kept = [ffi.new("char[]", text.encode()) for text in (url, track, metadata or "")]
+        kept = [ffi.new("char[]", _bytes(text)) for text in (url, track, metadata or "")]
         start = ffi.new(
             "as_streamer_start *",
             {
@@ -117,7 +118,7 @@ class Streamer:
         return f"<Streamer {self.describe().get('url', '')} {self.describe()['state']}>"
 
     def _deliver(self, name: str, body: str) -> None:
-        event = Event(name, json.loads(body))
+        event = Event(name, _parsed(body))
         if self._on_event is None:
             self.events.put(event)
         else:
@@ -129,11 +130,11 @@ class Streamer:
         _running.discard(self._self)
 
     def send_text(self, text: str) -> None:
-        """Sends a text message as it is, once connected.
+        """Sends a text message as it is, once connected; what is no UTF-8 in it is replaced by U+FFFD.
 
         Raises StreamClosed, when it ends or has finished, and StreamFull.
         """
-        result = lib.as_streamer_send_text(self._handle, text.encode())
+        result = lib.as_streamer_send_text(self._handle, _bytes(text))
         if result == lib.AS_ECLOSED:
             raise StreamClosed("the streamer has finished, or is about to")
         if result == lib.AS_EFULL:
@@ -142,7 +143,7 @@ class Streamer:
 
     def stop(self, text: str | None = None, *, graceful: bool = False) -> None:
         """Ends it; graceful: when what was captured has been sent, and what is queued been played."""
-        lib.as_streamer_stop(self._handle, ffi.NULL if text is None else text.encode(), graceful)
+        lib.as_streamer_stop(self._handle, ffi.NULL if text is None else _bytes(text), graceful)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Waits until it has finished."""
@@ -165,6 +166,23 @@ def _dialect(name: str) -> int:
     return _DIALECTS[name]
 
 
+def _bytes(text: str) -> bytes:
+    """Surrogate escapes (PEP 383) stand for bytes that are not UTF-8, as in a caller's name in Latin-1: the
+    library gets those bytes, and replaces them by U+FFFD where a server is told them. Any other lone
+    surrogate becomes U+FFFD here."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def _parsed(body: str) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body
+
+
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -175,6 +193,6 @@ def _make_options(values: Mapping[str, object]):
     check(lib.as_options_new(out), "options")
     options = ffi.gc(out[0], lib.as_options_free)
     for name, value in values.items():
-        if lib.as_options_set(options, name.encode(), _text(value).encode(), error, _ERROR_BYTES):
+        if lib.as_options_set(options, _bytes(name), _bytes(_text(value)), error, _ERROR_BYTES):
             raise ValueError(ffi.string(error).decode(errors="replace"))
     return options

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "utf8.h"
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define SAMPLES_PER_MS 8 /* of the watermarks' 8 kHz */
 #define FRAMES_MAX 80000 /* 10 s */
@@ -30,6 +32,7 @@ typedef enum kind {
 	TEXT,    /* char *, anything */
 	TOKEN,   /* char *, as in an HTTP header: the subprotocol */
 	PATH,    /* char *, a file or directory */
+	CA_FILE, /* char *, a file, or SYSTEM for none */
 	SECRET,  /* char *, never shown */
 	URL,     /* char *, never shown: there may be a password in it */
 	HEADERS, /* char *, a JSON object of strings; never shown */
@@ -82,6 +85,7 @@ static const row rows[] = {
 	{STREAM("RECONNECT_DELAY_MS", "reconnect-delay-ms"), "500", INT, AT(reconnect_delay_ms), 10, 600000, NULL},
 	{STREAM("RECONNECT_DELAY_MAX_MS", "reconnect-delay-max-ms"), "30000", INT, AT(reconnect_delay_max_ms), 10, 3600000,
 	 NULL},
+	{STREAM("RECONNECT_GOING_AWAY", "reconnect-going-away"), "true", FLAG, AT(reconnect_going_away), ON_OFF},
 	{STREAM("HEART_BEAT", "heart-beat"), "0", INT, AT(heart_beat_s), 0, 3600, NULL},
 	{STREAM("GRACEFUL_TIMEOUT_MS", "graceful-timeout-ms"), "30000", INT, AT(graceful_timeout_ms), 0, 600000, NULL},
 	{STREAM("MESSAGE_DEFLATE", "message-deflate"), "false", FLAG, AT(deflate), ON_OFF},
@@ -89,7 +93,7 @@ static const row rows[] = {
 	{MODULE("SUBPROTOCOL_NAME", "subprotocol-name"), "", TOKEN, AT(subprotocol), ANY},
 	{MODULE("HTTP_AUTH_USER", "http-auth-user"), "", TEXT, AT(auth_user), ANY},
 	{MODULE("HTTP_AUTH_PASSWORD", "http-auth-password"), "", SECRET, AT(auth_password), ANY},
-	{STREAM("TLS_CA_FILE", "tls-ca-file"), "", PATH, AT(tls_ca_file), ANY},
+	{STREAM("TLS_CA_FILE", "tls-ca-file"), "", CA_FILE, AT(tls_ca_file), ANY},
 	{STREAM("TLS_KEY_FILE", "tls-key-file"), "", PATH, AT(tls_key_file), ANY},
 	{STREAM("TLS_CERT_FILE", "tls-cert-file"), "", PATH, AT(tls_cert_file), ANY},
 	{STREAM("TLS_DISABLE_HOSTNAME_VALIDATION", "tls-disable-hostname-validation"), "false", FLAG, AT(tls_skip_hostname),
@@ -283,6 +287,7 @@ static int has_control(const char *text)
 	return *text != '\0';
 }
 
+/* value: UTF-8. */
 static int check_headers(const char *value, const reason *why)
 {
 	json_error_t error;
@@ -310,6 +315,16 @@ static int check_headers(const char *value, const reason *why)
 	return wrong;
 }
 
+/* A caller's name may be in them, in whatever bytes it came. */
+static int set_headers(as_options *options, const row *option, const char *value, const reason *why)
+{
+	char *clean = as_utf8_clean(value);
+	int wrong = clean ? check_headers(clean, why) : AS_ENOMEM;
+	wrong = wrong ? wrong : set_string(options, option, clean, strlen(clean));
+	free(clean);
+	return wrong;
+}
+
 static int check_url(const char *value, const reason *why)
 {
 	int scheme = !strncmp(value, "ws://", 5) ? 5 : !strncmp(value, "wss://", 6) ? 6 : 0;
@@ -326,14 +341,21 @@ static int set_text(as_options *options, const row *option, const char *value, c
 	if (length > STRING_MAX) {
 		return fail(why, "is longer than %d bytes", STRING_MAX);
 	}
+	if (option->kind == HEADERS) {
+		return set_headers(options, option, value, why);
+	}
 	if (option->kind == TOKEN && !is_token(value)) {
 		wrong = fail_allowed(why, option, value);
-	} else if (option->kind == PATH && strspn(value, " \t\r\n") == length) {
+	} else if ((option->kind == PATH || option->kind == CA_FILE) && strspn(value, " \t\r\n") == length) {
 		wrong = fail(why, "is blank but must be a path");
+	} else if (option->kind == CA_FILE && !strcasecmp(value, "NONE")) {
+		wrong =
+			fail(why, "is NONE, but a server whose certificate nobody checks may be anybody: name the PEM file of the "
+					  "authority that signed it, or SYSTEM");
+	} else if (option->kind == CA_FILE && !strcasecmp(value, "SYSTEM")) {
+		length = 0; /* the default */
 	} else if (option->kind == SECRET && has_control(value)) {
 		wrong = fail(why, "has a line end or control character in it");
-	} else if (option->kind == HEADERS) {
-		wrong = check_headers(value, why);
 	} else if (option->kind == URL) {
 		wrong = check_url(value, why);
 	}
@@ -503,6 +525,7 @@ int as_option_describe(int i, as_option_row *out)
 		[TEXT] = "text",
 		[TOKEN] = "letters, digits and -._",
 		[PATH] = "a path",
+		[CA_FILE] = "a path, or SYSTEM",
 		[SECRET] = "text, never shown",
 		[URL] = "a ws:// or wss:// URL",
 		[HEADERS] = "a JSON object of strings",

@@ -42,6 +42,7 @@ struct as_options {
 	int reconnect_max;          /* STREAM_RECONNECT_MAX 0 attempts in a row */
 	int reconnect_delay_ms;     /* STREAM_RECONNECT_DELAY_MS 500, doubled each time, +-20 % */
 	int reconnect_delay_max_ms; /* STREAM_RECONNECT_DELAY_MAX_MS 30000 */
+	int reconnect_going_away;   /* STREAM_RECONNECT_GOING_AWAY true: also after CLOSE 1001, and one without a code */
 	int heart_beat_s;           /* STREAM_HEART_BEAT 0: seconds between pings and stream_heartbeat events; 0 = none */
 	int graceful_timeout_ms;    /* STREAM_GRACEFUL_TIMEOUT_MS 30000: graceful-shutdown gives up after this */
 	int deflate;                /* STREAM_MESSAGE_DEFLATE false */
@@ -50,7 +51,7 @@ struct as_options {
 							   AS_DIALECT_BINARY only when it has been set (subprotocol_set) */
 	int subprotocol_set;
 	char *auth_user, *auth_password;                  /* MOD_AUDIO_STREAM_HTTP_AUTH_USER, _PASSWORD */
-	char *tls_ca_file, *tls_key_file, *tls_cert_file; /* STREAM_TLS_CA_FILE ... */
+	char *tls_ca_file, *tls_key_file, *tls_cert_file; /* STREAM_TLS_CA_FILE ...; "": the system's authorities */
 	int tls_skip_hostname;                            /* STREAM_TLS_DISABLE_HOSTNAME_VALIDATION,
 							   MOD_AUDIO_STREAM_SKIP_SERVER_CERT_HOSTNAME_CHECK */
 	int tls_allow_selfsigned;                         /* MOD_AUDIO_STREAM_ALLOW_SELFSIGNED */

@@ -50,7 +50,8 @@ int as_option_is(const char *option, const char *name);
 
 typedef struct as_streamer as_streamer;
 
-/* What one start command asks for. Strings may be NULL. */
+/* What one start command asks for. Strings may be NULL; in what servers are told, bytes that are not UTF-8 are replaced by
+ * U+FFFD. */
 typedef struct as_streamer_start {
 	int dialect; /* AS_DIALECT_* */
 	const char *url;
@@ -62,7 +63,8 @@ typedef struct as_streamer_start {
 	const char *voice, *instructions, *api_key, *model; /* AS_DIALECT_OPENAI; NULL = the option's */
 } as_streamer_start;
 
-/* name: without "mod_audio_stream::"; body: JSON. The strings are gone after the callback. */
+/* name: without "mod_audio_stream::"; body: JSON, but for "json", which is the server's text as it came and may be none; UTF-8
+ * in any case. The strings are gone after the callback. */
 typedef void (*as_streamer_event)(void *arg, const char *name, const char *body);
 /* The streamer's last word: it has finished, nothing of it will be heard again, and the stream may be closed. */
 typedef void (*as_streamer_finished)(void *arg, const char *reason);
@@ -77,8 +79,8 @@ int as_streamer_new(as_stream *stream, const as_streamer_start *start, const as_
 					as_streamer **out);
 as_streamer *as_streamer_ref(as_streamer *streamer);
 void as_streamer_unref(as_streamer *streamer);
-/* Sends a text message as it is; kept until the connection is open. AS_EINVAL when it is not UTF-8, AS_ECLOSED when nothing
- * is sent any more, AS_EFULL. */
+/* Sends a text message as it is, bytes that are not UTF-8 replaced by U+FFFD; kept until the connection is open. AS_ECLOSED
+ * when nothing is sent any more, AS_EFULL. */
 int as_streamer_send_text(as_streamer *streamer, const char *text);
 /* Ends it: tells the server, closes, finishes. graceful: what has been captured is sent, and what is queued for the caller
  * is played, first. text: the reason (AS_DIALECT_BINARY also sends it as a last text message). Idempotent. */

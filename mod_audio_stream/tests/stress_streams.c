@@ -12,6 +12,7 @@
 
 #include "audio_stream_ws.h"
 #include "base64.h"
+#include "sound_file.h"
 #include "stress.h"
 #include "ws_server.h"
 
@@ -62,6 +63,11 @@ static const char *const messages[] = {
 	"{\"type\":\"response.output_audio.done\",\"response_id\":\"resp_%u\",\"item_id\":\"item_%u\",\"ignored\":\"%s\"}",
 	"{\"type\":\"response.done\",\"response\":{\"id\":\"resp_%u\",\"status\":\"completed\"},\"ignored\":\"%s\"}",
 	"{\"type\":\"error\",\"error\":{\"message\":\"no\"},\"ignored\":\"%s\"}",
+	"{\"type\":\"session.created\",\"session\":{\"id\":\"sess_1\"},\"ignored\":\"%s\"}",
+	"{\"type\":\"session.updated\",\"session\":{\"audio\":{\"output\":{\"format\":{\"type\":\"audio/pcma\"}},"
+	"\"input\":{\"format\":{\"type\":\"audio/pcm\"}}}},\"ignored\":\"%s\"}",
+	"{\"type\":\"error\",\"error\":{\"param\":\"session.audio.input.format\"},\"ignored\":\"%s\"}",
+	"words, and no JSON: %s",
 	"{\"type\":\"what\",\"is\":\"%s",
 };
 
@@ -91,13 +97,38 @@ static int say_something(ws_peer *peer, uint32_t *seed)
 	return error;
 }
 
+static sound_file packed[2]; /* MP3 and Ogg; set before any server */
+
+/* A few slices of a file, one behind the other unless the form is no play. */
+static int say_slices(ws_peer *peer, uint32_t *seed)
+{
+	static const char *const forms[] = {
+		"{\"type\":\"streamAudio\",\"data\":{\"audioDataType\":\"%s\",\"audioData\":\"%s\"}}",
+		"{\"event\":\"media.play\",\"payload\":{\"format\":\"%s\",\"audioData\":\"%s\"}}"};
+	uint32_t which = next_random(seed) % 2, dialect = next_random(seed) % 2;
+	size_t n = (size_t)packed[which].n, at = next_random(seed) % 4 ? 0 : random_upto(seed, n) - 1;
+	int error = 0;
+	for (uint32_t left = next_random(seed) % 8; left > 0 && at < n && !error; left--) {
+		char base64[BASE64_BYTES(1500) + 1], text[sizeof(base64) + 128];
+		size_t part = random_upto(seed, n - at < 1500 ? n - at : 1500);
+		base64[base64_encode(packed[which].data + at, part, base64)] = '\0';
+		at += part;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		int bytes = snprintf(text, sizeof(text), forms[dialect], which ? "ogg" : "mp3", base64);
+#pragma GCC diagnostic pop
+		error = peer_send(peer, WS_OP_TEXT, text, (size_t)bytes);
+	}
+	return error;
+}
+
 static void serve(ws_peer *peer, void *arg)
 {
 	static _Atomic uint32_t next = 77;
 	uint32_t seed = atomic_fetch_add(&next, 7919) | 1;
 	(void)arg;
 	for (uint32_t left = next_random(&seed) % 24; left > 0 && !peer_stopping(peer); left--) {
-		if (say_something(peer, &seed)) {
+		if (next_random(&seed) % 6 ? say_something(peer, &seed) : say_slices(peer, &seed)) {
 			return;
 		}
 		if (next_random(&seed) % 4 == 0) {
@@ -140,7 +171,7 @@ static void talker_unref(talker *t)
 static void on_event(void *arg, const char *name, const char *body)
 {
 	talker *t = arg;
-	CHECK(body[0] == '{', "%s: %s", name, body);
+	CHECK(body[0] == '{' || !strcmp(name, "json"), "%s: %s", name, body);
 	CHECK(!atomic_load(&t->finished), "%s after the last word", name);
 	if (!strcmp(name, "stream_started")) {
 		atomic_store(&t->open, 1);
@@ -466,6 +497,9 @@ int main(void)
 	CHECK(rounds > 0, "STRESS_ROUNDS=%s is no number of rounds", asked);
 	atomic_store(&rounds_left, rounds);
 	CHECK(as_events_new(&queue) == 0, "events");
+	packed[0] = sound_file_make(sound_file_can(MPEG_LAYER_III) ? MPEG_LAYER_III : SF_FORMAT_FLAC | SF_FORMAT_PCM_16,
+								8000, 1, 8000);
+	packed[1] = sound_file_make(SF_FORMAT_OGG | SF_FORMAT_OPUS, 16000, 1, 16000);
 	ws_server *server = server_start(&(ws_server_options){.serve = serve});
 	snprintf(urls[0], sizeof(urls[0]), "ws://127.0.0.1:%d/", server_port(server));
 	snprintf(urls[1], sizeof(urls[1]), "ws://127.0.0.1:1/");
@@ -479,6 +513,8 @@ int main(void)
 	}
 	finish(delivery);
 	server_stop(server);
+	free(packed[0].data);
+	free(packed[1].data);
 	printf("%ld calls: %ld streamers (%ld refused), %ld events; %ld conversations; %ld opened, %ld responses routed; "
 		   "%ld samples heard, %ld frames played\n",
 		   rounds, streamers, refused, events, realtimes, opened, routed, heard, played);

@@ -3,87 +3,16 @@
 #include "support.h"
 
 #include <fcntl.h>
-#include <sndfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "audio_file.h"
+#include "sound_file.h"
 
 #define PLENTY (60u * 48000)
-#define MPEG_LAYER_III (0x230000 | 0x0082) /* libsndfile 1.1 */
 
 static audio_pcm pcm;
 static char error[256];
-
-/* ---- Files in memory --------------------------------------------------------------------------------------------- */
-
-typedef struct memory {
-	uint8_t *data;
-	sf_count_t n, at, room;
-} memory;
-
-static sf_count_t length_of(void *arg)
-{
-	return ((memory *)arg)->n;
-}
-
-static sf_count_t tell(void *arg)
-{
-	return ((memory *)arg)->at;
-}
-
-static sf_count_t seek(sf_count_t offset, int whence, void *arg)
-{
-	memory *file = arg;
-	file->at = offset + (whence == SEEK_CUR ? file->at : whence == SEEK_END ? file->n : 0);
-	return file->at;
-}
-
-static sf_count_t take(void *to, sf_count_t n, void *arg)
-{
-	memory *file = arg;
-	n = n < file->n - file->at ? n : file->n - file->at;
-	memcpy(to, file->data + file->at, (size_t)n);
-	file->at += n;
-	return n;
-}
-
-static sf_count_t add(const void *from, sf_count_t n, void *arg)
-{
-	memory *file = arg;
-	if (file->at + n > file->room) {
-		file->room = 2 * (file->at + n);
-		file->data = realloc(file->data, (size_t)file->room);
-	}
-	memcpy(file->data + file->at, from, (size_t)n);
-	file->at += n;
-	file->n = file->at > file->n ? file->at : file->n;
-	return n;
-}
-
-/* A sine of 440 Hz at half of full scale, in all channels; channel 1 upside down where there are three. */
-static float sample_of(size_t frame, int channel, int channels, int rate_hz)
-{
-	double value = 0.5 * sin(2 * M_PI * 440 * (double)frame / rate_hz);
-	return (float)(channels == 3 && channel == 1 ? -value : value);
-}
-
-static memory make_file(int format, int rate_hz, int channels, size_t frames)
-{
-	static SF_VIRTUAL_IO io = {length_of, seek, take, add, tell};
-	memory file = {0};
-	SF_INFO info = {.samplerate = rate_hz, .channels = channels, .format = format};
-	SNDFILE *out = sf_open_virtual(&io, SFM_WRITE, &info, &file);
-	assert_non_null(out);
-	float *values = malloc(frames * (size_t)channels * sizeof(float) + 1);
-	for (size_t i = 0; i < frames * (size_t)channels; i++) {
-		values[i] = sample_of(i / (size_t)channels, (int)(i % (size_t)channels), channels, rate_hz);
-	}
-	assert_int_equal(sf_writef_float(out, values, (sf_count_t)frames), frames);
-	free(values);
-	sf_close(out);
-	return file;
-}
 
 /* In memory of exactly that size: reading past it is noticed. */
 static int decode(const uint8_t *data, size_t n, wire_format format, size_t max_samples)
@@ -126,12 +55,12 @@ static double level(double hz)
 static void check_kind(int format, int rate_hz, int channels, int error_max)
 {
 	size_t frames = (size_t)rate_hz;
-	memory file = make_file(format, rate_hz, channels, frames);
+	sound_file file = sound_file_make(format, rate_hz, channels, frames);
 	assert_int_equal(decode(file.data, (size_t)file.n, WIRE_FILE_WAV, PLENTY), 0);
 	free(file.data);
 	assert_int_equal(pcm.rate_hz, rate_hz);
 	for (size_t i = 0; error_max && i < frames; i++) {
-		int wanted = (int)lrint(32768 * (double)sample_of(i, 0, 1, rate_hz)) / (channels == 3 ? 3 : 1);
+		int wanted = (int)lrint(32768 * (double)sound_file_value(i, 0, 1, rate_hz)) / (channels == 3 ? 3 : 1);
 		assert_in_range(pcm.samples[i] - wanted + error_max, 0, 2 * error_max);
 	}
 	double wanted = channels == 3 ? 16384 / 3.0 : 16384;
@@ -174,8 +103,7 @@ static void test_ogg_and_flac(void **state)
 
 static int has_mp3(void)
 {
-	SF_INFO info = {.samplerate = 8000, .channels = 1, .format = MPEG_LAYER_III};
-	return sf_format_check(&info);
+	return sound_file_can(MPEG_LAYER_III);
 }
 
 static void test_mp3(void **state)
@@ -197,7 +125,7 @@ static void test_floats_out_of_range(void **state)
 	(void)state;
 	const float values[] = {2.0f, -2.0f, 1.0f, -1.0f, 32767 / 32768.0f, NAN, INFINITY, -INFINITY, 1e30f, 0};
 	const int16_t wanted[] = {32767, -32768, 32767, -32768, 32767, 0, 32767, -32768, 32767, 0};
-	memory file = make_file(SF_FORMAT_WAV | SF_FORMAT_FLOAT, 8000, 1, COUNT(values));
+	sound_file file = sound_file_make(SF_FORMAT_WAV | SF_FORMAT_FLOAT, 8000, 1, COUNT(values));
 	memcpy(memmem(file.data, (size_t)file.n, "data", 4) + 8, values, sizeof(values));
 	assert_int_equal(decode(file.data, (size_t)file.n, WIRE_FILE_WAV, PLENTY), 0);
 	assert_int_equal(pcm.n, COUNT(values));
@@ -212,13 +140,13 @@ static void test_headers_that_do_not_know_the_length(void **state)
 	static const uint32_t lengths[][2] = {
 		{0xffffffff, 0xffffffff}, {0x7fffffff, 0x7fffffff}, {36, 0},          {0, 0},
 		{0xffffffff, 0},          {0, 0xffffffff},          {36, 0xffffffff}, {16036, 0}};
-	memory file = make_file(SF_FORMAT_WAV | SF_FORMAT_PCM_16, 8000, 1, 8000);
+	sound_file file = sound_file_make(SF_FORMAT_WAV | SF_FORMAT_PCM_16, 8000, 1, 8000);
 	for (size_t i = 0; i < COUNT(lengths); i++) {
 		memcpy(file.data + 4, &lengths[i][0], 4);
 		memcpy(file.data + 40, &lengths[i][1], 4);
 		assert_int_equal(decode(file.data, (size_t)file.n, WIRE_FILE_WAV, PLENTY), 0);
 		assert_int_equal(pcm.n, 8000);
-		assert_int_equal(pcm.samples[3], lrint(32768 * (double)sample_of(3, 0, 1, 8000)));
+		assert_int_equal(pcm.samples[3], lrint(32768 * (double)sound_file_value(3, 0, 1, 8000)));
 	}
 	refuses(file.data, 44, WIRE_FILE_WAV, "the WAV file has no audio in it");
 	free(file.data);
@@ -248,7 +176,7 @@ static void test_what_is_no_mp3_behind_its_tag(void **state)
 	const int formats[] = {SF_FORMAT_AIFF | SF_FORMAT_PCM_16, SF_FORMAT_AU | SF_FORMAT_PCM_16,
 						   SF_FORMAT_WAV | SF_FORMAT_PCM_16};
 	for (size_t i = 0; has_mp3() && i < COUNT(formats); i++) {
-		memory file = make_file(formats[i], 8000, 1, 8000);
+		sound_file file = sound_file_make(formats[i], 8000, 1, 8000);
 		size_t n = (size_t)file.n + 20;
 		uint8_t *tagged = calloc(1, n);
 		memcpy(tagged, "ID3\4\0\0\0\0\0\12", 10); /* of ten bytes, all 0 */
@@ -263,7 +191,7 @@ static void test_what_is_no_mp3_behind_its_tag(void **state)
 static void test_ogg_in_pieces(void **state)
 {
 	(void)state;
-	memory file = make_file(SF_FORMAT_OGG | SF_FORMAT_VORBIS, 44100, 2, 441000);
+	sound_file file = sound_file_make(SF_FORMAT_OGG | SF_FORMAT_VORBIS, 44100, 2, 441000);
 	size_t n = (size_t)file.n,
 		   headers = (size_t)((uint8_t *)memmem(file.data + 100, n - 100, "\x05vorbis", 7) - file.data);
 	for (size_t cut = 1; cut < headers + 100; cut += 37) {
@@ -278,11 +206,11 @@ static void test_ogg_in_pieces(void **state)
 static void test_rates_that_cannot_be_played(void **state)
 {
 	(void)state;
-	memory slow = make_file(SF_FORMAT_WAV | SF_FORMAT_PCM_16, 6000, 1, 100);
+	sound_file slow = sound_file_make(SF_FORMAT_WAV | SF_FORMAT_PCM_16, 6000, 1, 100);
 	refuses(slow.data, (size_t)slow.n, WIRE_FILE_WAV,
 			"the WAV file has 6000 samples a second; 8000 to 48000 can be played");
 	free(slow.data);
-	memory fast = make_file(SF_FORMAT_FLAC | SF_FORMAT_PCM_16, 96000, 1, 100);
+	sound_file fast = sound_file_make(SF_FORMAT_FLAC | SF_FORMAT_PCM_16, 96000, 1, 100);
 	refuses(fast.data, (size_t)fast.n, WIRE_FILE_OGG, "the FLAC file has 96000 samples");
 	free(fast.data);
 }
@@ -290,7 +218,7 @@ static void test_rates_that_cannot_be_played(void **state)
 static void test_empty_files(void **state)
 {
 	(void)state;
-	memory file = make_file(SF_FORMAT_WAV | SF_FORMAT_PCM_24, 8000, 1, 0);
+	sound_file file = sound_file_make(SF_FORMAT_WAV | SF_FORMAT_PCM_24, 8000, 1, 0);
 	refuses(file.data, (size_t)file.n, WIRE_FILE_WAV, "the WAV file has no audio in it");
 	free(file.data);
 }
@@ -299,7 +227,7 @@ static void test_empty_files(void **state)
 static void test_what_comes_out_is_bounded(void **state)
 {
 	(void)state;
-	memory file = make_file(SF_FORMAT_OGG | SF_FORMAT_VORBIS, 8000, 2, 80000);
+	sound_file file = sound_file_make(SF_FORMAT_OGG | SF_FORMAT_VORBIS, 8000, 2, 80000);
 	assert_int_equal(decode(file.data, (size_t)file.n, WIRE_FILE_OGG, 79999), AS_EFULL);
 	assert_non_null(strstr(error, "the Ogg file is longer than 10.0 s"));
 	assert_int_equal(decode(file.data, (size_t)file.n, WIRE_FILE_OGG, 0), AS_EFULL);
@@ -317,7 +245,7 @@ static void test_damaged_files(void **state)
 						   SF_FORMAT_FLAC | SF_FORMAT_PCM_16, MPEG_LAYER_III};
 	uint32_t rng = 11;
 	for (size_t i = 0; i < COUNT(formats) - !has_mp3(); i++) {
-		memory file = make_file(formats[i], 16000, 1, 1600);
+		sound_file file = sound_file_make(formats[i], 16000, 1, 1600);
 		for (int round = 0; round < 60; round++) {
 			size_t n = (size_t)file.n * (size_t)round / 60;
 			int failed = decode(file.data, n, WIRE_FILE_WAV, 4 * 1600);

@@ -165,6 +165,14 @@ static void test_values(void **state)
 	assert_int_equal(o->high_quality.max_frames, 3200);
 	set(o, "STREAM_EXTRA_HEADERS", "{\"X-Tenant\": \"blue\", \"Authorization\": \"Bearer x\"}");
 	assert_string_equal(o->extra_headers, "{\"X-Tenant\": \"blue\", \"Authorization\": \"Bearer x\"}");
+	set(o, "STREAM_EXTRA_HEADERS", "{\"X-Caller\": \"Andr\xe9\"}");
+	assert_string_equal(o->extra_headers, "{\"X-Caller\": \"Andr\xef\xbf\xbd\"}");
+	set(o, "STREAM_TLS_CA_FILE", "ca.pem");
+	assert_string_equal(o->tls_ca_file, "ca.pem");
+	set(o, "STREAM_TLS_CA_FILE", "system");
+	assert_string_equal(o->tls_ca_file, "");
+	set(o, "tls-ca-file", "./SYSTEM");
+	assert_string_equal(o->tls_ca_file, "./SYSTEM");
 	set(o, "FS_SEND_JSON_AUDIO", "whatever");
 	set(o, "MOD_AUDIO_STREAM_SUBPROTOCOL_NAME", "audio.drachtio.org");
 	assert_string_equal(o->subprotocol, "audio.drachtio.org");
@@ -202,6 +210,9 @@ static void test_what_is_refused(void **state)
 		{"MOD_AUDIO_STREAM_SERVICE_THREADS", "6", "1 to 5"},
 		{"MOD_AUDIO_STREAM_SUBPROTOCOL_NAME", "a b", "must be letters, digits and -._"},
 		{"STREAM_TLS_CA_FILE", "  ", "is blank but must be a path"},
+		{"STREAM_TLS_CA_FILE", "NONE", "is NONE, but a server whose certificate nobody checks may be anybody"},
+		{"tls-ca-file", "none", "tls-ca-file is NONE"},
+		{"STREAM_RECONNECT_GOING_AWAY", "maybe", "must be true or false"},
 		{"OPENAI_REALTIME_URL", "https://user:S3CRET@h", "must be a ws:// or wss:// URL"},
 		{"STREAM_EXTRA_HEADERS", "X-Tenant: blue", "must be a JSON object of strings"},
 		{"STREAM_EXTRA_HEADERS", "[\"a\"]", "must be a JSON object of strings"},

@@ -165,15 +165,14 @@ static void test_what_is_not_json(void **state)
 	(void)state;
 	static const char *const texts[] = {"",
 										" ",
-										"hello",
 										"{",
+										"\t{hello}",
 										"{\"type\":\"streamAudio\",",
 										"{'a':1}",
 										"{\"a\":1}}",
 										"{\"a\":1} x",
 										"{\"a\":\"\xff\"}",
 										"{\"a\":\"\n\"}",
-										"nan",
 										"{\"type\":\"x\",\"audioData\":\"\xff\"}",
 										"{\"type\":\"x\",\"audioData\":\"\\x\"}"};
 	for (size_t i = 0; i < COUNT(texts); i++) {
@@ -182,9 +181,27 @@ static void test_what_is_not_json(void **state)
 	assert_int_equal(parse_bytes(wire_binary_parse, "1\0", 2), AS_EINVAL);
 	assert_non_null(strstr(error, "not JSON: "));
 	char deep[5000];
-	memset(deep, '[', sizeof(deep) - 1);
+	memset(deep, '{', sizeof(deep) - 1);
 	deep[sizeof(deep) - 1] = '\0';
 	refuses(deep, "not JSON: ");
+}
+
+static void test_words_are_for_the_application(void **state)
+{
+	(void)state;
+	static const char *const words[] = {"hello", " line 7 is ready\n", "<say>hi</say>", "nan", "[12:00] {up}", "42 x",
+										"\"a"};
+	for (size_t i = 0; i < COUNT(words); i++) {
+		reads(words[i], WIRE_WORDS);
+		assert_string_equal(message.text, words[i]);
+	}
+	reads("Andr\xe9", WIRE_WORDS);
+	assert_string_equal(message.text, "Andr\xef\xbf\xbd");
+	char *many = malloc((1 << 20) + 2);
+	memset(many, 'x', (1 << 20) + 1);
+	many[(1 << 20) + 1] = '\0';
+	refuses(many, "longer than 1048576 bytes");
+	free(many);
 }
 
 static void test_wrong_fields(void **state)
@@ -307,6 +324,7 @@ int main(void)
 		cmocka_unit_test(test_fields_in_the_message_itself),
 		cmocka_unit_test(test_other_messages_stay_as_they_are),
 		cmocka_unit_test(test_what_is_not_json),
+		cmocka_unit_test(test_words_are_for_the_application),
 		cmocka_unit_test(test_wrong_fields),
 		cmocka_unit_test(test_wrong_numbers),
 		cmocka_unit_test(test_too_much_audio),

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <math.h>
 #include <sndfile.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -198,52 +197,20 @@ typedef struct decoding {
 	const container *is;
 	SNDFILE *file;
 	SF_INFO info;
-	size_t max_samples, room;
-	audio_pcm pcm;
+	pcm_buffer out;
 	char *error;
 	size_t error_bytes;
 } decoding;
 
-/* Full scale is 1.0 in whatever was decoded. */
-static int16_t to_s16(float value)
+static int add(decoding *d, const float *values, size_t frames)
 {
-	float scaled = value * 32768.0f;
-	if (scaled >= -32768.0f && scaled <= 32767.0f) {
-		return (int16_t)lrintf(scaled);
-	}
-	return scaled > 0 ? INT16_MAX : scaled < 0 ? INT16_MIN : 0; /* neither: not a number */
-}
-
-static void mix(const float *values, size_t frames, int channels, int16_t *out)
-{
-	for (size_t i = 0; i < frames; i++, values += channels) {
-		float sum = 0;
-		for (int channel = 0; channel < channels; channel++) {
-			sum += values[channel];
-		}
-		out[i] = to_s16(sum / (float)channels);
-	}
-}
-
-/* Room for that many samples more; grows by doubling, whatever length the header says. */
-static int make_room(decoding *d, size_t more)
-{
-	if (more > d->max_samples - d->pcm.n) {
+	int error = pcm_buffer_add(&d->out, values, frames, d->info.channels);
+	if (error == AS_EFULL) {
 		return complain(d->error, d->error_bytes, AS_EFULL,
 						"the %s file is longer than %.1f s, which is more than can be held", d->is->name,
-						(double)d->max_samples / d->pcm.rate_hz);
+						(double)d->out.max_samples / d->out.pcm.rate_hz);
 	}
-	if (d->pcm.n + more <= d->room) {
-		return 0;
-	}
-	size_t room = d->room ? 2 * d->room : CHUNK;
-	int16_t *samples = realloc(d->pcm.samples, room * sizeof(*samples));
-	if (!samples) {
-		return no_memory(d->error, d->error_bytes);
-	}
-	d->pcm.samples = samples;
-	d->room = room;
-	return 0;
+	return error ? no_memory(d->error, d->error_bytes) : 0;
 }
 
 static int decode_all(decoding *d)
@@ -251,14 +218,13 @@ static int decode_all(decoding *d)
 	float values[CHUNK];
 	sf_count_t frames, most = CHUNK / d->info.channels;
 	while ((frames = sf_readf_float(d->file, values, most)) > 0) {
-		int error = make_room(d, (size_t)frames);
+		int error = add(d, values, (size_t)frames);
 		if (error) {
 			return error;
 		}
-		mix(values, (size_t)frames, d->info.channels, d->pcm.samples + d->pcm.n);
-		d->pcm.n += (size_t)frames;
 	}
-	return d->pcm.n ? 0 : complain(d->error, d->error_bytes, AS_EINVAL, "the %s file has no audio in it", d->is->name);
+	return d->out.pcm.n ? 0
+						: complain(d->error, d->error_bytes, AS_EINVAL, "the %s file has no audio in it", d->is->name);
 }
 
 static int check_info(decoding *d)
@@ -270,12 +236,11 @@ static int check_info(decoding *d)
 		return complain(d->error, d->error_bytes, AS_EINVAL, "the %s file has %d channels", d->is->name,
 						d->info.channels);
 	}
-	d->pcm.rate_hz = d->info.samplerate;
-	return d->pcm.rate_hz >= AS_RATE_MIN_HZ && d->pcm.rate_hz <= AS_RATE_MAX_HZ
-			   ? 0
-			   : complain(d->error, d->error_bytes, AS_EINVAL,
-						  "the %s file has %d samples a second; %d to %d can be played", d->is->name, d->pcm.rate_hz,
-						  AS_RATE_MIN_HZ, AS_RATE_MAX_HZ);
+	return pcm_buffer_rate(&d->out, d->info.samplerate)
+			   ? complain(d->error, d->error_bytes, AS_EINVAL,
+						  "the %s file has %d samples a second; %d to %d can be played", d->is->name,
+						  d->info.samplerate, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ)
+			   : 0;
 }
 
 static int open_file(decoding *d, memory_file *file)
@@ -294,7 +259,7 @@ int audio_file_decode(const void *data, size_t n, wire_format format, size_t max
 					  size_t error_bytes)
 {
 	memory_file file = {.data = data, .n = (sf_count_t)n, .unknown = find_unknown_length(data, n)};
-	decoding d = {.is = recognise(data, n), .max_samples = max_samples, .error = error, .error_bytes = error_bytes};
+	decoding d = {.is = recognise(data, n), .out.max_samples = max_samples, .error = error, .error_bytes = error_bytes};
 	if (!d.is) {
 		return complain(error, error_bytes, AS_EINVAL, "this is no %s file (nor WAV, MP3, Ogg or FLAC)",
 						name_of(format));
@@ -309,9 +274,9 @@ int audio_file_decode(const void *data, size_t n, wire_format format, size_t max
 		sf_close(d.file);
 	}
 	if (failed) {
-		free(d.pcm.samples);
+		pcm_buffer_free(&d.out);
 	} else {
-		*out = d.pcm;
+		*out = d.out.pcm;
 	}
 	return failed;
 }

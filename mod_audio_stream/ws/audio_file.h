@@ -1,5 +1,5 @@
 /*
- * audio_file.h - audio files (WAV, MP3, Ogg with Vorbis or Opus, FLAC) as mono samples.
+ * audio_file.h - whole audio files (WAV, MP3, Ogg with Vorbis or Opus, FLAC) as mono samples. Slices of one: audio_slices.h.
  *
  * What is in them comes from the network or from a directory that others may write to: anything may be in it. Memory is
  * bounded by what the caller allows, whatever a header promises.
@@ -10,18 +10,10 @@
 #ifndef WS_AUDIO_FILE_H
 #define WS_AUDIO_FILE_H
 
-#include <stddef.h>
-#include <stdint.h>
-
+#include "audio_pcm.h"
 #include "wire.h"
 
 #define AUDIO_FILE_MAX_BYTES (64u << 20)
-
-typedef struct audio_pcm {
-	int16_t *samples; /* mono: the mean of all channels; free() it */
-	size_t n;
-	int rate_hz; /* 8000..48000 */
-} audio_pcm;
 
 /* Decodes a whole file. What it is, its content decides; format (WIRE_FILE_*) only says what it was called. 0, or, with
  * the reason in error: AS_EINVAL (no such file, a broken one, a rate that cannot be played, nothing in it), AS_EFULL

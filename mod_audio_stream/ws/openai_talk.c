@@ -4,69 +4,50 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PCM_HZ 24000 /* the only PCM rate of the GA interface */
-#define G711_HZ 8000
+#include "convert.h"
+
 #define CHUNK_MS 20
 #define QUIET_CHUNK_MS 100
 #define HANG_MS 500
 #define MARKS_MAX 16
+#define REASON_MAX 256
+#define RETRIES_MAX 3 /* of a response that fails for a reason that may pass */
+#define COMPLAIN_EVERY_NS 1000000000
 #define EVENT_MAX_BYTES (1 << 20) /* of an event that is read whole: more would keep other calls waiting */
 
 struct openai_talk {
-	openai_request request;
+	openai_session session;
 	openai_outlets outlets;
 	rt_audio audio;
-	const char *format; /* audio/pcm, audio/pcmu, audio/pcma */
-	int rate_hz;
 	int started;         /* the server has accepted the session, */
 	int64_t deadline_ns; /* which it must have by then */
+	int early;           /* it has spoken before that, and this has been told */
 	int finished;
+	int64_t retry_ns;      /* when the response that failed last is asked for again; 0: not */
+	int retries;           /* of the caller's latest turn */
+	int64_t complained_ns; /* when a complaint of our own was told last */
 };
 
 /* ---- Beginning and end ------------------------------------------------------------------------------------------- */
 
-int openai_rate_check(int rate_hz, int g711, char *error, size_t bytes)
+static int set_capture(as_stream *stream, openai_format format)
 {
-	if (!rate_hz || rate_hz == PCM_HZ || (rate_hz == G711_HZ && g711)) {
-		return 0;
-	}
-	snprintf(error, bytes, "rate=%d: OpenAI takes PCM at %d Hz, and G.711 at %d Hz on calls that speak it", rate_hz,
-			 PCM_HZ, G711_HZ);
-	return AS_EINVAL;
-}
-
-/* What to speak on the line: the call's own G.711, where it has one and nothing else was asked for, or PCM. */
-static int choose_format(openai_talk *talk, int encoding, as_realtime_audio *audio, char *error, size_t bytes)
-{
-	int rate = talk->request.rate_hz, g711 = encoding == AS_PCMU || encoding == AS_PCMA;
-	if (openai_rate_check(rate, g711, error, bytes)) {
-		return AS_EINVAL;
-	}
-	int pcm = !g711 || rate == PCM_HZ;
-	talk->format = pcm ? "audio/pcm" : encoding == AS_PCMU ? "audio/pcmu" : "audio/pcma";
-	talk->rate_hz = pcm ? PCM_HZ : G711_HZ;
-	*audio = (as_realtime_audio){.in_encoding = pcm ? AS_S16 : encoding,
-								 .in_rate_hz = talk->rate_hz,
-								 .out_encoding = pcm ? AS_S16 : encoding,
-								 .out_rate_hz = talk->rate_hz,
-								 .chunk_ms = CHUNK_MS,
-								 .quiet_chunk_ms = QUIET_CHUNK_MS,
-								 .hang_ms = HANG_MS};
-	return 0;
+	return as_capture_setup(stream, format.encoding, format.rate_hz, CHUNK_MS, QUIET_CHUNK_MS, HANG_MS);
 }
 
 static int join(openai_talk *talk, as_stream *stream, char *error, size_t bytes)
 {
-	as_info info;
-	as_realtime_audio audio;
-	as_stream_info(stream, &info);
-	int failed = choose_format(talk, info.wire_encoding, &audio, error, bytes);
-	if (failed) {
-		return failed;
-	}
-	failed = as_capture_setup(stream, audio.in_encoding, audio.in_rate_hz, CHUNK_MS, QUIET_CHUNK_MS, HANG_MS);
+	openai_format format = talk->session.format;
+	const as_realtime_audio audio = {.in_encoding = format.encoding,
+									 .in_rate_hz = format.rate_hz,
+									 .out_encoding = format.encoding,
+									 .out_rate_hz = format.rate_hz,
+									 .chunk_ms = CHUNK_MS,
+									 .quiet_chunk_ms = QUIET_CHUNK_MS,
+									 .hang_ms = HANG_MS};
+	int failed = set_capture(stream, format);
 	if (!failed) {
-		failed = rt_audio_attach(&talk->audio, stream, &audio, talk->request.uplink_max_ms);
+		failed = rt_audio_attach(&talk->audio, stream, &audio, talk->session.request.uplink_max_ms);
 	}
 	if (failed) {
 		snprintf(error, bytes, "%s", as_strerror(failed));
@@ -78,23 +59,15 @@ int openai_talk_new(as_stream *stream, const openai_request *request, const open
 					size_t bytes, openai_talk **out)
 {
 	openai_talk *talk = calloc(1, sizeof(*talk));
+	as_info info;
 	if (!talk) {
 		return AS_ENOMEM;
 	}
-	json_t *voice = json_string(request->voice),
-		   *words = json_string(request->instructions ? request->instructions : "");
-	int utf8 = voice && words;
-	json_decref(voice);
-	json_decref(words);
-	if (!utf8) {
-		snprintf(error, bytes, "the voice or the instructions are not UTF-8");
-		free(talk);
-		return AS_EINVAL;
-	}
-	talk->request = *request;
+	as_stream_info(stream, &info);
 	talk->outlets = *outlets;
 	rt_audio_init(&talk->audio);
-	int failed = join(talk, stream, error, bytes);
+	int failed = openai_session_init(&talk->session, request, info.wire_encoding, error, bytes);
+	failed = failed ? failed : join(talk, stream, error, bytes);
 	if (failed) {
 		openai_talk_free(talk);
 		return failed;
@@ -113,7 +86,8 @@ void openai_talk_free(openai_talk *talk)
 
 void openai_talk_restart(openai_talk *talk, int64_t deadline_ns)
 {
-	talk->started = 0;
+	talk->started = talk->early = talk->retries = 0;
+	talk->retry_ns = 0;
 	talk->deadline_ns = deadline_ns;
 	talk->audio.listening = 0;
 	rt_audio_forget(&talk->audio);
@@ -132,29 +106,9 @@ static void say(openai_talk *talk, json_t *object)
 	json_decref(object);
 }
 
-static json_t *format_object(const openai_talk *talk)
-{
-	json_t *format = json_pack("{s:s}", "type", talk->format);
-	if (talk->rate_hz == PCM_HZ) {
-		json_object_set_new(format, "rate", json_integer(PCM_HZ));
-	}
-	return format;
-}
-
 static void say_update(openai_talk *talk)
 {
-	const openai_request *request = &talk->request;
-	json_t *vad = json_pack("{s:s,s:f,s:i,s:i,s:b,s:b}", "type", "server_vad", "threshold", request->vad_threshold,
-							"prefix_padding_ms", request->vad_prefix_ms, "silence_duration_ms", request->vad_silence_ms,
-							"create_response", 1, "interrupt_response", 1);
-	json_t *input = json_pack("{s:o,s:o}", "format", format_object(talk), "turn_detection", vad);
-	json_t *output = json_pack("{s:o,s:s}", "format", format_object(talk), "voice", request->voice);
-	json_t *session = json_pack("{s:s,s:[s],s:{s:o,s:o}}", "type", "realtime", "output_modalities", "audio", "audio",
-								"input", input, "output", output);
-	if (session && request->instructions && *request->instructions) {
-		json_object_set_new(session, "instructions", json_string(request->instructions));
-	}
-	say(talk, json_pack("{s:s,s:s,s:o}", "type", "session.update", "event_id", "update_1", "session", session));
+	say(talk, openai_session_update(&talk->session));
 }
 
 /* The model forgets what of an item was not heard; all of it when nothing was. */
@@ -203,16 +157,45 @@ static void finish(openai_talk *talk, const char *reason)
 	}
 }
 
-static void on_updated(openai_talk *talk, const json_t *event)
+static void tell_error(openai_talk *talk, const char *code, const char *message, int fatal)
 {
-	const json_t *session = json_object_get(event, "session");
-	if (talk->started) {
-		return;
+	tell(talk, "openai_error", json_pack("{s:s,s:s,s:b}", "code", code, "message", message, "fatal", fatal));
+}
+
+/* What is wrong with what the server sends, at most once a second. */
+static void complain(openai_talk *talk, const char *code, const char *message)
+{
+	int64_t now_ns = as_now_ns();
+	if (!talk->complained_ns || now_ns - talk->complained_ns >= COMPLAIN_EVERY_NS) {
+		talk->complained_ns = now_ns;
+		tell_error(talk, code, message, 0);
 	}
-	talk->started = 1;
-	rt_audio_listen(&talk->audio);
-	json_t *body = json_pack("{s:s,s:s,s:s,s:i}", "model", talk->request.model, "voice", talk->request.voice, "format",
-							 talk->format, "rate", talk->rate_hz);
+}
+
+/* Speaks in these formats from now on. Samples captured and not yet sent are converted to the new one. */
+static int speak(openai_talk *talk, openai_format in, openai_format out)
+{
+	as_realtime_audio *now = &talk->audio.format;
+	int64_t before = (int64_t)now->in_rate_hz * (int64_t)as_format_bytes_per_sample(now->in_encoding);
+	int64_t after = (int64_t)in.rate_hz * (int64_t)as_format_bytes_per_sample(in.encoding);
+	if (in.encoding != now->in_encoding || in.rate_hz != now->in_rate_hz) {
+		int failed = set_capture(talk->audio.stream, in);
+		if (failed) {
+			return failed;
+		}
+		talk->audio.unsent_max_bytes = (size_t)((int64_t)talk->audio.unsent_max_bytes * after / before);
+	}
+	now->in_encoding = in.encoding;
+	now->in_rate_hz = in.rate_hz;
+	now->out_encoding = out.encoding;
+	now->out_rate_hz = out.rate_hz;
+	return 0;
+}
+
+static void tell_started(openai_talk *talk, const json_t *session, const openai_stated *stated)
+{
+	json_t *body = json_pack("{s:s,s:s,s:s,s:i}", "model", talk->session.request.model, "voice", stated->voice,
+							 "format", openai_format_name(stated->out), "rate", stated->out.rate_hz);
 	for (const char *const *name = (const char *const[]){"id", "expires_at", NULL}; body && *name; name++) {
 		json_t *value = json_object_get(session, *name);
 		if (value) {
@@ -222,10 +205,55 @@ static void on_updated(openai_talk *talk, const json_t *event)
 	tell(talk, "openai_session_started", body);
 }
 
+/* The first one, or one that follows from an update of the application's own. */
+static void on_updated(openai_talk *talk, const json_t *event)
+{
+	openai_stated stated;
+	char reason[REASON_MAX];
+	int failed = openai_session_stated(&talk->session, event, &stated, reason, sizeof(reason));
+	if (!failed && (failed = speak(talk, stated.in, stated.out))) {
+		snprintf(reason, sizeof(reason), "the format of the server's session cannot be spoken: %s",
+				 as_strerror(failed));
+	}
+	if (failed) {
+		tell_error(talk, "unsupported_format", reason, 1);
+		finish(talk, reason);
+		return;
+	}
+	if (!talk->started) {
+		talk->started = 1;
+		rt_audio_listen(&talk->audio);
+		tell_started(talk, json_object_get(event, "session"), &stated);
+		if (stated.warning) {
+			tell_error(talk, "turn_detection", stated.warning, 0);
+		}
+	}
+}
+
 static const char *text_of(const json_t *object, const char *name, const char *otherwise)
 {
 	const char *text = json_string_value(json_object_get(object, name));
 	return text ? text : otherwise;
+}
+
+/* The session is not accepted yet. */
+static void on_early_error(openai_talk *talk, const json_t *error, const char *code, const char *message)
+{
+	char field[OPENAI_FIELD_MAX];
+	openai_verdict verdict = openai_session_error(&talk->session, error, field);
+	json_t *body = json_pack("{s:s,s:s,s:b}", "code", code, "message", message, "fatal", verdict == OPENAI_FATAL);
+	if (body && *field) {
+		json_object_set_new(body, "field", json_string(field));
+	}
+	tell(talk, "openai_error", body);
+	if (verdict == OPENAI_ASK_AGAIN) {
+		say_update(talk);
+	} else if (verdict == OPENAI_FATAL) {
+		char reason[REASON_MAX];
+		snprintf(reason, sizeof(reason), "the server does not accept the session%s%s", *field ? ": it refuses " : "",
+				 field);
+		finish(talk, reason);
+	}
 }
 
 /* An error by itself ends nothing, unless the session never came about or is over. */
@@ -236,31 +264,54 @@ static void on_error(openai_talk *talk, const json_t *error)
 	if (!strcmp(code, "session_expired")) {
 		tell(talk, "openai_session_expired", json_pack("{s:s,s:s}", "code", code, "message", message));
 		finish(talk, "the session has expired");
-		return;
-	}
-	tell(talk, "openai_error", json_pack("{s:s,s:s,s:b}", "code", code, "message", message, "fatal", !talk->started));
-	if (!talk->started) {
-		finish(talk, "the server does not accept the session");
+	} else if (!talk->started) {
+		on_early_error(talk, error, code, message);
+	} else {
+		tell_error(talk, code, message, 0);
 	}
 }
 
-/* What a response said, in words: the transcripts of its parts. */
-static json_t *transcript_of(const json_t *response)
+/* The words of one part of a response, to be freed by nobody. */
+static const char *words_of(const json_t *part)
 {
-	size_t i, j;
-	json_t *item, *part, *text = json_string("");
+	return text_of(part, "transcript", text_of(part, "text", ""));
+}
+
+/* Adds words to a text, a blank between; without `text` only counts. Returns the new length. */
+static size_t add_words(char *text, size_t length, const char *words)
+{
+	size_t n = strlen(words), gap = length && n ? 1 : 0;
+	if (text) {
+		memcpy(text + length, " ", gap);
+		memcpy(text + length + gap, words, n + 1);
+	}
+	return length + gap + n;
+}
+
+static size_t add_parts(char *text, const json_t *response)
+{
+	size_t i, j, length = 0;
+	json_t *item, *part;
 	json_array_foreach(json_object_get(response, "output"), i, item)
 	{
 		json_array_foreach(json_object_get(item, "content"), j, part)
 		{
-			const char *words = text_of(part, "transcript", text_of(part, "text", ""));
-			json_t *longer =
-				json_sprintf("%s%s%s", json_string_value(text), *json_string_value(text) && *words ? " " : "", words);
-			json_decref(text);
-			text = longer ? longer : json_string("");
+			length = add_words(text, length, words_of(part));
 		}
 	}
-	return text;
+	return length;
+}
+
+/* What a response said, in words: the transcripts of its parts. NULL without memory. */
+static json_t *transcript_of(const json_t *response)
+{
+	char *text = calloc(1, add_parts(NULL, response) + 1);
+	if (text) {
+		add_parts(text, response);
+	}
+	json_t *transcript = text ? json_string(text) : NULL;
+	free(text);
+	return transcript;
 }
 
 static void on_response(openai_talk *talk, const json_t *response)
@@ -274,7 +325,13 @@ static void on_response(openai_talk *talk, const json_t *response)
 	}
 	tell(talk, "openai_response_generated", body);
 	if (!strcmp(status, "failed")) {
-		on_error(talk, json_object_get(json_object_get(response, "status_details"), "error"));
+		const json_t *error = json_object_get(json_object_get(response, "status_details"), "error");
+		int retry_ms = talk->retries < RETRIES_MAX ? openai_retry_ms(error) : -1;
+		if (retry_ms >= 0) {
+			talk->retries++;
+			talk->retry_ns = as_now_ns() + (int64_t)retry_ms * 1000000;
+		}
+		on_error(talk, error);
 	}
 }
 
@@ -283,6 +340,10 @@ static void on_event(openai_talk *talk, rt_kind kind, const char *text, size_t n
 {
 	json_t *event = json_loadb(text, n, 0, NULL);
 	switch (kind) {
+	case RT_SESSION_CREATED:
+		openai_session_created(&talk->session, event);
+		say_update(talk);
+		break;
 	case RT_SESSION_UPDATED:
 		on_updated(talk, event);
 		break;
@@ -296,12 +357,26 @@ static void on_event(openai_talk *talk, rt_kind kind, const char *text, size_t n
 	json_decref(event);
 }
 
+/* A response that begins before the session is settled: its audio may be of any format, and all of it is dropped. */
+static void drop_response(openai_talk *talk, const rt_message *message)
+{
+	rt_audio_response(&talk->audio, message->response_id, 1);
+	rt_audio_route(&talk->audio, message->response_id, 0);
+	if (!talk->early) {
+		talk->early = 1;
+		tell_error(talk, "early_audio", "the server spoke before it accepted the session: that is not played", 0);
+	}
+}
+
 static void on_delta(openai_talk *talk, const rt_message *message)
 {
+	if (!talk->started) {
+		drop_response(talk, message);
+		return;
+	}
 	rt_outcome outcome = rt_audio_delta(&talk->audio, message, 0, as_now_ns());
 	if (outcome.complaint) {
-		tell(talk, "openai_error",
-			 json_pack("{s:s,s:s,s:b}", "code", outcome.about, "message", outcome.complaint, "fatal", 0));
+		complain(talk, outcome.about, outcome.complaint);
 	}
 }
 
@@ -309,20 +384,20 @@ void openai_talk_message(openai_talk *talk, char *text, size_t n)
 {
 	rt_message message;
 	if (rt_parse(text, n, &message) || (message.kind != RT_AUDIO_DELTA && n > EVENT_MAX_BYTES)) {
-		tell(talk, "openai_error",
-			 json_pack("{s:s,s:s,s:b}", "code", "malformed", "message", "the server sent what is not an event", "fatal",
-					   0));
+		complain(talk, "malformed", "the server sent what is not an event");
 		return;
 	}
 	switch (message.kind) {
-	case RT_SESSION_CREATED:
-		say_update(talk);
-		break;
 	case RT_SPEECH_STARTED:
+		talk->retries = 0; /* what they say now is answered */
+		talk->retry_ns = 0;
 		barge_in(talk);
 		break;
 	case RT_RESPONSE_CREATED:
-		rt_audio_response(&talk->audio, message.response_id, 0);
+		talk->retry_ns = 0;
+		if (talk->started) {
+			rt_audio_response(&talk->audio, message.response_id, 0);
+		}
 		break;
 	case RT_AUDIO_DELTA:
 		on_delta(talk, &message);
@@ -330,6 +405,7 @@ void openai_talk_message(openai_talk *talk, char *text, size_t n)
 	case RT_AUDIO_DONE:
 		rt_audio_done(&talk->audio, message.item_id);
 		break;
+	case RT_SESSION_CREATED:
 	case RT_SESSION_UPDATED:
 	case RT_RESPONSE_DONE:
 	case RT_ERROR:
@@ -343,10 +419,12 @@ void openai_talk_message(openai_talk *talk, char *text, size_t n)
 void openai_talk_pump(openai_talk *talk, ws_actor *actor, int64_t now_ns)
 {
 	rt_audio_pump(&talk->audio, actor);
+	if (talk->retry_ns && now_ns >= talk->retry_ns) {
+		talk->retry_ns = 0;
+		say(talk, json_pack("{s:s,s:s}", "type", "response.create", "event_id", "retry"));
+	}
 	if (!talk->started && !talk->finished && now_ns >= talk->deadline_ns) {
-		tell(talk, "openai_error",
-			 json_pack("{s:s,s:s,s:b}", "code", "session_timeout", "message",
-					   "the server has not accepted the session in time", "fatal", 1));
+		tell_error(talk, "session_timeout", "the server has not accepted the session in time", 1);
 		finish(talk, "the server has not accepted the session in time");
 	}
 }

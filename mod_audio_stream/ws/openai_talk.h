@@ -1,7 +1,8 @@
 /*
  * openai_talk.h - an OpenAI Realtime conversation that needs no application: what `openai_start` holds.
  *
- * Messages in, messages and events out; the audio goes through realtime_audio.h. The server decides whose turn it is and
+ * Messages in, messages and events out; the audio goes through realtime_audio.h. The caller is heard, and the model, from
+ * session.updated on, in the formats that it states (openai_session.h): what the server says before is not played. The server decides whose turn it is and
  * cancels its own responses. When the caller begins to speak, what is queued is thrown away, and the server is told to the
  * millisecond what they heard of it.
  *
@@ -12,18 +13,10 @@
 
 #include <jansson.h>
 
+#include "openai_session.h"
 #include "realtime_audio.h"
 
 typedef struct openai_talk openai_talk;
-
-/* What to ask of the model. Strings must outlive the talk. */
-typedef struct openai_request {
-	const char *model, *voice, *instructions;
-	double vad_threshold;
-	int vad_silence_ms, vad_prefix_ms;
-	int uplink_max_ms; /* caller audio waiting for a server that does not take it; the oldest beyond is dropped */
-	int rate_hz; /* 24000 for PCM, 8000 for the call's own G.711; 0 = the latter where the call has it, else the former */
-} openai_request;
 
 /* Where what it says goes. */
 typedef struct openai_outlets {
@@ -33,8 +26,6 @@ typedef struct openai_outlets {
 	void (*finish)(void *arg, const char *reason);            /* there is nothing more to be had from this server */
 } openai_outlets;
 
-/* Can this rate be, on a call that speaks G.711 or not? AS_EINVAL with the reason. */
-int openai_rate_check(int rate_hz, int g711, char *error, size_t bytes);
 /* Sets the stream's capture up. AS_EINVAL with the reason in error, AS_ENOMEM. Takes a reference to the stream. */
 int openai_talk_new(as_stream *stream, const openai_request *request, const openai_outlets *outlets, char *error,
 					size_t bytes, openai_talk **out);

@@ -239,7 +239,7 @@ static void connection_over(as_streamer *s, const ws_end *end)
 		s->attempt = 0;
 	}
 	s->opened_ns = 0;
-	int again = !ending && !s->graceful && s->attempt < s->options->reconnect_max && streamer_reopens(end);
+	int again = !ending && !s->graceful && s->attempt < s->options->reconnect_max && streamer_reopens(s->options, end);
 	int retry_ms = -1;
 	if (again) {
 		retry_ms = streamer_backoff_ms(s->options, ++s->attempt, (uint32_t)next_random(s));

@@ -8,7 +8,7 @@
  *     streamer_downlink.c   the server's audio -> inject queue: formats, utterances
  *     streamer_turns.c      what has to wait before that
  *     streamer_plays.c      what has been heard of it
- *     streamer_decode.c     WAV, MP3, Ogg, on a thread of its own
+ *     streamer_decode.c     WAV, MP3, Ogg, whole or in slices, on a thread of its own
  *     streamer_dialects.c   the two dialects
  *     streamer_events.c     what the application is told
  *
@@ -24,6 +24,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "audio_slices.h"
 #include "audio_stream_ws.h"
 #include "convert.h"
 #include "jitter.h"
@@ -122,8 +123,11 @@ typedef struct streamer_play {
 	int closed;       /* no more messages add to it */
 	int cut;          /* a flush took some of it */
 	int failed;       /* some of it was refused, or could not be decoded */
-	int packed;       /* it was a file */
 	char *checkpoint; /* to be announced when it is over; NULL: none */
+	int goes_on;      /* packed audio: a slice of the same file as the play before it, */
+	int is_last;      /* and the last one */
+	size_t joins;     /* bytes that its first sample has in the message before */
+	int aligned;      /* that has been seen to */
 	int waiting;      /* its audio is here, not in the queue, or not all of it */
 	streamer_audio audio;
 	size_t taken;      /* bytes of it that are in the queue */
@@ -140,10 +144,17 @@ typedef struct streamer_downlink {
 	uint64_t numbers; /* plays so far */
 	int64_t look_ns;  /* nothing can happen to the first play before */
 
+	/* The latest raw message, as it came, ends inside a sample: */
+	size_t part_bytes, part_frame_bytes; /* bytes of it that are there, and that it has with all channels */
+	int part_rate_hz;
+
 	/* Waiting for their turn: behind audio that is being decoded, or queued bit by bit. */
 	streamer_play *waiting; /* the first of them; all after it wait too */
 	size_t waiting_bytes;
 	streamer_decode *decoding; /* of `waiting`'s audio */
+	wire_format slicing;       /* the latest message was packed audio, of which another slice may follow; 0: not */
+	audio_slices *slices;      /* its decoder, while no slice is being decoded; NULL: none */
+	int64_t sliced_ns;         /* when it was used last */
 
 	/* Writing. */
 	as_convert *convert;
@@ -151,7 +162,7 @@ typedef struct streamer_downlink {
 	size_t tail;              /* samples that will come out of it */
 	streamer_play *target;    /* during a write */
 	int write_error;
-	uint8_t carry[2 * STREAMER_CHANNELS_MAX]; /* the part of a sample that a message ended in */
+	uint8_t carry[2 * STREAMER_CHANNELS_MAX]; /* the part of a sample that what was written last ended in */
 	size_t carried;
 	size_t carry_frame; /* bytes of such a sample, all channels, */
 	int carry_rate_hz;  /* and its rate; a message of another kind drops it */
@@ -187,6 +198,13 @@ void streamer_clear(as_streamer *s, const char *why, int quiet);
 void streamer_downlink_tick(as_streamer *s, int64_t now_ns);
 /* Is something being said to the caller, or about to be? */
 int streamer_talking(const as_streamer *s);
+/* No message adds to the latest play any more. */
+void streamer_close_spurt(as_streamer *s);
+/* A file's format, which a decoder has to make samples of. */
+static inline int streamer_is_packed(wire_format format)
+{
+	return format == WIRE_FILE_WAV || format == WIRE_FILE_MP3 || format == WIRE_FILE_OGG;
+}
 /* Bytes of one sample of all channels; how long raw audio lasts. */
 size_t streamer_frame_bytes(const streamer_audio *audio);
 int64_t streamer_length_us(const streamer_audio *audio);
@@ -200,9 +218,11 @@ int streamer_write(as_streamer *s, streamer_play *play, const streamer_audio *au
 void streamer_take(as_streamer *s, streamer_play *play, const streamer_audio *audio);
 /* Goes on with what waits. */
 void streamer_next_turn(as_streamer *s);
-/* The decoder is done: raw audio, whose data is taken over, or why there is none, of the play that waits first.
- * abandoned: nobody waits. */
-void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, const char *error);
+/* The decoder is done: raw audio, whose data is taken over, or why there is none, of the play that waits first. slices: what
+ * the next slice needs; taken over. abandoned: nobody waits. */
+void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, audio_slices *slices, const char *error);
+/* The file that came in slices is over. Says so when there was no audio in it. */
+void streamer_end_slices(as_streamer *s);
 /* Fires the dialect's `queued` event, if any, for what of a play has been queued and not yet been told. */
 void streamer_tell_queued(as_streamer *s, streamer_play *play);
 /* Ends the marks not yet ended: from now on running dry is no underrun to the stream. */
@@ -218,9 +238,9 @@ void streamer_plays_free(as_streamer *s);
 /* Is there audio not yet heard, in the queue or on its way there? */
 int streamer_plays_pending(const as_streamer *s);
 
-/* streamer_decode.c: decodes on a thread of its own; streamer_decoded() follows. Takes over what audio points to. NULL
- * when there is no memory or thread. */
-streamer_decode *streamer_decode_start(as_streamer *s, streamer_audio *audio);
+/* streamer_decode.c: decodes on a thread of its own; streamer_decoded() follows. Takes over what audio points to, and the
+ * slices before, NULL for none. is_last: no slice follows. NULL when there is no memory or thread. */
+streamer_decode *streamer_decode_start(as_streamer *s, streamer_audio *audio, audio_slices *slices, int is_last);
 void streamer_decode_abandon(streamer_decode *decode);
 int streamer_decode_abandoned(const streamer_decode *decode);
 
@@ -240,7 +260,7 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 						 char *error, size_t bytes);
 void streamer_target_free(streamer_target *target);
 /* Is a connection that ended like this opened again? */
-int streamer_reopens(const ws_end *end);
+int streamer_reopens(const as_options *options, const ws_end *end);
 /* How long to wait before the n-th attempt in a row (1...). random: any number. */
 int streamer_backoff_ms(const as_options *options, int attempt, uint32_t random);
 const char *streamer_why_name(ws_why why);
@@ -262,6 +282,7 @@ typedef enum streamer_state {
 /* What as_streamer_describe() tells. */
 typedef struct streamer_view {
 	streamer_state state;
+	int encoding, rate_hz; /* of what is sent */
 	uint64_t sent_messages, sent_bytes, received_messages, received_bytes;
 	uint64_t reopened, failed;
 	size_t unsent;
@@ -355,6 +376,5 @@ void streamer_log(as_streamer *s, const char *level, const char *format, ...) __
 void streamer_log_json(as_streamer *s, const char *direction, const char *text, size_t n);
 /* A JSON string of any bytes: what is not UTF-8 is replaced. */
 json_t *streamer_string(const char *text);
-int streamer_is_utf8(const char *text);
 
 #endif

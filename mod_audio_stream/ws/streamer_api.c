@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "utf8.h"
+
 #define TEXTS_MAX_BYTES (1 << 20)
 
 static const streamer_dialect *const dialects[] = {
@@ -52,9 +54,10 @@ void as_streamer_unref(as_streamer *s)
 	}
 }
 
+/* A copy that is UTF-8 whatever the text was; NULL of NULL. */
 static char *copy(const char *text, int *error)
 {
-	char *out = text ? strdup(text) : NULL;
+	char *out = text ? as_utf8_clean(text) : NULL;
 	*error = text && !out ? AS_ENOMEM : *error;
 	return out;
 }
@@ -71,26 +74,12 @@ static int choose_dialect(as_streamer *s, int asked)
 	return s->dialect ? 0 : AS_EINVAL;
 }
 
-static int check_texts(const as_streamer_start *start, char *error, size_t bytes)
-{
-	const char *const texts[] = {start->metadata, start->track, start->voice, start->instructions, start->model};
-	static const char *const names[] = {"metadata", "track", "voice", "instructions", "model"};
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-		if (texts[i] && !streamer_is_utf8(texts[i])) {
-			snprintf(error, bytes, "the %s is not UTF-8 text, which is all that a server takes", names[i]);
-			return AS_EINVAL;
-		}
-	}
-	return 0;
-}
-
 /* What needs no stream, in an order in which streamer_free() can take apart any beginning of it. */
 static int prepare(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
 {
 	int result = options ? as_options_copy(options, &s->options) : as_options_new(&s->options);
 	s->track = copy(start->track ? start->track : "", &result);
 	s->metadata = copy(start->metadata, &result);
-	result = result ? result : check_texts(start, error, bytes);
 	if (result) {
 		return result;
 	}
@@ -109,6 +98,8 @@ static int build(as_streamer *s, const as_streamer_start *start, const as_option
 	int result = prepare(s, start, options, error, bytes);
 	result = result ? result : s->dialect->init(s, start, error, bytes);
 	if (!result) {
+		s->view.encoding = s->uplink.encoding;
+		s->view.rate_hz = s->uplink.rate_hz;
 		streamer_downlink_init(s);
 	}
 	return result;
@@ -194,19 +185,28 @@ static int admit_text(const as_streamer *s, size_t bytes)
 	return s->text_bytes + bytes > TEXTS_MAX_BYTES ? AS_EFULL : 0;
 }
 
+/* NULL without memory. */
+static streamer_text *text_message(const char *text)
+{
+	char *clean = as_utf8_clean(text);
+	size_t bytes = clean ? strlen(clean) : 0;
+	streamer_text *message = clean ? malloc(sizeof(*message) + bytes + 1) : NULL;
+	if (message) {
+		message->next = NULL;
+		message->bytes = bytes;
+		memcpy(message->text, clean, bytes + 1);
+	}
+	free(clean);
+	return message;
+}
+
 int as_streamer_send_text(as_streamer *s, const char *text)
 {
-	if (!streamer_is_utf8(text)) {
-		return AS_EINVAL;
-	}
-	size_t bytes = strlen(text);
-	streamer_text *message = malloc(sizeof(*message) + bytes + 1);
+	streamer_text *message = text_message(text);
 	if (!message) {
 		return AS_ENOMEM;
 	}
-	message->next = NULL;
-	message->bytes = bytes;
-	memcpy(message->text, text, bytes + 1);
+	size_t bytes = message->bytes;
 	pthread_mutex_lock(&s->lock);
 	int error = admit_text(s, bytes);
 	if (!error) {
@@ -224,14 +224,15 @@ int as_streamer_send_text(as_streamer *s, const char *text)
 void as_streamer_stop(as_streamer *s, const char *text, int graceful)
 {
 	int stop = graceful ? STREAMER_STOP_GRACEFUL : STREAMER_STOP_NOW;
-	json_t *clean = text && *text ? streamer_string(text) : NULL; /* as UTF-8, whatever it was */
+	char *clean = text && *text ? as_utf8_clean(text) : NULL;
 	pthread_mutex_lock(&s->lock);
-	if (clean && !s->stop_text) {
-		s->stop_text = strdup(json_string_value(clean));
+	if (!s->stop_text) {
+		s->stop_text = clean;
+		clean = NULL;
 	}
 	s->stop = stop > s->stop ? stop : s->stop;
 	pthread_mutex_unlock(&s->lock);
-	json_decref(clean);
+	free(clean);
 }
 
 size_t as_streamer_describe(as_streamer *s, char *json, size_t bytes)

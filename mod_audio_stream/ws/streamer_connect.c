@@ -8,8 +8,10 @@
  *       1014 bad gateway
  *     1002 protocol error                                              yes: libwebsockets turns 1012-1014 into it, and
  *                                                                      a restart is likelier than an error of ours
+ *     1001 going away, 1005 (CLOSE without a code)                     yes, unless STREAM_RECONNECT_GOING_AWAY is
+ *                                                                      false: a server or a proxy that restarts
  *     HTTP 408, 425, 429, 5xx instead of 101                           yes
- *     1000, 1001, 1005 (CLOSE without a code)                          no: it ended on purpose
+ *     1000                                                             no: it ended on purpose
  *     1003, 1007, 1008, 1009, 1010                                     no: the same again would end the same way
  *     3000-4999, and any other code                                    no: an application's word
  *     any other HTTP status; a certificate; an unreadable file         no: it takes somebody to change something
@@ -23,15 +25,26 @@
 #include <string.h>
 #include <strings.h>
 
+#include "tls.h"
 #include "url.h"
 
 #define MESSAGE_SPARE (1 << 20)
 #define MESSAGE_LEAST (16 << 20)
 #define PING_TIMEOUT_MS 5000
+#define GOING_AWAY 1001
 #define PROTOCOL_ERROR 1002
+#define ERROR_MAX 400
 #define NO_TIMEOUT_MS (INT_MAX / 2) /* a fortnight */
 
-int streamer_reopens(const ws_end *end)
+static int reopens_after_close(const as_options *options, int code)
+{
+	if (code == GOING_AWAY || code == WS_NO_STATUS) {
+		return options->reconnect_going_away;
+	}
+	return code == WS_ABNORMAL || code == PROTOCOL_ERROR || (code >= 1011 && code <= 1014);
+}
+
+int streamer_reopens(const as_options *options, const ws_end *end)
 {
 	switch (end->why) {
 	case WS_WHY_LOST:
@@ -41,7 +54,7 @@ int streamer_reopens(const ws_end *end)
 	case WS_WHY_TIMEOUT:
 		return 1;
 	case WS_WHY_CLOSED:
-		return end->code == WS_ABNORMAL || end->code == PROTOCOL_ERROR || (end->code >= 1011 && end->code <= 1014);
+		return reopens_after_close(options, end->code);
 	case WS_WHY_HTTP:
 		return end->http_status == 408 || end->http_status == 425 || end->http_status == 429 ||
 			   (end->http_status >= 500 && end->http_status <= 599);
@@ -184,6 +197,31 @@ static int check_headers(const ws_options *options, char *error, size_t bytes)
 	return result;
 }
 
+/* The setting that a complaint of ws_tls_load() is about. */
+static const char *setting_of(const char *reason)
+{
+	return strstr(reason, "CA file")    ? "STREAM_TLS_CA_FILE"
+		   : strstr(reason, "key file") ? "STREAM_TLS_KEY_FILE"
+										: "STREAM_TLS_CERT_FILE";
+}
+
+/* What connecting would refuse of the files named, in time for whoever named them; what is right stays loaded. */
+static int check_files(const ws_options *options, char *error, size_t bytes)
+{
+	char reason[ERROR_MAX];
+	int named = options->ca_file || options->cert_file || options->key_file;
+	if (!named || strncasecmp(options->url, "wss:", 4)) {
+		return 0;
+	}
+	ws_tls *tls = ws_tls_load(options->ca_file, options->cert_file, options->key_file, reason, sizeof(reason));
+	if (!tls) {
+		snprintf(error, bytes, "%s: %s", setting_of(reason), reason);
+		return AS_EINVAL;
+	}
+	ws_tls_unref(tls);
+	return 0;
+}
+
 int streamer_target_init(as_streamer *s, const char *url, const char *subprotocol, const char *header, int timeout_s,
 						 char *error, size_t bytes)
 {
@@ -208,7 +246,8 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 	}
 	snprintf(target->shown, sizeof(target->shown), "%.*s", (int)strcspn(url, "?#"), url);
 	target->options = connection(s, target, timeout_s, own);
-	return check_headers(&target->options, error, bytes);
+	result = check_headers(&target->options, error, bytes);
+	return result ? result : check_files(&target->options, error, bytes);
 }
 
 void streamer_target_free(streamer_target *target)

@@ -27,7 +27,7 @@ static void send_text(as_streamer *s, char *text, size_t n)
 /* What the server may not do to a stream in one direction. */
 static int refused(as_streamer *s, wire_kind kind)
 {
-	if (s->bidirectional || kind == WIRE_OTHER || kind == WIRE_TRANSCRIPTION) {
+	if (s->bidirectional || kind == WIRE_OTHER || kind == WIRE_WORDS || kind == WIRE_TRANSCRIPTION) {
 		return 0;
 	}
 	if (!s->refused_media) {
@@ -35,11 +35,6 @@ static int refused(as_streamer *s, wire_kind kind)
 		streamer_invalid(s, "media from the server is refused: the stream was not started as bidirectional");
 	}
 	return 1;
-}
-
-static int is_raw(wire_format format)
-{
-	return format == WIRE_RAW_L16 || format == WIRE_RAW_ULAW || format == WIRE_RAW_ALAW;
 }
 
 static void play(as_streamer *s, wire_message *message)
@@ -50,7 +45,7 @@ static void play(as_streamer *s, wire_message *message)
 	if (message->clear) {
 		streamer_clear(s, "server", 0);
 	}
-	if (audio.bytes && s->dialect->spurts && is_raw(audio.format) && !*message->checkpoint) {
+	if (audio.bytes && s->dialect->spurts && !streamer_is_packed(audio.format) && !*message->checkpoint) {
 		streamer_play_more(s, &audio);
 	} else if (audio.bytes) {
 		streamer_play_message(s, &audio, message->checkpoint);
@@ -105,6 +100,7 @@ static void obey(as_streamer *s, wire_message *message)
 		pass_on(s, "transcription_received", "payload", message->text);
 		break;
 	case WIRE_OTHER:
+	case WIRE_WORDS:
 		break;
 	}
 }
@@ -160,7 +156,7 @@ static void binary_on_message(as_streamer *s, int binary, char *data, size_t n)
 		return;
 	}
 	log_received(s, &message);
-	if (message.kind == WIRE_OTHER) {
+	if (message.kind == WIRE_OTHER || message.kind == WIRE_WORDS) {
 		streamer_event_text(s, "json", message.text);
 	} else if (!refused(s, message.kind)) {
 		obey(s, &message);
@@ -277,6 +273,8 @@ static void json_obey(as_streamer *s, wire_message *message)
 		streamer_invalid(s, "a message for stream \"%s\": this one is \"%s\"", message->stream_id, s->info.id);
 	} else if (message->kind == WIRE_OTHER) {
 		pass_on(s, "message_received", "message", message->text);
+	} else if (message->kind == WIRE_WORDS) {
+		streamer_event(s, "message_received", json_pack("{s:s}", "message", message->text));
 	} else if (!refused(s, message->kind)) {
 		obey(s, message);
 		if (message->kind == WIRE_CLEAR) {

@@ -5,7 +5,8 @@
  * are one sentence in one message or a word in fifty. Within it
  *
  * - one resampler runs through: messages may be cut anywhere. What it holds back of a message comes out with the next
- *   one, or, when none comes in time, as the tail (drain());
+ *   one, or, when none comes in time, as the tail (drain()). So does half a sample that a message ends in, unless the
+ *   next one plainly begins with a whole one (join()); it ends with a checkpoint, a clear, a file, another format;
  * - running dry is an underrun, and known to be one when audio comes after all: it is the gap between two marks.
  *
  * The stream itself is told of an end (as_inject_end()) for every message as soon as it plays. It would otherwise take
@@ -20,9 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sample_join.h"
+
 #define UTTERANCE_GAP_MS 200
 #define PLAYS_MAX 20000
 #define TELL_EVERY_NS 1000000000 /* of one play, that more of it has been queued */
+#define SLICES_NS 1000000000 /* no slice for so long: the file is over, for who asks whether there was audio in it */
 #define CHUNK 1024
 #define TAIL_QUEUED_MS 30       /* less than this left to play: the resampler's tail is needed now */
 #define MARKS_FROM (1ull << 48) /* nobody else who injects is to have our numbers */
@@ -62,6 +66,7 @@ void streamer_downlink_init(as_streamer *s)
 void streamer_downlink_free(as_streamer *s)
 {
 	streamer_plays_free(s);
+	audio_slices_free(s->downlink.slices);
 	as_convert_free(s->downlink.convert);
 }
 
@@ -70,7 +75,7 @@ int streamer_talking(const as_streamer *s)
 	return s->downlink.talking || s->downlink.first || s->downlink.decoding;
 }
 
-static void close_spurt(as_streamer *s)
+void streamer_close_spurt(as_streamer *s)
 {
 	if (s->downlink.spurt) {
 		streamer_tell_queued(s, s->downlink.spurt);
@@ -86,7 +91,7 @@ static void utterance_over(as_streamer *s)
 	down->dry = 0;
 	down->heard_ns = 0;
 	down->carried = 0;
-	close_spurt(s);
+	streamer_close_spurt(s);
 	as_jitter_rest(&down->jitter);
 }
 
@@ -215,6 +220,20 @@ static void push_g711(as_streamer *s, const streamer_audio *audio)
 		}
 		push(s, samples, n);
 	}
+}
+
+/* Before the first audio of a play. What it goes on with may have been refused meanwhile: then silence stands for it, and all
+ * that follows is still read where its samples begin. */
+static void align(as_streamer *s, streamer_play *play, const streamer_audio *audio)
+{
+	streamer_downlink *down = &s->downlink;
+	if (!play->aligned && down->carried != play->joins) {
+		memset(down->carry, 0, sizeof(down->carry));
+		down->carried = play->joins;
+		down->carry_frame = streamer_frame_bytes(audio);
+		down->carry_rate_hz = audio->rate_hz;
+	}
+	play->aligned = 1;
 }
 
 /* Completes the sample that the message before ended in. Returns the bytes it took. */
@@ -349,8 +368,9 @@ int streamer_write(as_streamer *s, streamer_play *play, const streamer_audio *au
 	}
 	down->talking = 1;
 	down->arrival_ns = now_ns;
-	down->target = play;
 	down->write_error = turn_to(s, audio->rate_hz);
+	down->target = play; /* not before: it may let out the tail of another one */
+	align(s, play, audio);
 	if (audio->format == WIRE_RAW_L16) {
 		push_l16(s, audio);
 	} else {
@@ -398,12 +418,43 @@ static streamer_play *begin_play(as_streamer *s, const char *checkpoint)
 	return play;
 }
 
+/* A message has come: the bytes that its first sample has in the one before. */
+static size_t join(streamer_downlink *down, const streamer_audio *audio)
+{
+	size_t part = down->part_bytes, frame = audio->path ? 1 : streamer_frame_bytes(audio);
+	if (frame != down->part_frame_bytes || audio->rate_hz != down->part_rate_hz ||
+		(part && sample_join_begins_whole(audio->data, audio->bytes, frame - part, audio->channels))) {
+		part = 0;
+	}
+	down->part_frame_bytes = frame;
+	down->part_rate_hz = audio->rate_hz;
+	down->part_bytes = (part + audio->bytes) % frame;
+	return part;
+}
+
+/* A message of packed audio has come: is it a slice of what the one before had of the same kind? A checkpoint ends it. */
+static int goes_on(streamer_downlink *down, const streamer_audio *audio, int is_last)
+{
+	int packed = !audio->path && streamer_is_packed(audio->format);
+	int slice = packed && down->slicing == audio->format;
+	down->slicing = packed && !is_last ? audio->format : 0;
+	return slice;
+}
+
 void streamer_play_message(as_streamer *s, const streamer_audio *audio, const char *checkpoint)
 {
-	close_spurt(s);
+	streamer_close_spurt(s);
 	streamer_play *play = begin_play(s, checkpoint);
+	size_t joins = join(&s->downlink, audio);
+	int is_last = checkpoint && *checkpoint, slice = goes_on(&s->downlink, audio, is_last);
+	if (is_last) {
+		s->downlink.part_bytes = 0;
+	}
 	if (play) {
 		play->closed = 1;
+		play->joins = joins;
+		play->goes_on = slice;
+		play->is_last = is_last;
 		streamer_take(s, play, audio);
 	} else {
 		free(audio->path);
@@ -421,13 +472,15 @@ static int can_join(const as_streamer *s, const streamer_play *play, const strea
 void streamer_play_more(as_streamer *s, const streamer_audio *audio)
 {
 	streamer_downlink *down = &s->downlink;
-	if (down->spurt && !can_join(s, down->spurt, audio)) {
-		close_spurt(s);
+	size_t part = down->part_bytes, joins = join(down, audio);
+	down->slicing = 0;
+	if (down->spurt && (!can_join(s, down->spurt, audio) || (part && !joins))) {
+		streamer_close_spurt(s);
 	}
 	if (down->spurt) {
 		streamer_plays_settle(s, as_now_ns());
-	} else {
-		down->spurt = begin_play(s, NULL);
+	} else if ((down->spurt = begin_play(s, NULL))) {
+		down->spurt->joins = joins;
 	}
 	if (down->spurt) {
 		down->talking = 1; /* until it is over, even if none of it is accepted */
@@ -437,7 +490,9 @@ void streamer_play_more(as_streamer *s, const streamer_audio *audio)
 
 void streamer_checkpoint(as_streamer *s, const char *name)
 {
-	close_spurt(s);
+	streamer_close_spurt(s);
+	s->downlink.part_bytes = 0;
+	s->downlink.slicing = 0;
 	streamer_play *play = begin_play(s, name);
 	if (play) {
 		play->closed = 1;
@@ -466,6 +521,10 @@ void streamer_clear(as_streamer *s, const char *why, int quiet)
 	down->tail = 0;
 	down->tail_play = NULL;
 	down->ended = down->next_mark - 1;
+	down->part_bytes = 0;
+	down->slicing = 0;
+	audio_slices_free(down->slices);
+	down->slices = NULL;
 	utterance_over(s);
 }
 
@@ -487,10 +546,22 @@ static void tail_in_time(as_streamer *s, int64_t now_ns)
 	}
 }
 
+/* A file of which nothing could be played, and nothing more comes. */
+static void check_slices(as_streamer *s, int64_t now_ns)
+{
+	const streamer_downlink *down = &s->downlink;
+	if (!audio_slices_heard(down->slices) && !down->waiting && now_ns - down->sliced_ns >= SLICES_NS) {
+		streamer_end_slices(s);
+	}
+}
+
 void streamer_downlink_tick(as_streamer *s, int64_t now_ns)
 {
 	streamer_downlink *down = &s->downlink;
 	streamer_next_turn(s);
+	if (down->slices) {
+		check_slices(s, now_ns);
+	}
 	if (down->tail_play) {
 		tail_in_time(s, now_ns);
 	}
@@ -499,6 +570,7 @@ void streamer_downlink_tick(as_streamer *s, int64_t now_ns)
 	}
 	int64_t last_ns = down->heard_ns > down->arrival_ns ? down->heard_ns : down->arrival_ns;
 	if (down->talking && !streamer_plays_pending(s) && now_ns - last_ns >= (int64_t)UTTERANCE_GAP_MS * NS_PER_MS) {
+		down->part_bytes = 0;
 		utterance_over(s);
 		streamer_plays_settle(s, now_ns);
 	}

@@ -8,6 +8,8 @@
 #include <strings.h>
 #include <time.h>
 
+#include "utf8.h"
+
 #define INVALID_EVERY_NS 1000000000
 #define TEXT_MAX 512
 
@@ -20,25 +22,10 @@ static int64_t epoch_ms(void)
 
 json_t *streamer_string(const char *text)
 {
-	json_t *string = json_string(text);
-	char *escaped = string ? NULL : wire_escape(text);
-	if (escaped) {
-		char *quoted = malloc(strlen(escaped) + 3);
-		if (quoted) {
-			sprintf(quoted, "\"%s\"", escaped);
-			string = json_loads(quoted, JSON_DECODE_ANY, NULL);
-		}
-		free(quoted);
-		free(escaped);
-	}
+	char *clean = as_utf8_clean(text);
+	json_t *string = clean ? json_string(clean) : NULL;
+	free(clean);
 	return string;
-}
-
-int streamer_is_utf8(const char *text)
-{
-	json_t *string = json_string(text);
-	json_decref(string);
-	return string != NULL;
 }
 
 void streamer_event_text(as_streamer *s, const char *name, const char *body)
@@ -214,6 +201,8 @@ void streamer_take_view(const as_streamer *s, const as_stats *stats, streamer_vi
 	uint64_t waiting = stats->capture_samples - stats->capture_read_samples - stats->capture_discarded_samples;
 	*view = (streamer_view){
 		.state = s->state,
+		.encoding = s->uplink.encoding,
+		.rate_hz = s->uplink.rate_hz,
 		.sent_messages = s->sent_messages,
 		.sent_bytes = s->sent_bytes,
 		.received_messages = s->received_messages,
@@ -250,8 +239,8 @@ json_t *streamer_describe_json(const as_streamer *s, const streamer_view *view)
 	json_object_set_new(out, "url", streamer_string(s->target.shown));
 	json_object_set_new(out, "dialect", json_string(s->dialect->name));
 	json_object_set_new(out, "track", streamer_string(s->track));
-	json_object_set_new(out, "codec", json_string(codec_name(s->uplink.encoding)));
-	json_object_set_new(out, "rate", json_integer(s->uplink.rate_hz));
+	json_object_set_new(out, "codec", json_string(codec_name(view->encoding)));
+	json_object_set_new(out, "rate", json_integer(view->rate_hz));
 	json_object_set_new(out, "channels", json_integer(s->uplink.channels));
 	json_object_set_new(out, "reconnects", count(view->reopened));
 	json_object_set_new(out, "failedAttempts", count(view->failed));

@@ -11,6 +11,7 @@
 
 #include "openai_talk.h"
 #include "streamer.h"
+#include "utf8.h"
 
 #define UPLINK_MAX_MS 5000 /* unless STREAM_MAX_QUEUE_MS says otherwise: what is said is not worth more later */
 
@@ -92,13 +93,6 @@ static int check_request(const as_streamer *s, const as_streamer_start *start, c
 		snprintf(error, bytes, "track=stereo: a model hears one channel; use both");
 		return AS_EINVAL;
 	}
-	if (!streamer_is_utf8(s->options->openai_instructions) || !streamer_is_utf8(s->options->openai_voice) ||
-		!streamer_is_utf8(s->options->openai_model)) {
-		snprintf(error, bytes,
-				 "OPENAI_SYSTEM_INSTRUCTIONS, OPENAI_REALTIME_VOICE and OPENAI_REALTIME_MODEL must be "
-				 "UTF-8 text");
-		return AS_EINVAL;
-	}
 	return openai_rate_check(start->rate_hz, 1, error, bytes);
 }
 
@@ -158,9 +152,9 @@ static int openai_init(as_streamer *s, const as_streamer_start *start, char *err
 {
 	const as_options *options = s->options;
 	openai_own *own = s->own = calloc(1, sizeof(*own));
-	if (!own || !(own->model = strdup(first_of(start->model, options->openai_model))) ||
-		!(own->voice = strdup(first_of(start->voice, options->openai_voice))) ||
-		!(own->instructions = strdup(first_of(start->instructions, options->openai_instructions)))) {
+	if (!own || !(own->model = as_utf8_clean(first_of(start->model, options->openai_model))) ||
+		!(own->voice = as_utf8_clean(first_of(start->voice, options->openai_voice))) ||
+		!(own->instructions = as_utf8_clean(first_of(start->instructions, options->openai_instructions)))) {
 		return AS_ENOMEM;
 	}
 	int uplink_max_ms = options->max_queue_ms ? options->max_queue_ms : UPLINK_MAX_MS;
@@ -212,6 +206,8 @@ static void pump(as_streamer *s)
 	const rt_audio *audio = openai_talk_audio(talk_of(s));
 	uint64_t dropped = audio->dropped_samples, appends = audio->appends, bytes = audio->appended_bytes;
 	openai_talk_pump(talk_of(s), s->actor, as_now_ns());
+	s->uplink.encoding = audio->format.in_encoding; /* as the server's session has it */
+	s->uplink.rate_hz = audio->format.in_rate_hz;
 	s->uplink.dropped += audio->dropped_samples - dropped;
 	s->sent_messages += audio->appends - appends;
 	s->sent_bytes += audio->appended_bytes - bytes;

@@ -44,8 +44,7 @@ static int write_slice(as_streamer *s, streamer_play *play, int64_t *slice_us)
 /* Is there anything to wait for: a disk, a decoder? */
 static int is_file(const streamer_audio *audio)
 {
-	wire_format format = audio->format;
-	return audio->path || format == WIRE_FILE_WAV || format == WIRE_FILE_MP3 || format == WIRE_FILE_OGG;
+	return audio->path || streamer_is_packed(audio->format);
 }
 
 static void turn_taken(as_streamer *s, streamer_play *play)
@@ -54,9 +53,6 @@ static void turn_taken(as_streamer *s, streamer_play *play)
 	s->downlink.waiting_bytes -= play->kept_bytes;
 	play->waiting = 0;
 	play->taken = play->kept_bytes = 0;
-	if (play->packed) {
-		s->downlink.carried = 0; /* what comes next is no continuation of a file */
-	}
 	free(play->audio.data);
 	play->audio = (streamer_audio){0};
 }
@@ -71,13 +67,19 @@ static int can_go_on(const streamer_downlink *down)
 /* Hands the play's packed audio to a decoder. 0 when there is none. */
 static int decode(as_streamer *s, streamer_play *play)
 {
-	s->downlink.decoding = streamer_decode_start(s, &play->audio);
+	streamer_downlink *down = &s->downlink;
+	if (!play->goes_on) {
+		streamer_end_slices(s);
+	}
+	audio_slices *slices = down->slices;
+	down->slices = NULL; /* the decoder's */
+	down->decoding = streamer_decode_start(s, &play->audio, slices, play->is_last);
 	play->audio = (streamer_audio){0}; /* the decoder's */
-	if (!s->downlink.decoding) {
+	if (!down->decoding) {
 		play->failed = 1;
 		streamer_invalid(s, "audio could not be decoded: no memory or thread");
 	}
-	return s->downlink.decoding != NULL;
+	return down->decoding != NULL;
 }
 
 /* Goes on with what waits: a slice of it, or as far as the next one that has to be decoded. */
@@ -96,15 +98,31 @@ void streamer_next_turn(as_streamer *s)
 	}
 }
 
-void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, const char *error)
+void streamer_end_slices(as_streamer *s)
+{
+	audio_slices *slices = s->downlink.slices;
+	s->downlink.slices = NULL;
+	if (slices && !audio_slices_heard(slices)) {
+		streamer_invalid(s, "the %s file has no audio in it", audio_slices_name(slices));
+	}
+	audio_slices_free(slices);
+}
+
+void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, audio_slices *slices, const char *error)
 {
 	streamer_downlink *down = &s->downlink;
 	down->decoding = NULL;
-	if (!abandoned) {
+	if (abandoned) {
+		audio_slices_free(slices);
+	} else {
 		streamer_play *play = down->waiting;
 		streamer_plays_settle(s, as_now_ns());
-		down->carried = 0; /* nor is a file one of what came before */
-		play->packed = 1;
+		down->sliced_ns = as_now_ns();
+		if (play->is_last || (error && slices && !audio_slices_heard(slices))) {
+			audio_slices_free(slices); /* what is wrong with it has been said */
+		} else {
+			down->slices = slices;
+		}
 		if (error) {
 			play->failed = 1;
 			streamer_invalid(s, "%s", error);
@@ -150,6 +168,8 @@ void streamer_take(as_streamer *s, streamer_play *play, const streamer_audio *au
 	if (!is_file(audio) && !down->waiting && streamer_length_us(audio) <= WHOLE_US) {
 		if (streamer_admit(s, play, audio)) {
 			streamer_write(s, play, audio, 1, 0);
+		} else {
+			streamer_close_spurt(s); /* what follows is no continuation of what was refused */
 		}
 		return;
 	}
@@ -160,6 +180,7 @@ void streamer_take(as_streamer *s, streamer_play *play, const streamer_audio *au
 	if (error) {
 		play->failed = 1;
 		free(audio->path);
+		streamer_close_spurt(s);
 		streamer_invalid(s, "audio refused: more than %d MB waits to be decoded", WAITING_MAX_BYTES >> 20);
 	} else {
 		streamer_next_turn(s);

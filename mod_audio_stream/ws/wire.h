@@ -7,6 +7,9 @@
  * What servers may send. A field that is null is as good as left out; unknown ones do not matter. A number may also be
  * a string of digits.
  *
+ * A text whose first character is no "{" and that is not JSON is WIRE_WORDS in both dialects: servers greet, or log. One
+ * that begins with "{" is meant as a message, and refused when it is none.
+ *
  *     AS_DIALECT_BINARY   {"type":"streamAudio","data":{...}}, or those fields in the message itself, which is told by
  *                         "audioDataType". Anything else is WIRE_OTHER.
  *       audioDataType     raw (16 bit, little-endian), pcmu, pcma, wav, mp3, ogg; default raw; for a file, what its
@@ -43,6 +46,7 @@ typedef enum wire_kind {
 	WIRE_CHECKPOINT,    /* media.checkpoint */
 	WIRE_TRANSCRIPTION, /* transcription.send */
 	WIRE_OTHER,         /* a JSON message of none of these kinds: for the application */
+	WIRE_WORDS,         /* no JSON, and not meant as such: for the application as it came */
 } wire_kind;
 
 typedef enum wire_format {
@@ -66,7 +70,7 @@ typedef struct wire_message {
 	uint8_t *audio;                 /* WIRE_PLAY: decoded base64, inside the text that was parsed; NULL for none */
 	size_t audio_bytes;             /* as they came: the last sample may be half of one */
 	char *text;                     /* the message without its audio; WIRE_PLAY_FILE: the path; WIRE_TRANSCRIPTION: its
-									   payload as JSON. free() it */
+									   payload as JSON; WIRE_WORDS: UTF-8 for certain. free() it */
 } wire_message;
 
 /* Reads a text message, in place: text[n] must be 0, and text is spoilt afterwards. max_base64: characters of audio

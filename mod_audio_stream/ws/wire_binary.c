@@ -107,9 +107,10 @@ int wire_binary_parse(char *text, size_t n, size_t max_base64, wire_message *out
 					  .error = error,
 					  .error_bytes = error_bytes};
 	int is_one = 0, failed = wire_read(&r, audio_keys);
-	if (!failed) {
-		failed = wire_settle(&r, stream_audio(r.root, &is_one), "audioData");
+	if (failed) {
+		return wire_read_end(&r, wire_words(&r, failed));
 	}
+	failed = wire_settle(&r, stream_audio(r.root, &is_one), "audioData");
 	if (!failed) {
 		json_t *data = stream_audio(r.root, &is_one);
 		failed = is_one ? read_stream_audio(&r, data) : wire_keep_whole(&r);

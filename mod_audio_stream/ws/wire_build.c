@@ -6,55 +6,16 @@
 #include <string.h>
 
 #include "base64.h"
+#include "utf8.h"
 #include "wire.h"
 
 /* ---- Text that is UTF-8 for certain ------------------------------------------------------------------------------ */
 
-#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
-
-static int is_continuation(uint8_t byte)
-{
-	return (byte & 0xc0) == 0x80;
-}
-
-/* Bytes of the character at `at`, which a 0 ends; 0 when it is not UTF-8: too short, too long for what it says, a
- * surrogate, beyond U+10FFFF. */
-static size_t character_bytes(const uint8_t *at)
-{
-	if (at[0] < 0x80) {
-		return 1;
-	}
-	if (at[0] < 0xc2 || at[0] > 0xf4 || !is_continuation(at[1])) {
-		return 0;
-	}
-	if (at[0] < 0xe0) {
-		return 2;
-	}
-	int out_of_range = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
-					   (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f);
-	if (out_of_range || !is_continuation(at[2])) {
-		return 0;
-	}
-	if (at[0] < 0xf0) {
-		return 3;
-	}
-	return is_continuation(at[3]) ? 4 : 0;
-}
-
-/* The text with U+FFFD for every byte that is part of no character. NULL: no memory. */
+/* NULL: no memory. */
 static json_t *clean_string(const char *text)
 {
-	char *clean = malloc(strlen(text) * strlen(REPLACEMENT) + 1), *to = clean;
-	if (!clean) {
-		return NULL;
-	}
-	for (const uint8_t *at = (const uint8_t *)text; *at;) {
-		size_t bytes = character_bytes(at);
-		memcpy(to, bytes ? (const char *)at : REPLACEMENT, bytes ? bytes : strlen(REPLACEMENT));
-		to += bytes ? bytes : strlen(REPLACEMENT);
-		at += bytes ? bytes : 1;
-	}
-	json_t *string = json_stringn(clean, (size_t)(to - clean));
+	char *clean = as_utf8_clean(text);
+	json_t *string = clean ? json_string_nocheck(clean) : NULL;
 	free(clean);
 	return string;
 }

@@ -9,6 +9,7 @@
 
 #include "audio_stream.h"
 #include "base64.h"
+#include "utf8.h"
 
 #define READ_FLAGS (JSON_DECODE_ANY | JSON_ALLOW_NUL)
 #define WRITE_FLAGS (JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15)) /* 15 digits: 0.98 stays 0.98 */
@@ -66,6 +67,12 @@ int wire_wrong(wire_reading *r, const char *name, const json_t *value, const cha
 
 /* ---- The message ------------------------------------------------------------------------------------------------- */
 
+static int keep(wire_reading *r, char *text)
+{
+	r->out->text = text;
+	return text ? 0 : wire_complain(r, AS_ENOMEM, "%s", as_strerror(AS_ENOMEM));
+}
+
 static int load(wire_reading *r, const char *text, size_t n)
 {
 	json_error_t error;
@@ -117,6 +124,19 @@ int wire_read(wire_reading *r, const char *const *audio_keys)
 		return wire_complain(r, AS_EINVAL, "longer than %d bytes, its audio left out", REST_MAX);
 	}
 	return r->audio.base64 && is_only_one(r->rest, length, r->key) ? load(r, r->rest, length) : read_whole(r);
+}
+
+int wire_words(wire_reading *r, int failed)
+{
+	size_t first = strspn(r->text, " \t\r\n"); /* text[n] is 0 */
+	if (failed != AS_EINVAL || r->n > REST_MAX || first >= r->n || r->text[first] == '{' || memchr(r->text, 0, r->n)) {
+		return failed;
+	}
+	r->out->kind = WIRE_WORDS;
+	if (r->error_bytes) {
+		r->error[0] = '\0';
+	}
+	return keep(r, as_utf8_clean(r->text));
 }
 
 int wire_settle(wire_reading *r, const json_t *object, const char *name)
@@ -252,12 +272,6 @@ int wire_audio(wire_reading *r, json_t *object, const char *name)
 }
 
 /* ---- What is kept ------------------------------------------------------------------------------------------------ */
-
-static int keep(wire_reading *r, char *text)
-{
-	r->out->text = text;
-	return text ? 0 : wire_complain(r, AS_ENOMEM, "%s", as_strerror(AS_ENOMEM));
-}
 
 int wire_keep_json(wire_reading *r, const json_t *value)
 {

@@ -33,6 +33,8 @@ typedef struct wire_format_name {
 
 /* Reads the message, whose audio may stand under one of the keys; the last one is followed by NULL. */
 int wire_read(wire_reading *r, const char *const *audio_keys);
+/* What wire_read() has refused: are these words for the application? Then out is WIRE_WORDS and 0 is returned; else failed. */
+int wire_words(wire_reading *r, int failed);
 /* Settles whether what was cut out is the audio of this message, member `name` of object. If it is not, it is put back,
  * whatever it is, and the whole message read: object is gone then. */
 int wire_settle(wire_reading *r, const json_t *object, const char *name);

@@ -144,9 +144,10 @@ int wire_json_parse(char *text, size_t n, size_t max_base64, wire_message *out, 
 	wire_reading r = {
 		.text = text, .n = n, .max_base64 = max_base64, .out = out, .error = error, .error_bytes = error_bytes};
 	int failed = wire_read(&r, audio_keys);
-	if (!failed) {
-		failed = settle(&r);
+	if (failed) {
+		return wire_read_end(&r, wire_words(&r, failed));
 	}
+	failed = settle(&r);
 	if (!failed) {
 		failed = read_event(&r);
 	}

@@ -120,7 +120,6 @@ WRONG = {  # and a part of the reason
     "start {url} quadro": "'quadro",
     "start {url} mono 8001": "'8001' is not a sample rate",
     "start {url} stereo 8000": "is not bridged",
-    "start {url} mono 8000 \udcff": "UTF-8",
     "start {url} inbound": "sample rate is missing",
     "start {url} inbound 8000": "timeout is missing",
     "start {url} inbound 8000 5": "bidirectional flag is missing",

@@ -1,8 +1,10 @@
-"""MP3 and Ogg files, made by the libsndfile that the library itself needs."""
+"""Audio files: MP3 and Ogg are made by the libsndfile that the library itself needs."""
 
 from __future__ import annotations
 
 import ctypes
+import io
+import wave
 from pathlib import Path
 
 _WRITE = 0x20
@@ -27,3 +29,14 @@ def sound_file(path: Path, kind: str, pcm: bytes, rate_hz: int) -> bytes:
     sndfile.sf_write_short(file, pcm, len(pcm) // 2)
     sndfile.sf_close(file)
     return path.read_bytes()
+
+
+def wav(pcm: bytes, rate_hz: int) -> bytes:
+    """A WAV file with mono s16 audio."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(pcm)
+    return out.getvalue()

@@ -6,13 +6,10 @@ import base64
 import hashlib
 import re
 import socket
-import ssl
-import subprocess
 import time
 import uuid
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from line import Line, noise, stripped
@@ -22,17 +19,20 @@ from ivr_ai.audio.stream import HostStream, StreamClosed, open_streams
 from ivr_ai.audio.streamer import Streamer
 
 SOON = {"STREAM_RECONNECT_MAX": 3, "STREAM_RECONNECT_DELAY_MS": 50}
-ALLOWING = (
-    "MOD_AUDIO_STREAM_ALLOW_SELFSIGNED",
-    "MOD_AUDIO_STREAM_ALLOW_EXPIRED",
-    "STREAM_TLS_DISABLE_HOSTNAME_VALIDATION",
-)
 
 
 def refused_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def close(visit, code: int) -> None:
+    """The server's CLOSE; 1005 is one without a code."""
+    if code == 1005:
+        visit.connection.socket.sendall(b"\x88\x00")
+    else:
+        visit.connection.close(code)
 
 
 def upgrade(request: bytes) -> bytes:
@@ -80,13 +80,21 @@ class TestReconnect:
         again.wait(lambda visit: len(visit.audio()) + len(one.server.visits[0].audio()) >= len(says))
         assert one.server.visits[0].audio() + again.audio() == says
 
-    @pytest.mark.parametrize("code", [1002, 1011, 1012, 1013, 1014])
-    def test_codes_it_comes_back_after(self, talk, code):
-        one = talk(options=SOON)
-        one.visit.connection.close(code)
+    @pytest.mark.parametrize("dialect", ["binary", "json"])
+    @pytest.mark.parametrize("code", [1001, 1002, 1005, 1011, 1012, 1013, 1014])
+    def test_codes_it_comes_back_after(self, talk, code, dialect):
+        one = talk(dialect=dialect, options=SOON)
+        close(one.visit, code)
         assert one.server.visit(1)
 
-    @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1008, 1009, 1010, 3000, 4000, 4999])
+    @pytest.mark.parametrize("code", [1001, 1005])
+    def test_a_server_that_goes_away_may_be_left_alone(self, talk, code):
+        one = talk(options={**SOON, "STREAM_RECONNECT_GOING_AWAY": "false"})
+        close(one.visit, code)
+        assert one.over(2).startswith(f"closed by the server: {code}")
+        assert len(one.server.visits) == 1
+
+    @pytest.mark.parametrize("code", [1000, 1003, 1007, 1008, 1009, 1010, 3000, 4000, 4999])
     def test_codes_it_stays_away_after(self, talk, code):
         one = talk(options=SOON)
         one.visit.connection.close(code, "so long")
@@ -334,99 +342,6 @@ class TestLog:
         one.visit.send({"event": "x"})
         one.stop()
         assert one.events.of("log") == []
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory) -> Path:
-    """An authority and certificates of its, for 127.0.0.1 unless named otherwise; and one of nobody's."""
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    ec = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test ca", "-days", "2")
-    here = "subjectAltName=IP:127.0.0.1"
-    for name, names, days in (
-        ("server", here, "2"),
-        ("client", here, "2"),
-        ("expired", here, "-1"),
-        ("elsewhere", "subjectAltName=DNS:elsewhere.test", "2"),
-    ):
-        (folder / "san").write_text(names)
-        openssl("req", *ec, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-out", f"{name}.pem", "-days", days, "-extfile", "san",
-        )  # fmt: skip
-    openssl(
-        "req", "-x509", *ec, "-keyout", "self.key", "-out", "self.pem", "-subj", "/CN=self", "-addext", here
-    )
-    return folder
-
-
-class TestTls:
-    @staticmethod
-    def context(folder: Path, client: bool = False, name: str = "server") -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
-        if client:
-            context.load_verify_locations(folder / "ca.pem")
-            context.verify_mode = ssl.CERT_REQUIRED
-        return context
-
-    def test_a_private_authority(self, talk, certificates):
-        says = noise(400)
-        with WireServer(tls=self.context(certificates)) as server:
-            one = talk(says=says, server=server, options={"STREAM_TLS_CA_FILE": certificates / "ca.pem"})
-            one.visit.wait(lambda visit: len(visit.audio()) >= len(says))
-            assert one.visit.audio() == says
-            one.visit.stream_audio(noise(200, 2))
-            assert one.events.wait("media_play_complete")["playedMs"] == 200
-            one.stop()
-
-    def test_an_unknown_authority_is_refused_for_good(self, talk, certificates):
-        with WireServer(tls=self.context(certificates)) as server:
-            one = talk(dialect="json", server=server, options=SOON)
-            one.over()
-            assert one.events.of("connection_failed")[0]["why"] == "tls"
-            assert len(one.events.of("connection_failed")) == 1
-
-    @pytest.mark.parametrize(
-        ("certificate", "options", "says"),
-        [
-            ("self", {"MOD_AUDIO_STREAM_ALLOW_SELFSIGNED": True}, "self-signed"),
-            ("expired", {"MOD_AUDIO_STREAM_ALLOW_EXPIRED": True}, "expired"),
-            ("elsewhere", {"STREAM_TLS_DISABLE_HOSTNAME_VALIDATION": True}, "mismatch"),
-            ("elsewhere", {"MOD_AUDIO_STREAM_SKIP_SERVER_CERT_HOSTNAME_CHECK": True}, "mismatch"),
-        ],
-    )
-    def test_each_fault_is_allowed_by_its_own_setting_alone(
-        self, talk, certificates, certificate, options, says
-    ):
-        every = {name: True for name in ALLOWING if name not in options}
-        if says == "mismatch":
-            every = dict.fromkeys(ALLOWING[:2], True)
-        trusted = {} if certificate == "self" else {"STREAM_TLS_CA_FILE": certificates / "ca.pem"}
-        with WireServer(tls=self.context(certificates, name=certificate)) as server:
-            for others in ({}, every):
-                one = talk(dialect="json", server=server, options={**trusted, **others})
-                one.over()
-                (failed,) = one.events.of("connection_failed")
-                assert failed["why"] == "tls"
-                assert says in failed["error"]
-            assert talk(dialect="json", server=server, options={**trusted, **options}).events.wait(
-                "stream_started"
-            )
-
-    def test_a_client_certificate(self, talk, certificates):
-        options = {
-            "STREAM_TLS_CA_FILE": certificates / "ca.pem",
-            "STREAM_TLS_CERT_FILE": certificates / "client.pem",
-            "STREAM_TLS_KEY_FILE": certificates / "client.key",
-        }
-        with WireServer(tls=self.context(certificates, client=True)) as server:
-            assert talk(server=server, options=options).visit
 
 
 class TestMany:
