@@ -1,6 +1,6 @@
 /* Both directions on one time line: where things are placed, and that they stay there. Time is made up. */
 #define _GNU_SOURCE
-#include "../freeswitch/align.h"
+#include "audio_stream_align.h"
 
 #include <sched.h>
 
