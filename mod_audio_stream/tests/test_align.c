@@ -1,10 +1,9 @@
 /* Both directions on one time line: where things are placed, and that they stay there. Time is made up. */
 #define _GNU_SOURCE
-#include "audio_stream_align.h"
 
 #include <sched.h>
 
-#include "../freeswitch/align.c"
+#include "../core/align.c"
 #include "support.h"
 
 #define MS 1000000ll
