@@ -54,7 +54,7 @@ from ivr_ai.outbox import Outbox
 from ivr_ai.realtime.adapter import SPEECH_STARTED, SPEECH_STOPPED, RealtimeAdapter
 from ivr_ai.realtime.link import Gone, Link
 from ivr_ai.realtime.native import NativeTransport
-from ivr_ai.realtime.negotiation import Refused
+from ivr_ai.realtime.negotiation import Adjusted, Refused
 from ivr_ai.realtime.session_update import server_takes_turns
 from ivr_ai.realtime.transport import TransportClosed
 from ivr_ai.summary import CallSummary, summarise
@@ -345,6 +345,10 @@ class Call:
         """The session goes on without a field."""
         data = {"field": refused.field, "setting": refused.setting, "message": refused.message}
         self._reporter.tell("setting_refused", data)
+
+    def on_link_adjusted(self, link: Link, adjusted: Adjusted) -> None:
+        """The session has another audio format."""
+        self._reporter.tell("format_adjusted", {"field": adjusted.field, "message": adjusted.message})
 
     def on_link_complaint(self, link: Link, about: str, message: str) -> None:
         """What the server sent was wrong."""

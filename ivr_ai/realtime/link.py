@@ -87,6 +87,9 @@ class LinkListener(Protocol):
     def on_link_refused(self, link: Link, refused: Refused) -> None:
         """The session goes on without something that was asked for."""
 
+    def on_link_adjusted(self, link: Link, adjusted: Adjusted) -> None:
+        """The session has another audio format than was asked for."""
+
     def on_link_event(self, link: Link, event: Event) -> None:
         """An event of the server in GA names, or one of the native transport's own."""
 
@@ -245,6 +248,8 @@ class Link:
                     self.send(event)
                 case Refused():
                     self._listener.on_link_refused(self, step)
+                case Adjusted():
+                    self._listener.on_link_adjusted(self, step)
                 case Settled():
                     self._on_settled()
                 case Impossible(""):

@@ -79,16 +79,26 @@ class Send:
 
 @dataclass(frozen=True)
 class SpeakBeta:
-    """The server speaks the beta interface: translate from now on."""
+    """The server speaks the beta interface: translate from now on. temperature: whether to send that, too."""
+
+    temperature: bool = True
 
 
 @dataclass(frozen=True)
 class Refused:
-    """The session goes on without a field, or with another value. setting: what it is called in .env."""
+    """The session goes on without a field. setting: what it is called in .env."""
 
     field: str
     message: str
     setting: str = ""
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """The session goes on with another audio format than asked for, and nothing is lost by it."""
+
+    field: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ class Impossible:
     reason: str
 
 
-Step = Send | SpeakBeta | Refused | Settled | Impossible
+Step = Send | SpeakBeta | Refused | Adjusted | Settled | Impossible
 
 
 @dataclass(frozen=True)
@@ -221,8 +231,7 @@ class Negotiation:
         steps: list[Step] = []
         for path, stated in zip(FORMATS, (heard, said), strict=True):
             if stated.ga_wire != value_at(self._session, path):
-                message = f"the server uses {stated}: audio is converted"
-                steps.append(Refused(path, message, SETTING_OF[path]))
+                steps.append(Adjusted(path, f"the server uses {stated}: audio is converted"))
         return steps
 
     # ---- in: refusals --------------------------------------------------------------------------------------
@@ -286,8 +295,7 @@ class Negotiation:
             return None
         self._refused.update(dict.fromkeys(FORMATS, _PCM_WIRE))
         self._session = self._build()
-        refused = Refused("audio.format", f"{message} PCM is used instead.", SETTING_OF[FORMATS[0]])
-        return [refused, *self._update()]
+        return [Adjusted("audio.format", f"{message} PCM is used instead."), *self._update()]
 
     def _put(self, path: str, value: Any, told: str, message: str) -> list[Step] | None:
         if path in self._refused:
