@@ -30,6 +30,7 @@ from ivr_ai.realtime.choose import choose
 from ivr_ai.realtime.dialects import BetaDialect
 from ivr_ai.realtime.native import NativeTransport
 from ivr_ai.realtime.negotiation import (
+    Adjusted,
     Agreed,
     Impossible,
     Negotiation,
