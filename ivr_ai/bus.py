@@ -20,10 +20,8 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ivr_ai.events import CallEvent
+from ivr_ai.events import CallEvent
 
 log = logging.getLogger("ivr_ai.bus")
 

@@ -47,7 +47,7 @@ from ivr_ai.conversation.conversation import Conversation
 from ivr_ai.conversation.floor import Floor
 from ivr_ai.downlink import Downlink
 from ivr_ai.ending import Ending, Kind, LastWords
-from ivr_ai.events import Observer, Reporter
+from ivr_ai.events import Observer
 from ivr_ai.functions import Function, Functions
 from ivr_ai.leg import leg_of
 from ivr_ai.outbox import Outbox
@@ -57,6 +57,7 @@ from ivr_ai.realtime.native import NativeTransport
 from ivr_ai.realtime.negotiation import Adjusted, Refused
 from ivr_ai.realtime.session_update import server_takes_turns
 from ivr_ai.realtime.transport import TransportClosed
+from ivr_ai.reporter import Reporter
 from ivr_ai.summary import CallSummary, summarise
 from ivr_ai.uplink import Uplink, chunks_ms
 from ivr_ai.workers import Workers

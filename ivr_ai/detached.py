@@ -13,14 +13,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from ivr_ai.audio.formats import Format, read_wav
-from ivr_ai.leg import CLEARED, MODULE, NOT_LOADED, StreamCommands, first_codec, format_of
+from ivr_ai.audio.formats import read_wav
+from ivr_ai.leg import CLEARED, MODULE, NOT_LOADED, LegBase
 
 POLL_S = 0.25  # how often FreeSWITCH is asked whether the call is still there
 NO_VARIABLE = "_undef_"
 
 
-class DetachedLeg(StreamCommands):
+class DetachedLeg(LegBase):
     """Leg over API commands. Any thread."""
 
     def __init__(self, uuid: str, execute: Callable[[str, str], str]) -> None:
@@ -93,10 +93,6 @@ class DetachedLeg(StreamCommands):
 
     def set_variable(self, name: str, value: str) -> None:
         self._api("uuid_setvar", f"{self._uuid} {name} {value}")
-
-    def expected_format(self, pcm_rate_hz: int) -> Format:
-        codec = first_codec(self.variable("read_codec")) or first_codec(self.variable("ep_codec_string"))
-        return format_of(codec, pcm_rate_hz)
 
     def why_no_stream(self) -> str:
         if self._api("module_exists", MODULE) == "true":

@@ -97,17 +97,24 @@ class Leg(Protocol):
         """Lets go of the host's session. The last that a call asks of its leg."""
 
 
-class StreamCommands:
-    """open_stream() and stop_stream() by the words of `uuid_audio_stream`, for legs that have
-    stream_command()."""
+class LegBase:
+    """What legs have in common that reach their call by FreeSWITCH's words: variables,
+    `uuid_audio_stream`."""
 
     @property
     def uuid(self) -> str:
         raise NotImplementedError
 
+    def variable(self, name: str) -> str | None:
+        raise NotImplementedError
+
     def stream_command(self, words: str) -> str:
         """Runs `uuid_audio_stream` on the call; the first line of its answer."""
         raise NotImplementedError
+
+    def expected_format(self, pcm_rate_hz: int) -> Format:
+        codec = first_codec(self.variable("read_codec")) or first_codec(self.variable("ep_codec_string"))
+        return format_of(codec, pcm_rate_hz)
 
     def open_stream(self) -> str:
         stream_id, words = MAIN, "start embedded"
@@ -147,7 +154,7 @@ def format_of(codec: str, pcm_rate_hz: int) -> Format:
     return Format(codec, 8000) if codec in ("pcmu", "pcma") else Format("s16", pcm_rate_hz)
 
 
-class FreeSwitchLeg(StreamCommands):
+class FreeSwitchLeg(LegBase):
     """A session of mod_python3. The session's thread is FreeSWITCH's media thread for the call while it
     sleeps."""
 
@@ -200,10 +207,6 @@ class FreeSwitchLeg(StreamCommands):
     def set_variable(self, name: str, value: str) -> None:
         if self._session is not None:
             self._session.setVariable(name, value)
-
-    def expected_format(self, pcm_rate_hz: int) -> Format:
-        codec = first_codec(self.variable("read_codec")) or first_codec(self.variable("ep_codec_string"))
-        return format_of(codec, pcm_rate_hz)
 
     def why_no_stream(self) -> str:
         if self._api("module_exists", MODULE) == "true":

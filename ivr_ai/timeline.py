@@ -18,10 +18,9 @@ import re
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ivr_ai.events import CallEvent
+from ivr_ai.events import CallEvent
 
 log = logging.getLogger("ivr_ai.call")
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ivr_ai.audio.formats import Format
 from ivr_ai.gateways.embedded_session import EmbeddedSession
-from ivr_ai.leg import CLEARED, StreamCommands, first_codec, format_of, leg_of
+from ivr_ai.leg import CLEARED, LegBase, leg_of
 
 
-class EmbeddedLeg(StreamCommands):
+class EmbeddedLeg(LegBase):
     """Leg over an EmbeddedSession."""
 
     def __init__(self, session: EmbeddedSession) -> None:
@@ -46,10 +45,6 @@ class EmbeddedLeg(StreamCommands):
 
     def set_variable(self, name: str, value: str) -> None:
         self._session.setVariable(name, value)
-
-    def expected_format(self, pcm_rate_hz: int) -> Format:
-        codec = first_codec(self.variable("read_codec")) or first_codec(self.variable("ep_codec_string"))
-        return format_of(codec, pcm_rate_hz)
 
     def why_no_stream(self) -> str:
         return ""

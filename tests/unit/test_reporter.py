@@ -7,7 +7,8 @@ import json
 import pytest
 
 from ivr_ai.bus import Bus
-from ivr_ai.events import MAX_COMPLAINTS, MAX_ITEMS, CallEvent, Reporter
+from ivr_ai.events import CallEvent
+from ivr_ai.reporter import MAX_COMPLAINTS, MAX_ITEMS, Reporter
 
 WALL_S = 1767225600.0  # 2026-01-01T00:00:00Z
 
