@@ -47,7 +47,7 @@ from ivr_ai.conversation.actions import (
 from ivr_ai.conversation.floor import Floor, Move, after
 from ivr_ai.conversation.history import History
 from ivr_ai.conversation.playout import Playout
-from ivr_ai.conversation.requests import OVERTAKEN_PATIENCE_S, Requests, Response, Trouble, Want, Why
+from ivr_ai.conversation.requests import OVERTAKEN_PATIENCE_S, Requests, Response, State, Trouble, Want, Why
 
 NOT_RUN = '{"error": "not run: the caller spoke before it could be"}'
 TURNS_KEPT = 64
@@ -344,7 +344,7 @@ class Conversation:
         if response is not None and not self.playout.spoke(done.response_id):
             self._speech_end_s = self._speech_end_s or self.playout.unanswered(done.response_id)
         if response is not None and current and not response.overtaken:
-            self._move(Move.RESPONSE_ENDED)
+            self._note_ended()
             actions += self._try_again(response, done, now_s)
         elif done.trouble is not None:
             actions += self._tell(done)
@@ -389,7 +389,7 @@ class Conversation:
             )
         actions: list[Action] = [Fail(reason)] if reason else []
         if ours and self.requests.active is None:
-            self._move(Move.RESPONSE_ENDED)
+            self._note_ended()
         return [*actions, *self._go_on(now_s)]
 
     # ---- in: what the caller heard -------------------------------------------------------------------------
@@ -428,12 +428,20 @@ class Conversation:
         self._note_greeting_cut(bool(cut_ms))
         return first + actions
 
+    def _note_ended(self) -> None:
+        """What was asked for or under way is over: the floor is free, unless an answer is still to come."""
+        if not self.requests.awaits_beginning:
+            self._move(Move.RESPONSE_ENDED)
+
     def _note_drained(self) -> None:
+        """When the last of a reply has been heard, the floor is the caller's, or that of what is to come."""
         if self.playout.items or self.requests.active is not None:
             return
         self._move(Move.DRAINED)
-        if self._speaking and self.floor is Floor.LISTENING:
+        if self.floor is Floor.LISTENING and self._speaking:
             self._move(Move.CALLER_STARTED)
+        elif self.floor is Floor.LISTENING and self.requests.awaits_beginning:
+            self._move(Move.ASKED)
 
     # ---- in: the greeting ----------------------------------------------------------------------------------
 
@@ -559,4 +567,6 @@ class Conversation:
 
     def is_quiet(self) -> bool:
         """Whether nothing is being said, thought about or asked for, by either side."""
-        return self.floor is Floor.LISTENING and not self.playout.items and not self.requests.wants
+        requests = self.requests
+        waiting = requests.state is not State.IDLE or requests.expected or requests.wants
+        return self.floor is Floor.LISTENING and not self.playout.items and not waiting

@@ -66,7 +66,7 @@ class TestAsking:
         """barge_in=0: the server was told to answer nothing by itself."""
         talk = Talk(barge_in=False).speaking()
         assert sent(talk.turn().done()) == [CREATE]
-        talk.created("r2", "ask_1")
+        talk.created("r2")
         assert sent(talk.done("other")) == []
         talk.audio("r2", "i2")
         assert sent(talk.done("r2")) == []

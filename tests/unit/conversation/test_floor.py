@@ -136,6 +136,40 @@ def test_a_response_that_begins_while_the_caller_speaks_is_let_through(talk):
     assert talk.it.floor is SPEAKING
 
 
+def test_a_reply_that_has_been_heard_while_the_next_is_asked_for_leaves_the_floor_to_that_one():
+    talk = Talk(barge_in=False).speaking()
+    talk.turn()
+    talk.audio_done()
+    assert asks(talk.done())
+    talk.heard()
+    assert talk.it.floor is THINKING
+    talk.created("r2")
+    talk.audio("r2", "i2")
+    assert talk.it.floor is SPEAKING
+
+
+def test_a_refusal_told_twice_does_not_take_the_floor_from_what_is_asked_for_meanwhile():
+    talk = Talk(greeting="Hello.")
+    talk.it.start(talk.now_s)
+    assert asks(talk.error("invalid_value", event_id="ask_1"))
+    assert not asks(talk.error("invalid_value", event_id="ask_1"))
+    assert talk.it.floor is THINKING
+
+
+def test_a_call_is_not_quiet_while_an_answer_is_waited_for():
+    talk = Talk(barge_in=False).speaking()
+    talk.turn()
+    talk.done()
+    talk.heard()
+    assert not talk.it.is_quiet()
+    talk.created("r2")
+    talk.audio("r2", "i2")
+    talk.done("r2")
+    assert not talk.it.is_quiet()
+    talk.heard("i2")
+    assert talk.it.is_quiet()
+
+
 def test_what_is_said_into_a_reply_is_heard_on_when_the_reply_is_over():
     talk = Talk(barge_in=False).speaking()
     talk.caller_starts()
