@@ -24,6 +24,7 @@ again: see requests.py. An error that is about nothing here ends nothing.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ from ivr_ai.conversation.requests import OVERTAKEN_PATIENCE_S, Requests, Respons
 
 NOT_RUN = '{"error": "not run: the caller spoke before it could be"}'
 TURNS_KEPT = 64
-RESPONSES_KEPT = 32
+CALLS_KEPT = 64  # ids of calls of functions: each is run once
 SILENT = Trouble("no_audio", "the response has no audio")
 RESUME_PATIENCE_S = 1.5  # for the service to hear that the caller is still speaking, after a new connection
 
@@ -122,6 +123,7 @@ class Conversation:
         self._running: dict[
             str, RunningCall
         ] = {}  # calls of functions that have given nothing back, by their ids
+        self._called: deque[str] = deque(maxlen=CALLS_KEPT)  # ids of calls of functions that were told
         self._returned: set[str] = set()  # responses whose functions have given something back
 
     # ---- what is agreed about turns ------------------------------------------------------------------------
@@ -292,6 +294,9 @@ class Conversation:
     def function_called(self, response_id: str, call_id: str, name: str, arguments: str) -> list[Action]:
         """The model calls a function. One that the caller spoke over is not run, and gets an output that says
         so."""
+        if call_id in self._called:
+            return []  # told again
+        self._called.append(call_id)
         if not self.playout.is_current(response_id):
             return [Output(call_id, NOT_RUN)]
         self._begin_voice(response_id)

@@ -174,6 +174,22 @@ class TestFunctions:
         talk.returns()
         assert failures(talk.later(talk.settings.response_timeout_s))
 
+    def test_a_call_is_run_once_however_often_it_is_told(self, talk):
+        talk.turn()
+        talk.created()
+        talk.calls()
+        assert talk.calls() == []
+        assert len(types(talk.returns())) == 1
+        assert talk.calls() == []
+        assert talk.returns() == []
+
+    def test_one_that_was_overtaken_gets_its_output_once(self, talk):
+        talk.speaking()
+        talk.caller_starts()
+        talk.flushed({"i1": 100})
+        assert types(talk.calls()) == ["conversation.item.create"]
+        assert types(talk.calls()) == []
+
     def test_an_output_of_nobody_is_nothing(self, talk):
         assert talk.returns("c9") == []
 
