@@ -548,12 +548,16 @@ class Conversation:
 
     def _late(self, now_s: float) -> list[Action]:
         active = self.requests.active
-        if active is not None and self.playout.spoke(
-            active.response_id
-        ):  # its end was never told; what it said has been heard
+        if active is not None and self._has_served(active):  # its end was never told
             return [*self._over(Done(active.response_id), now_s), *self._go_on(now_s)]
         limit_s = self._settings.response_timeout_s
         return [Fail(f"no reply from the model for {limit_s:g} s (IVR_AI_RESPONSE_TIMEOUT_S)")]
+
+    def _has_served(self, response: Response) -> bool:
+        """Whether a response has brought something, or is to bring nothing any more."""
+        response_id = response.response_id
+        served = self.playout.spoke(response_id) or response.calls
+        return bool(served) or not self.playout.is_current(response_id)
 
     # ---- helpers -------------------------------------------------------------------------------------------
 

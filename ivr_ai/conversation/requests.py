@@ -168,7 +168,7 @@ class Requests:
         if not ready:
             return None
         self.wants = [want for want in self.wants if want.not_before_s > now_s]
-        if not self.expected:
+        if not self.expected or self._sign_s is None:
             self._sign_s = now_s  # else it has been waited for since the turn was over
         self._expected_since_s = None
         self.asked = Request(f"ask_{next(self._numbers)}", ready, now_s)
@@ -243,7 +243,7 @@ class Requests:
         asked, active = self.asked, self.active
         if asked is not None and request_id in ("", asked.request_id):
             self.asked = None
-            self._sign_s = None
+            self._wait_on(now_s)
             wants = [] if asked.overtaken else asked.wants
             if busy:
                 return True, self._put_back(wants, active is not None, now_s)
@@ -285,8 +285,7 @@ class Requests:
         else:
             over = self._begun(response_id, request_id)
         self.active = None
-        if not self.expected:
-            self._sign_s = None
+        self._wait_on(now_s)
         if over.overtaken and self.expected:
             self._patience_s = min(self._patience_s, OVERTAKEN_PATIENCE_S)
             self._expected_since_s = now_s
@@ -315,11 +314,28 @@ class Requests:
     # ---- time, and the connection --------------------------------------------------------------------------
 
     def is_late(self, now_s: float) -> bool:
-        """Whether what is waited for has given no sign for the time-out. Says so once."""
+        """Whether what is waited for has given no sign for the time-out. Says so once.
+
+        What is in the way of a want is waited for too, even what nobody is to hear: its end may not be told.
+        """
+        if self._sign_s is None and self.state is not State.IDLE and self._is_due(now_s):
+            self._sign_s = now_s
         if self._timeout_s <= 0 or self._sign_s is None or now_s - self._sign_s < self._timeout_s:
             return False
         self._sign_s = None
         return True
+
+    def _is_due(self, now_s: float) -> bool:
+        """Whether something is wanted now."""
+        return any(want.not_before_s <= now_s for want in self.wants)
+
+    def _wait_on(self, now_s: float) -> None:
+        """Something is over: the wait for the rest goes on, or ends where nothing is left to wait for."""
+        under_way = [each for each in (self.asked, self.active) if each is not None and not each.overtaken]
+        if not under_way and not self.expected:
+            self._sign_s = None
+        elif self._sign_s is None:
+            self._sign_s = now_s
 
     def lost(self) -> list[Want]:
         """The connection is gone, and with it all that was under way. Returns what that was for."""

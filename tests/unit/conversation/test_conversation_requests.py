@@ -324,6 +324,42 @@ class TestTime:
         assert talk.it.is_quiet()
         assert self.wait(talk, 100) == []
 
+    @pytest.mark.parametrize("local", LOCAL, ids=str)
+    def test_an_interrupted_response_whose_end_is_never_told_keeps_nobody_waiting_for_ever(self, local):
+        talk = Talk(**local)
+        talk.caller_starts()
+        talk.turn_ends()
+        talk.created()
+        talk.audio()
+        talk.caller_starts()
+        talk.flushed({"i1": 100})
+        assert "response.create" not in types(talk.turn_ends())
+        talk.later(0.1)
+        assert types(talk.later(20)) == ["response.create"]
+
+    def test_a_function_call_whose_response_is_never_said_to_be_done_is_answered(self, talk):
+        talk.turn()
+        talk.created()
+        talk.calls()
+        talk.returns()
+        assert types(talk.later(20)) == ["response.create"]
+
+    @pytest.mark.parametrize("how", ["refused", "done"])
+    def test_what_is_left_when_something_is_over_is_waited_for(self, how):
+        """The service begins a response by itself while one is asked for; then one of the two is over."""
+        talk = Talk(barge_in=False)
+        talk.created("r0", "ask_0")  # it gives back what an Ask carried
+        talk.calls("c0", "r0")
+        talk.done("r0")
+        talk.returns("c0")
+        talk.created("own")
+        if how == "refused":
+            talk.error("conversation_already_has_active_response", event_id="ask_1")
+        else:
+            talk.audio("own", "i1")
+            talk.done("own")
+        assert failures(talk.later(20))
+
     def test_a_turn_that_the_service_does_not_answer_is_asked_about_in_half_the_time(self, talk):
         talk.turn()
         assert types(talk.later(9.9)) == []
