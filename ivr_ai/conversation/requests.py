@@ -59,6 +59,7 @@ class Want:
     instructions: str = ""
     about: str = ""
     tries: int = 0
+    failures: int = 0  # of the tries: those for a reason that will not pass by itself
     not_before_s: float = 0.0
     give_up_s: float = math.inf
 
@@ -245,24 +246,24 @@ class Requests:
             self.asked = None
             self._wait_on(now_s)
             wants = [] if asked.overtaken else asked.wants
-            if busy:
-                return True, self._put_back(wants, active is not None, now_s)
+            if busy and active is not None:
+                self._put_back(wants)
+                return True, ""
+            if busy:  # until the response in the way is told of, asking at once is only refused again
+                trouble = replace(trouble, passing=True, retry_after_s=OVERTAKEN_PATIENCE_S)
             return True, self.failed(wants, trouble, now_s)
         if request_id and active is not None and request_id == active.request_id:
             # What began was the service's own response, taken for the answer to this request.
             wants, active.wants, active.request_id = active.wants, [Want(Why.REPLY)], ""
-            return True, self._put_back(wants, True, now_s)
+            self._put_back(wants)
+            return True, ""
         return bool(request_id), ""
 
-    def _put_back(self, wants: list[Want], answered: bool, now_s: float) -> str:
-        """Wanted again after the response that is in the way. answered: that one is to the caller's last
-        words."""
+    def _put_back(self, wants: list[Want]) -> None:
+        """Wanted again after the response under way, which is the reply to the caller's last words."""
         for want in wants:
-            if want.why is Why.REPLY and answered:
-                continue
-            # Until the response in the way is told of, asking again at once would only be refused again.
-            self.want(want if answered else replace(want, not_before_s=now_s + OVERTAKEN_PATIENCE_S))
-        return ""
+            if want.why is not Why.REPLY:
+                self.want(want)
 
     def sign(self, response_id: str, now_s: float) -> None:
         """Something of a response has come."""
@@ -297,17 +298,21 @@ class Requests:
         enough."""
         limit_s = self._timeout_s if self._timeout_s > 0 else RETRY_MAX_S
         for want in wants:
-            tries, give_up_s = want.tries + 1, min(want.give_up_s, now_s + limit_s)
+            tries, failures = want.tries + 1, want.failures + (not trouble.passing)
+            give_up_s = min(want.give_up_s, now_s + limit_s)
             at_s = now_s + self._delay_s(trouble, tries)
-            if at_s > give_up_s or (not trouble.passing and tries >= RESPONSE_TRIES):
+            if at_s > give_up_s or failures >= RESPONSE_TRIES:
                 return f"the model could not reply: {trouble}"
-            self.want(replace(want, tries=tries, give_up_s=give_up_s, not_before_s=at_s))
+            again = replace(want, tries=tries, failures=failures, give_up_s=give_up_s, not_before_s=at_s)
+            self.want(again)
         return ""
 
     @staticmethod
     def _delay_s(trouble: Trouble, tries: int) -> float:
-        if trouble.retry_after_s is not None:
+        if trouble.retry_after_s:  # a time that has come already says nothing: the next try may fail as well
             return trouble.retry_after_s
+        if not trouble.passing:
+            return 0.0
         doublings = tries - 1 if trouble.limited else tries - 2
         return float(2**doublings) if doublings >= 0 else 0.0
 
