@@ -500,10 +500,15 @@ class Conversation:
         self._connected = False
         active = self.requests.active
         actions = self.playout.end_response(active.response_id) if active is not None else []
+        if active is not None and (active.calls or not self.playout.is_current(active.response_id)):
+            active.wants = []  # answered with what its functions give back, or cut short by the caller
         for want in self.requests.lost():
             self.requests.want(Want(want.why, want.instructions))
-        self._greeting_response = None if active is not None else self._greeting_response
-        self._move(Move.RESPONSE_ENDED)
+        if active is not None:
+            self._answer_outputs(active.response_id)
+            if active.response_id == self._greeting_response:
+                self._greeting_response = None
+        self._note_ended()
         self._note_drained()
         return actions
 

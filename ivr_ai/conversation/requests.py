@@ -344,11 +344,11 @@ class Requests:
 
     def lost(self) -> list[Want]:
         """The connection is gone, and with it all that was under way. Returns what that was for."""
-        wants = [*(self.asked.wants if self.asked else []), *(self.active.wants if self.active else [])]
-        if self.expected and not wants:
-            wants = [Want(Why.REPLY)]
-        overtaken = (self.asked and self.asked.overtaken) or (self.active and self.active.overtaken)
+        under_way = [each for each in (self.asked, self.active) if each is not None and not each.overtaken]
+        wants = [want for each in under_way for want in each.wants]
+        if self.expected:
+            wants.append(Want(Why.REPLY))
         self.asked = self.active = None
         self._expected_since_s = self._sign_s = None
         self._expected_overtaken = False
-        return [] if overtaken else wants
+        return wants

@@ -148,6 +148,13 @@ class Talk:
         self.caller_stops()
         return self
 
+    def turn_cuts(self, heard: dict[str, float], marks: Sequence[Mark] = ()) -> Talk:
+        """The caller says something into what is being said, of which so much was heard."""
+        self.caller_starts()
+        self.flushed(heard, marks)
+        self.caller_stops()
+        return self
+
     def speaking(self, response: str = "r1", item: str = "i1") -> Talk:
         """A reply is being spoken and goes on."""
         self.turn()
