@@ -356,7 +356,7 @@ class Conversation:
         if response is not None:
             self._note_greeting(response, done, now_s)
         self._note_drained()
-        return actions
+        return actions + self._note_greeting_heard()
 
     def _tell(self, done: Done) -> list[Action]:
         assert done.trouble is not None
@@ -430,8 +430,7 @@ class Conversation:
             self._cancel = None
         actions, cut_ms = self.playout.flushed(flushed, marks)
         self.totals.barge_ins += cut_ms is not None
-        self._note_greeting_cut(bool(cut_ms))
-        return first + actions
+        return first + actions + self._note_greeting_cut()
 
     def _note_ended(self) -> None:
         """What was asked for or under way is over: the floor is free, unless an answer is still to come."""
@@ -474,14 +473,18 @@ class Conversation:
         if self._greeting_owed and not self.requests.is_wanted(Why.GREETING):
             self.requests.want(Want(Why.GREETING, self._settings.greeting))
 
-    def _note_greeting_cut(self, heard: bool) -> None:
-        """The caller has cut the greeting short, as they may: that is all of it, unless they heard
-        nothing."""
-        if self._greeting_response is None:
-            return
+    def _note_greeting_cut(self) -> list[Action]:
+        """After a flush. A greeting that may be cut short is over, unless nothing of it was heard."""
+        response_id = self._greeting_response
+        if response_id is None:
+            return []
+        if self.requests.is_over(response_id) and not self.playout.was_cut(response_id):
+            return self._note_greeting_heard()  # in the very last moment
+        may_be_cut = not self._greeting_is_protected
         self._greeting_response = None
-        self._greeting_owed = not heard
+        self._greeting_owed = not (may_be_cut and self.playout.was_heard(response_id))
         self._want_greeting()
+        return []
 
     def _note_greeting_heard(self) -> list[Action]:
         response_id = self._greeting_response

@@ -44,6 +44,8 @@ class Voice:
     turn: int
     speech_end_s: float | None = None
     spoke: bool = False
+    heard: bool = False  # something of it was
+    cut: bool = False  # something of it was not, and will not be
 
 
 @dataclass
@@ -78,6 +80,16 @@ class Playout:
         """Whether audio of a response has come that was to be heard."""
         voice = self._voices.get(response_id)
         return voice is not None and voice.spoke
+
+    def was_heard(self, response_id: str) -> bool:
+        """Whether anything of a response was heard."""
+        voice = self._voices.get(response_id)
+        return voice is not None and voice.heard
+
+    def was_cut(self, response_id: str) -> bool:
+        """Whether a flush took anything of a response."""
+        voice = self._voices.get(response_id)
+        return voice is not None and voice.cut
 
     def unanswered(self, response_id: str) -> float | None:
         """When the turn ended that a response was to answer, which has said nothing. The next one answers
@@ -166,6 +178,8 @@ class Playout:
     def _first_heard(self, item: Item, started_s: float) -> Notify:
         data = {"item": item.item_id, "turn": item.turn, "latency_ms": None}
         voice = self._voices.get(item.response_id)
+        if voice is not None:
+            voice.heard = True
         if voice is not None and voice.speech_end_s is not None:
             latency_ms = round((started_s - voice.speech_end_s) * 1000, 1)
             data["latency_ms"] = latency_ms
@@ -199,6 +213,9 @@ class Playout:
         return actions, sum(ms for _, ms in cut) if cut else None
 
     def _cut(self, item: Item, heard_ms: int, written_ms: float) -> list[Action]:
+        voice = self._voices.get(item.response_id)
+        if voice is not None:
+            voice.cut, voice.heard = True, voice.heard or heard_ms > 0
         share = heard_ms / written_ms if written_ms else 0.0
         told = self.history.heard(item.item_id, min(share, 1.0), item.turn) if heard_ms else []
         if not heard_ms:
