@@ -227,9 +227,9 @@ class Conversation:
 
     # ---- in: responses -------------------------------------------------------------------------------------
 
-    def response_created(self, response_id: str, request_id: str, now_s: float) -> list[Action]:
+    def response_created(self, response_id: str, request_id: str | None, now_s: float) -> list[Action]:
         """A response has begun. request_id: as an Ask carried it, "" for one that the service began by
-        itself."""
+        itself, None where nothing was told of that."""
         requests = self.requests
         if requests.is_over(response_id):
             return []
@@ -269,11 +269,7 @@ class Conversation:
 
     def audio(self, response_id: str, item_id: str, now_s: float) -> tuple[int | None, list[Action]]:
         """Audio of an item has come: the generation to queue it under, None when it is to be dropped."""
-        actions: list[Action] = []
-        if self.requests.awaits_beginning and not self.playout.is_known(response_id):
-            actions = self.response_created(
-                response_id, "", now_s
-            )  # a service that does not say so, or says so late
+        actions = self._meet(response_id, now_s)
         self._begin_voice(response_id)
         generation, more = self.playout.audio(response_id, item_id)
         actions += more
@@ -283,6 +279,12 @@ class Conversation:
         self._move(Move.AUDIO)
         return generation, actions
 
+    def _meet(self, response_id: str, now_s: float) -> list[Action]:
+        """A response that has brought something has begun: services say so late, or not at all."""
+        if self.playout.is_known(response_id):
+            return []
+        return self.response_created(response_id, None, now_s)
+
     def audio_ended(self, item_id: str) -> list[Action]:
         """No more audio comes for an item."""
         return self.playout.end(item_id)
@@ -291,14 +293,17 @@ class Conversation:
         """The words of an item of the model."""
         return self.history.text(item_id, text)
 
-    def function_called(self, response_id: str, call_id: str, name: str, arguments: str) -> list[Action]:
+    def function_called(
+        self, response_id: str, call_id: str, name: str, arguments: str, now_s: float
+    ) -> list[Action]:
         """The model calls a function. One that the caller spoke over is not run, and gets an output that says
         so."""
         if call_id in self._called:
             return []  # told again
         self._called.append(call_id)
+        actions = self._meet(response_id, now_s)
         if not self.playout.is_current(response_id):
-            return [Output(call_id, NOT_RUN)]
+            return [*actions, Output(call_id, NOT_RUN)]
         self._begin_voice(response_id)
         active = self.requests.active
         if active is not None and active.response_id == response_id:
@@ -306,7 +311,7 @@ class Conversation:
         self._running[call_id] = RunningCall(response_id, self.playout.link, name, arguments)
         self.history.called(call_id, name, arguments)
         notice = Notify("function_call", {"name": name, "arguments": arguments})
-        return [notice, RunFunction(call_id, name, arguments)]
+        return [*actions, notice, RunFunction(call_id, name, arguments)]
 
     def function_output(self, call_id: str, output: str, now_s: float) -> list[Action]:
         """What a function gave back (JSON text). The model answers once all of its response have."""

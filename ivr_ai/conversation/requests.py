@@ -137,7 +137,7 @@ class Requests:
 
     @property
     def awaits_beginning(self) -> bool:
-        """Whether a response that has not been overtaken is to begin."""
+        """Whether a response that is to be heard is asked for, or expected, and has not begun."""
         asked = self.asked is not None and not self.asked.overtaken
         return self.active is None and (asked or self.expected)
 
@@ -207,8 +207,9 @@ class Requests:
             self._done.append(over.response_id)
         return over
 
-    def created(self, response_id: str, request_id: str, now_s: float) -> Response | None:
-        """A response has begun. request_id: the id that an Ask carried, as it came back; "" without one.
+    def created(self, response_id: str, request_id: str | None, now_s: float) -> Response | None:
+        """A response has begun. request_id: the id that an Ask carried, as it came back; "" without one, None
+        where that is not known yet.
 
         None when it is over already. Whatever was under way before must have been ended: done(), supersede().
         """
@@ -221,9 +222,10 @@ class Requests:
             self._sign_s = now_s
         return response
 
-    def _begun(self, response_id: str, request_id: str) -> Response:
+    def _begun(self, response_id: str, request_id: str | None) -> Response:
         asked = self.asked
-        if asked is not None and (request_id == asked.request_id or not (request_id or self._echoes)):
+        untold = request_id is None or not (request_id or self._echoes)
+        if asked is not None and (untold or request_id == asked.request_id):
             self.asked = None
             if not asked.overtaken:
                 self._expected_since_s = None

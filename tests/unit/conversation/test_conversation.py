@@ -212,6 +212,46 @@ class TestLateAudio:
         assert sent(talk.created("r2")) == []
         assert talk.audio("r2", "i2") == 2
 
+    @pytest.mark.parametrize("settings", [{}, *LOCAL], ids=str)
+    def test_nor_is_it_heard_when_its_audio_comes_before_its_beginning_is_told(self, settings):
+        talk = Talk(**settings)
+        talk.caller_starts()
+        talk.turn_ends()
+        talk.caller_starts()
+        talk.flushed({})
+        assert talk.audio("r1", "i1") is None
+        assert types(talk.of_audio) == ["response.cancel", "conversation.item.delete"]
+        assert types(talk.created("r1")) == []
+        assert types(talk.cancelled("r1")) == []
+        talk.turn_ends()
+        assert sent(talk.created("r2")) == []
+        assert talk.audio("r2", "i2") == 2
+
+    def test_a_beginning_that_is_told_after_the_audio_still_says_whose_it_is(self):
+        """The service gives back what an Ask carried, and then tells a beginning late."""
+        talk = Talk(barge_in=False).turn()
+        talk.created("r1", "ask_1")
+        talk.audio("r1", "i1")
+        talk.done("r1")
+        talk.heard("i1")
+        talk.turn()
+        talk.audio("r2", "i2")
+        talk.created("r2", "ask_2")
+        assert sent(talk.done("r2")) == []
+        talk.heard("i2")
+        assert talk.it.is_quiet()
+
+    def test_a_service_that_tells_neither_beginnings_nor_ends_is_heard(self, talk):
+        talk.turn()
+        assert talk.audio("r1", "i1") == 1
+        talk.audio_done("r1", "i1")
+        talk.heard("i1")
+        talk.turn_cuts({})
+        assert talk.audio("r2", "i2") == 2
+        assert talk.later(20) == [EndItem("i2")]
+        talk.heard("i2")
+        assert talk.it.is_quiet()
+
     def test_its_function_calls_are_not_run(self, talk):
         self.interrupted(talk)
         call = {"response_id": "r1", "call_id": "c1", "name": "f", "arguments": "{}"}

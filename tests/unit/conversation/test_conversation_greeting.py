@@ -199,6 +199,19 @@ class TestInterruptible:
         talk.audio("own", "i2")
         assert asks(talk.done("own")) == [Ask("ask_2", "Hello.")]
 
+    def test_nor_is_it_heard_when_its_audio_comes_before_its_beginning_is_told(self):
+        talk = asked(greeting_interruptible=True)
+        talk.caller_starts()
+        talk.flushed({})
+        assert talk.audio() is None
+        assert sent(talk.of_audio) == [CANCEL, {"type": "conversation.item.delete", "item_id": "i1"}]
+        assert sent(talk.created("r1", "ask_1")) == []
+        assert asks(talk.cancelled()) == []
+        talk.caller_stops()
+        talk.created("own")
+        talk.audio("own", "i2")
+        assert asks(talk.done("own")) == [Ask("ask_2", "Hello.")]
+
 
 class TestBargeInOff:
     """IVR_AI_BARGE_IN=0 protects everything that is said, all the time."""

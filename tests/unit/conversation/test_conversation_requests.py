@@ -190,6 +190,12 @@ class TestFunctions:
         assert types(talk.calls()) == ["conversation.item.create"]
         assert types(talk.calls()) == []
 
+    def test_a_call_is_a_sign_of_a_response_whose_beginning_is_not_told(self, talk):
+        talk.turn()
+        assert RunFunction("c1", "look_up", '{"order": 17}') in talk.calls()
+        assert asks(talk.done()) == []
+        assert len(asks(talk.returns())) == 1
+
     def test_an_output_of_nobody_is_nothing(self, talk):
         assert talk.returns("c9") == []
 
