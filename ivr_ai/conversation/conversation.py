@@ -169,9 +169,10 @@ class Conversation:
         self.requests.overtake()
         return [*self._interrupt(), notice] if interrupts else [notice]
 
-    def _interrupt(self) -> list[Action]:
+    def _interrupt(self, by_caller: bool = True) -> list[Action]:
         active = self.requests.active
-        if active is not None and not self.turns.interrupts and self.playout.is_current(active.response_id):
+        cancelled = by_caller and self.turns.interrupts  # by the service, which hears the caller too
+        if active is not None and not cancelled and self.playout.is_current(active.response_id):
             self._cancel = active.response_id
         return [Flush()]
 
@@ -435,6 +436,7 @@ class Conversation:
             self._cancel = None
         actions, cut_ms = self.playout.flushed(flushed, marks)
         self.totals.barge_ins += cut_ms is not None
+        self._note_drained()
         return first + actions + self._note_greeting_cut()
 
     def _note_ended(self) -> None:
@@ -550,7 +552,7 @@ class Conversation:
             held_s = now_s - (self._held_since_s if self._held_since_s is not None else now_s)
             self._held_since_s = None
             if held_s > self._settings.hold_keep_s and self.playout.items:
-                return [told, *self._interrupt()]
+                return [told, *self._interrupt(by_caller=False)]
         return [told]
 
     def tick(self, now_s: float) -> list[Action]:

@@ -194,13 +194,14 @@ class Playout:
         """
         self.generation = flushed.generation
         written_ms = {mark.item: mark.written_ms for mark in marks}
+        played_ms = {**{mark.item: mark.played_ms for mark in marks}, **flushed.played_ms}
         actions = [action for mark in marks for action in self.mark(mark._replace(flushed=False))]
         cut: list[tuple[Item, int]] = []
-        for item_id, played_ms in flushed.played_ms.items():
-            item = self.items.pop(item_id, None)
-            if item is not None:
-                cut.append((item, int(played_ms)))
-                actions += self._cut(item, int(played_ms), written_ms.get(item_id, 0.0))
+        for item in list(self.items.values()):  # also what had not got into the stream yet: now it never will
+            heard_ms = int(played_ms.get(item.item_id, 0))
+            if item.item_id in flushed.played_ms:
+                cut.append((item, heard_ms))
+            actions += self._cut(item, heard_ms, written_ms.get(item.item_id, 0.0))
         self.items.clear()
         for item_id in list(self._silent):
             actions += self._forget_unheard(item_id)
