@@ -241,10 +241,11 @@ class Conversation:
                 return []
             actions += self.playout.end_response(before.response_id)  # its end was never told
             requests.supersede()
+            self._answer_outputs(before.response_id)
         response = requests.created(response_id, request_id, now_s)
         if response is None:
             return actions
-        if before is not None and not response.wants and not self.playout.spoke(before.response_id):
+        if before is not None and not response.wants and not self._has_served(before):
             response.wants = before.wants
         self.totals.responses += 1
         actions.append(Notify("response_started", {"response": response_id}))
@@ -266,6 +267,8 @@ class Conversation:
 
     def item_added(self, response_id: str, item_id: str) -> list[Action]:
         """A spoken item of a response has begun, without audio as yet."""
+        if self.requests.is_over(response_id) and self.playout.is_current(response_id):
+            return []  # told late: no audio is to come any more
         return self.playout.added(response_id, item_id)
 
     def audio(self, response_id: str, item_id: str, now_s: float) -> tuple[int | None, list[Action]]:

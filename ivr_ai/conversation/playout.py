@@ -44,6 +44,7 @@ class Voice:
     turn: int
     speech_end_s: float | None = None
     spoke: bool = False
+    items: set[str] = field(default_factory=set)  # that audio has come of
     heard: bool = False  # something of it was
     cut: bool = False  # something of it was not, and will not be
 
@@ -104,7 +105,8 @@ class Playout:
 
     def added(self, response_id: str, item_id: str) -> list[Action]:
         """A spoken item has begun on the service, without audio as yet."""
-        if item_id in self.items or item_id in self._forgotten:
+        voice = self._voices.get(response_id)
+        if item_id in self._forgotten or (voice is not None and item_id in voice.items):
             return []
         if not self.is_current(response_id):
             return self._forget_unheard(item_id)
@@ -120,6 +122,7 @@ class Playout:
             return None, self._forget_unheard(item_id)
         self._silent.pop(item_id, None)
         voice.spoke = True
+        voice.items.add(item_id)
         if item_id in self.items:
             return voice.generation, []
         ended = [

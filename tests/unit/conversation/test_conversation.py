@@ -282,6 +282,28 @@ class TestLateAudio:
         assert talk.it.floor is THINKING
         assert types(talk.created("r2")) == []
 
+    def test_a_response_that_begins_before_the_end_of_the_last_is_told_ends_it(self, talk):
+        talk.speaking("r1", "i1")
+        assert talk.created("r2") == [EndItem("i1"), Notify("response_started", {"response": "r2"})]
+        assert talk.done("r1") == []
+        talk.audio("r2", "i2")
+        assert talk.done("r2") == [EndItem("i2")]
+
+    def test_what_was_waited_for_is_waited_for_from_the_next(self, talk):
+        talk.turn()
+        talk.created("r1")
+        talk.created("r2")
+        assert types(talk.done("r2")) == ["response.create"]
+
+    def test_the_functions_of_a_response_that_another_has_ended_are_answered(self, talk):
+        talk.turn()
+        talk.created("r1")
+        talk.calls("c1", "r1")
+        talk.returns("c1")
+        talk.created("r2")
+        talk.audio("r2", "i2")
+        assert types(talk.done("r2")) == ["response.create"]
+
     def test_an_end_said_twice_counts_once(self, talk):
         talk.turn()
         talk.created()

@@ -107,6 +107,24 @@ class TestTwoItems:
         assert talk.audio("r1", "i3") is None
         assert talk.of_audio == [Forget("i3")]
 
+    @pytest.mark.parametrize("late", ["in the response", "after it"])
+    def test_one_that_is_told_of_when_it_has_been_heard_stays_in_the_models_memory(self, talk, late):
+        talk.speaking()
+        talk.audio_done()
+        if late == "after it":
+            talk.done()
+        talk.heard()
+        assert talk.added("r1", "i1") == []
+        talk.caller_starts()
+        assert sent(talk.flushed({})) == []
+
+    def test_one_that_is_told_of_when_its_response_is_over_is_nothing(self, talk):
+        talk.speaking()
+        talk.done()
+        assert talk.added("r1", "i2") == []
+        talk.caller_starts()
+        assert types(talk.flushed({"i1": 300})) == ["conversation.item.truncate"]
+
     @pytest.mark.parametrize("local", LOCAL, ids=str)
     @ENDS
     def test_where_the_call_detects_turns_the_cancel_comes_first(self, local, ends):
