@@ -24,6 +24,7 @@ again: see requests.py. An error that is about nothing here ends nothing.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -47,11 +48,11 @@ from ivr_ai.conversation.actions import (
 from ivr_ai.conversation.floor import Floor, Move, after
 from ivr_ai.conversation.history import History
 from ivr_ai.conversation.playout import Playout
-from ivr_ai.conversation.requests import OVERTAKEN_PATIENCE_S, Requests, Response, Trouble, Want, Why
+from ivr_ai.conversation.requests import OVERTAKEN_PATIENCE_S, Requests, Response, State, Trouble, Want, Why
 
 NOT_RUN = '{"error": "not run: the caller spoke before it could be"}'
 TURNS_KEPT = 64
-RESPONSES_KEPT = 32
+CALLS_KEPT = 64  # ids of calls of functions: each is run once
 SILENT = Trouble("no_audio", "the response has no audio")
 RESUME_PATIENCE_S = 1.5  # for the service to hear that the caller is still speaking, after a new connection
 
@@ -122,6 +123,7 @@ class Conversation:
         self._running: dict[
             str, RunningCall
         ] = {}  # calls of functions that have given nothing back, by their ids
+        self._called: deque[str] = deque(maxlen=CALLS_KEPT)  # ids of calls of functions that were told
         self._returned: set[str] = set()  # responses whose functions have given something back
 
     # ---- what is agreed about turns ------------------------------------------------------------------------
@@ -167,9 +169,10 @@ class Conversation:
         self.requests.overtake()
         return [*self._interrupt(), notice] if interrupts else [notice]
 
-    def _interrupt(self) -> list[Action]:
+    def _interrupt(self, by_caller: bool = True) -> list[Action]:
         active = self.requests.active
-        if active is not None and not self.turns.interrupts and self.playout.is_current(active.response_id):
+        cancelled = by_caller and self.turns.interrupts  # by the service, which hears the caller too
+        if active is not None and not cancelled and self.playout.is_current(active.response_id):
             self._cancel = active.response_id
         return [Flush()]
 
@@ -225,9 +228,9 @@ class Conversation:
 
     # ---- in: responses -------------------------------------------------------------------------------------
 
-    def response_created(self, response_id: str, request_id: str, now_s: float) -> list[Action]:
+    def response_created(self, response_id: str, request_id: str | None, now_s: float) -> list[Action]:
         """A response has begun. request_id: as an Ask carried it, "" for one that the service began by
-        itself."""
+        itself, None where nothing was told of that."""
         requests = self.requests
         if requests.is_over(response_id):
             return []
@@ -238,10 +241,11 @@ class Conversation:
                 return []
             actions += self.playout.end_response(before.response_id)  # its end was never told
             requests.supersede()
+            self._answer_outputs(before.response_id)
         response = requests.created(response_id, request_id, now_s)
         if response is None:
             return actions
-        if before is not None and not response.wants and not self.playout.spoke(before.response_id):
+        if before is not None and not response.wants and not self._has_served(before):
             response.wants = before.wants
         self.totals.responses += 1
         actions.append(Notify("response_started", {"response": response_id}))
@@ -263,15 +267,13 @@ class Conversation:
 
     def item_added(self, response_id: str, item_id: str) -> list[Action]:
         """A spoken item of a response has begun, without audio as yet."""
+        if self.requests.is_over(response_id) and self.playout.is_current(response_id):
+            return []  # told late: no audio is to come any more
         return self.playout.added(response_id, item_id)
 
     def audio(self, response_id: str, item_id: str, now_s: float) -> tuple[int | None, list[Action]]:
         """Audio of an item has come: the generation to queue it under, None when it is to be dropped."""
-        actions: list[Action] = []
-        if self.requests.awaits_beginning and not self.playout.is_known(response_id):
-            actions = self.response_created(
-                response_id, "", now_s
-            )  # a service that does not say so, or says so late
+        actions = self._meet(response_id, now_s)
         self._begin_voice(response_id)
         generation, more = self.playout.audio(response_id, item_id)
         actions += more
@@ -281,6 +283,12 @@ class Conversation:
         self._move(Move.AUDIO)
         return generation, actions
 
+    def _meet(self, response_id: str, now_s: float) -> list[Action]:
+        """A response that has brought something has begun: services say so late, or not at all."""
+        if self.playout.is_known(response_id):
+            return []
+        return self.response_created(response_id, None, now_s)
+
     def audio_ended(self, item_id: str) -> list[Action]:
         """No more audio comes for an item."""
         return self.playout.end(item_id)
@@ -289,11 +297,17 @@ class Conversation:
         """The words of an item of the model."""
         return self.history.text(item_id, text)
 
-    def function_called(self, response_id: str, call_id: str, name: str, arguments: str) -> list[Action]:
+    def function_called(
+        self, response_id: str, call_id: str, name: str, arguments: str, now_s: float
+    ) -> list[Action]:
         """The model calls a function. One that the caller spoke over is not run, and gets an output that says
         so."""
+        if call_id in self._called:
+            return []  # told again
+        self._called.append(call_id)
+        actions = self._meet(response_id, now_s)
         if not self.playout.is_current(response_id):
-            return [Output(call_id, NOT_RUN)]
+            return [*actions, Output(call_id, NOT_RUN)]
         self._begin_voice(response_id)
         active = self.requests.active
         if active is not None and active.response_id == response_id:
@@ -301,7 +315,7 @@ class Conversation:
         self._running[call_id] = RunningCall(response_id, self.playout.link, name, arguments)
         self.history.called(call_id, name, arguments)
         notice = Notify("function_call", {"name": name, "arguments": arguments})
-        return [notice, RunFunction(call_id, name, arguments)]
+        return [*actions, notice, RunFunction(call_id, name, arguments)]
 
     def function_output(self, call_id: str, output: str, now_s: float) -> list[Action]:
         """What a function gave back (JSON text). The model answers once all of its response have."""
@@ -344,14 +358,14 @@ class Conversation:
         if response is not None and not self.playout.spoke(done.response_id):
             self._speech_end_s = self._speech_end_s or self.playout.unanswered(done.response_id)
         if response is not None and current and not response.overtaken:
-            self._move(Move.RESPONSE_ENDED)
+            self._note_ended()
             actions += self._try_again(response, done, now_s)
         elif done.trouble is not None:
             actions += self._tell(done)
         if response is not None:
             self._note_greeting(response, done, now_s)
         self._note_drained()
-        return actions
+        return actions + self._note_greeting_heard()
 
     def _tell(self, done: Done) -> list[Action]:
         assert done.trouble is not None
@@ -389,7 +403,7 @@ class Conversation:
             )
         actions: list[Action] = [Fail(reason)] if reason else []
         if ours and self.requests.active is None:
-            self._move(Move.RESPONSE_ENDED)
+            self._note_ended()
         return [*actions, *self._go_on(now_s)]
 
     # ---- in: what the caller heard -------------------------------------------------------------------------
@@ -425,15 +439,23 @@ class Conversation:
             self._cancel = None
         actions, cut_ms = self.playout.flushed(flushed, marks)
         self.totals.barge_ins += cut_ms is not None
-        self._note_greeting_cut(bool(cut_ms))
-        return first + actions
+        self._note_drained()
+        return first + actions + self._note_greeting_cut()
+
+    def _note_ended(self) -> None:
+        """What was asked for or under way is over: the floor is free, unless an answer is still to come."""
+        if not self.requests.awaits_beginning:
+            self._move(Move.RESPONSE_ENDED)
 
     def _note_drained(self) -> None:
+        """When the last of a reply has been heard, the floor is the caller's, or that of what is to come."""
         if self.playout.items or self.requests.active is not None:
             return
         self._move(Move.DRAINED)
-        if self._speaking and self.floor is Floor.LISTENING:
+        if self.floor is Floor.LISTENING and self._speaking:
             self._move(Move.CALLER_STARTED)
+        elif self.floor is Floor.LISTENING and self.requests.awaits_beginning:
+            self._move(Move.ASKED)
 
     # ---- in: the greeting ----------------------------------------------------------------------------------
 
@@ -461,14 +483,18 @@ class Conversation:
         if self._greeting_owed and not self.requests.is_wanted(Why.GREETING):
             self.requests.want(Want(Why.GREETING, self._settings.greeting))
 
-    def _note_greeting_cut(self, heard: bool) -> None:
-        """The caller has cut the greeting short, as they may: that is all of it, unless they heard
-        nothing."""
-        if self._greeting_response is None:
-            return
+    def _note_greeting_cut(self) -> list[Action]:
+        """After a flush. A greeting that may be cut short is over, unless nothing of it was heard."""
+        response_id = self._greeting_response
+        if response_id is None:
+            return []
+        if self.requests.is_over(response_id) and not self.playout.was_cut(response_id):
+            return self._note_greeting_heard()  # in the very last moment
+        may_be_cut = not self._greeting_is_protected
         self._greeting_response = None
-        self._greeting_owed = not heard
+        self._greeting_owed = not (may_be_cut and self.playout.was_heard(response_id))
         self._want_greeting()
+        return []
 
     def _note_greeting_heard(self) -> list[Action]:
         response_id = self._greeting_response
@@ -487,10 +513,15 @@ class Conversation:
         self._connected = False
         active = self.requests.active
         actions = self.playout.end_response(active.response_id) if active is not None else []
+        if active is not None and (active.calls or not self.playout.is_current(active.response_id)):
+            active.wants = []  # answered with what its functions give back, or cut short by the caller
         for want in self.requests.lost():
             self.requests.want(Want(want.why, want.instructions))
-        self._greeting_response = None if active is not None else self._greeting_response
-        self._move(Move.RESPONSE_ENDED)
+        if active is not None:
+            self._answer_outputs(active.response_id)
+            if active.response_id == self._greeting_response:
+                self._greeting_response = None
+        self._note_ended()
         self._note_drained()
         return actions
 
@@ -524,7 +555,7 @@ class Conversation:
             held_s = now_s - (self._held_since_s if self._held_since_s is not None else now_s)
             self._held_since_s = None
             if held_s > self._settings.hold_keep_s and self.playout.items:
-                return [told, *self._interrupt()]
+                return [told, *self._interrupt(by_caller=False)]
         return [told]
 
     def tick(self, now_s: float) -> list[Action]:
@@ -535,12 +566,16 @@ class Conversation:
 
     def _late(self, now_s: float) -> list[Action]:
         active = self.requests.active
-        if active is not None and self.playout.spoke(
-            active.response_id
-        ):  # its end was never told; what it said has been heard
+        if active is not None and self._has_served(active):  # its end was never told
             return [*self._over(Done(active.response_id), now_s), *self._go_on(now_s)]
         limit_s = self._settings.response_timeout_s
         return [Fail(f"no reply from the model for {limit_s:g} s (IVR_AI_RESPONSE_TIMEOUT_S)")]
+
+    def _has_served(self, response: Response) -> bool:
+        """Whether a response has brought something, or is to bring nothing any more."""
+        response_id = response.response_id
+        served = self.playout.spoke(response_id) or response.calls
+        return bool(served) or not self.playout.is_current(response_id)
 
     # ---- helpers -------------------------------------------------------------------------------------------
 
@@ -559,4 +594,6 @@ class Conversation:
 
     def is_quiet(self) -> bool:
         """Whether nothing is being said, thought about or asked for, by either side."""
-        return self.floor is Floor.LISTENING and not self.playout.items and not self.requests.wants
+        requests = self.requests
+        waiting = requests.state is not State.IDLE or requests.expected or requests.wants
+        return self.floor is Floor.LISTENING and not self.playout.items and not waiting

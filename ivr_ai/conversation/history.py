@@ -112,9 +112,10 @@ class History:
     def entries(self) -> list[Entry]:
         """What was said and heard, in order. Items that are still playing count as heard to their ends.
 
-        Calls of functions count once they have an output.
+        Calls of functions count once they have an output; an output counts with its call.
         """
-        answered = {entry.call_id for entry in self._entries if entry.role == "output"}
+        called = {entry.call_id for entry in self._entries if entry.role == "call"}
+        answered = called & {entry.call_id for entry in self._entries if entry.role == "output"}
         kept = []
         for entry in self._entries:
             if entry.role == "assistant" and entry.share is None:

@@ -44,6 +44,9 @@ class Voice:
     turn: int
     speech_end_s: float | None = None
     spoke: bool = False
+    items: set[str] = field(default_factory=set)  # that audio has come of
+    heard: bool = False  # something of it was
+    cut: bool = False  # something of it was not, and will not be
 
 
 @dataclass
@@ -79,6 +82,16 @@ class Playout:
         voice = self._voices.get(response_id)
         return voice is not None and voice.spoke
 
+    def was_heard(self, response_id: str) -> bool:
+        """Whether anything of a response was heard."""
+        voice = self._voices.get(response_id)
+        return voice is not None and voice.heard
+
+    def was_cut(self, response_id: str) -> bool:
+        """Whether a flush took anything of a response."""
+        voice = self._voices.get(response_id)
+        return voice is not None and voice.cut
+
     def unanswered(self, response_id: str) -> float | None:
         """When the turn ended that a response was to answer, which has said nothing. The next one answers
         it."""
@@ -92,7 +105,8 @@ class Playout:
 
     def added(self, response_id: str, item_id: str) -> list[Action]:
         """A spoken item has begun on the service, without audio as yet."""
-        if item_id in self.items or item_id in self._forgotten:
+        voice = self._voices.get(response_id)
+        if item_id in self._forgotten or (voice is not None and item_id in voice.items):
             return []
         if not self.is_current(response_id):
             return self._forget_unheard(item_id)
@@ -108,6 +122,7 @@ class Playout:
             return None, self._forget_unheard(item_id)
         self._silent.pop(item_id, None)
         voice.spoke = True
+        voice.items.add(item_id)
         if item_id in self.items:
             return voice.generation, []
         ended = [
@@ -166,6 +181,8 @@ class Playout:
     def _first_heard(self, item: Item, started_s: float) -> Notify:
         data = {"item": item.item_id, "turn": item.turn, "latency_ms": None}
         voice = self._voices.get(item.response_id)
+        if voice is not None:
+            voice.heard = True
         if voice is not None and voice.speech_end_s is not None:
             latency_ms = round((started_s - voice.speech_end_s) * 1000, 1)
             data["latency_ms"] = latency_ms
@@ -180,13 +197,14 @@ class Playout:
         """
         self.generation = flushed.generation
         written_ms = {mark.item: mark.written_ms for mark in marks}
+        played_ms = {**{mark.item: mark.played_ms for mark in marks}, **flushed.played_ms}
         actions = [action for mark in marks for action in self.mark(mark._replace(flushed=False))]
         cut: list[tuple[Item, int]] = []
-        for item_id, played_ms in flushed.played_ms.items():
-            item = self.items.pop(item_id, None)
-            if item is not None:
-                cut.append((item, int(played_ms)))
-                actions += self._cut(item, int(played_ms), written_ms.get(item_id, 0.0))
+        for item in list(self.items.values()):  # also what had not got into the stream yet: now it never will
+            heard_ms = int(played_ms.get(item.item_id, 0))
+            if item.item_id in flushed.played_ms:
+                cut.append((item, heard_ms))
+            actions += self._cut(item, heard_ms, written_ms.get(item.item_id, 0.0))
         self.items.clear()
         for item_id in list(self._silent):
             actions += self._forget_unheard(item_id)
@@ -199,6 +217,9 @@ class Playout:
         return actions, sum(ms for _, ms in cut) if cut else None
 
     def _cut(self, item: Item, heard_ms: int, written_ms: float) -> list[Action]:
+        voice = self._voices.get(item.response_id)
+        if voice is not None:
+            voice.cut, voice.heard = True, voice.heard or heard_ms > 0
         share = heard_ms / written_ms if written_ms else 0.0
         told = self.history.heard(item.item_id, min(share, 1.0), item.turn) if heard_ms else []
         if not heard_ms:

@@ -59,6 +59,7 @@ class Want:
     instructions: str = ""
     about: str = ""
     tries: int = 0
+    failures: int = 0  # of the tries: those for a reason that will not pass by itself
     not_before_s: float = 0.0
     give_up_s: float = math.inf
 
@@ -136,7 +137,7 @@ class Requests:
 
     @property
     def awaits_beginning(self) -> bool:
-        """Whether a response that has not been overtaken is to begin."""
+        """Whether a response that is to be heard is asked for, or expected, and has not begun."""
         asked = self.asked is not None and not self.asked.overtaken
         return self.active is None and (asked or self.expected)
 
@@ -168,7 +169,7 @@ class Requests:
         if not ready:
             return None
         self.wants = [want for want in self.wants if want.not_before_s > now_s]
-        if not self.expected:
+        if not self.expected or self._sign_s is None:
             self._sign_s = now_s  # else it has been waited for since the turn was over
         self._expected_since_s = None
         self.asked = Request(f"ask_{next(self._numbers)}", ready, now_s)
@@ -206,8 +207,9 @@ class Requests:
             self._done.append(over.response_id)
         return over
 
-    def created(self, response_id: str, request_id: str, now_s: float) -> Response | None:
-        """A response has begun. request_id: the id that an Ask carried, as it came back; "" without one.
+    def created(self, response_id: str, request_id: str | None, now_s: float) -> Response | None:
+        """A response has begun. request_id: the id that an Ask carried, as it came back; "" without one, None
+        where that is not known yet.
 
         None when it is over already. Whatever was under way before must have been ended: done(), supersede().
         """
@@ -220,9 +222,10 @@ class Requests:
             self._sign_s = now_s
         return response
 
-    def _begun(self, response_id: str, request_id: str) -> Response:
+    def _begun(self, response_id: str, request_id: str | None) -> Response:
         asked = self.asked
-        if asked is not None and (request_id == asked.request_id or not (request_id or self._echoes)):
+        untold = request_id is None or not (request_id or self._echoes)
+        if asked is not None and (untold or request_id == asked.request_id):
             self.asked = None
             if not asked.overtaken:
                 self._expected_since_s = None
@@ -243,26 +246,26 @@ class Requests:
         asked, active = self.asked, self.active
         if asked is not None and request_id in ("", asked.request_id):
             self.asked = None
-            self._sign_s = None
+            self._wait_on(now_s)
             wants = [] if asked.overtaken else asked.wants
-            if busy:
-                return True, self._put_back(wants, active is not None, now_s)
+            if busy and active is not None:
+                self._put_back(wants)
+                return True, ""
+            if busy:  # until the response in the way is told of, asking at once is only refused again
+                trouble = replace(trouble, passing=True, retry_after_s=OVERTAKEN_PATIENCE_S)
             return True, self.failed(wants, trouble, now_s)
         if request_id and active is not None and request_id == active.request_id:
             # What began was the service's own response, taken for the answer to this request.
             wants, active.wants, active.request_id = active.wants, [Want(Why.REPLY)], ""
-            return True, self._put_back(wants, True, now_s)
+            self._put_back(wants)
+            return True, ""
         return bool(request_id), ""
 
-    def _put_back(self, wants: list[Want], answered: bool, now_s: float) -> str:
-        """Wanted again after the response that is in the way. answered: that one is to the caller's last
-        words."""
+    def _put_back(self, wants: list[Want]) -> None:
+        """Wanted again after the response under way, which is the reply to the caller's last words."""
         for want in wants:
-            if want.why is Why.REPLY and answered:
-                continue
-            # Until the response in the way is told of, asking again at once would only be refused again.
-            self.want(want if answered else replace(want, not_before_s=now_s + OVERTAKEN_PATIENCE_S))
-        return ""
+            if want.why is not Why.REPLY:
+                self.want(want)
 
     def sign(self, response_id: str, now_s: float) -> None:
         """Something of a response has come."""
@@ -285,8 +288,7 @@ class Requests:
         else:
             over = self._begun(response_id, request_id)
         self.active = None
-        if not self.expected:
-            self._sign_s = None
+        self._wait_on(now_s)
         if over.overtaken and self.expected:
             self._patience_s = min(self._patience_s, OVERTAKEN_PATIENCE_S)
             self._expected_since_s = now_s
@@ -298,36 +300,57 @@ class Requests:
         enough."""
         limit_s = self._timeout_s if self._timeout_s > 0 else RETRY_MAX_S
         for want in wants:
-            tries, give_up_s = want.tries + 1, min(want.give_up_s, now_s + limit_s)
+            tries, failures = want.tries + 1, want.failures + (not trouble.passing)
+            give_up_s = min(want.give_up_s, now_s + limit_s)
             at_s = now_s + self._delay_s(trouble, tries)
-            if at_s > give_up_s or (not trouble.passing and tries >= RESPONSE_TRIES):
+            if at_s > give_up_s or failures >= RESPONSE_TRIES:
                 return f"the model could not reply: {trouble}"
-            self.want(replace(want, tries=tries, give_up_s=give_up_s, not_before_s=at_s))
+            again = replace(want, tries=tries, failures=failures, give_up_s=give_up_s, not_before_s=at_s)
+            self.want(again)
         return ""
 
     @staticmethod
     def _delay_s(trouble: Trouble, tries: int) -> float:
-        if trouble.retry_after_s is not None:
+        if trouble.retry_after_s:  # a time that has come already says nothing: the next try may fail as well
             return trouble.retry_after_s
+        if not trouble.passing:
+            return 0.0
         doublings = tries - 1 if trouble.limited else tries - 2
         return float(2**doublings) if doublings >= 0 else 0.0
 
     # ---- time, and the connection --------------------------------------------------------------------------
 
     def is_late(self, now_s: float) -> bool:
-        """Whether what is waited for has given no sign for the time-out. Says so once."""
+        """Whether what is waited for has given no sign for the time-out. Says so once.
+
+        What is in the way of a want is waited for too, even what nobody is to hear: its end may not be told.
+        """
+        if self._sign_s is None and self.state is not State.IDLE and self._is_due(now_s):
+            self._sign_s = now_s
         if self._timeout_s <= 0 or self._sign_s is None or now_s - self._sign_s < self._timeout_s:
             return False
         self._sign_s = None
         return True
 
+    def _is_due(self, now_s: float) -> bool:
+        """Whether something is wanted now."""
+        return any(want.not_before_s <= now_s for want in self.wants)
+
+    def _wait_on(self, now_s: float) -> None:
+        """Something is over: the wait for the rest goes on, or ends where nothing is left to wait for."""
+        under_way = [each for each in (self.asked, self.active) if each is not None and not each.overtaken]
+        if not under_way and not self.expected:
+            self._sign_s = None
+        elif self._sign_s is None:
+            self._sign_s = now_s
+
     def lost(self) -> list[Want]:
         """The connection is gone, and with it all that was under way. Returns what that was for."""
-        wants = [*(self.asked.wants if self.asked else []), *(self.active.wants if self.active else [])]
-        if self.expected and not wants:
-            wants = [Want(Why.REPLY)]
-        overtaken = (self.asked and self.asked.overtaken) or (self.active and self.active.overtaken)
+        under_way = [each for each in (self.asked, self.active) if each is not None and not each.overtaken]
+        wants = [want for each in under_way for want in each.wants]
+        if self.expected:
+            wants.append(Want(Why.REPLY))
         self.asked = self.active = None
         self._expected_since_s = self._sign_s = None
         self._expected_overtaken = False
-        return [] if overtaken else wants
+        return wants

@@ -176,6 +176,7 @@ class RealtimeAdapter:
             _id(event, "call_id"),
             str(event.get("name") or ""),
             str(event.get("arguments") or ""),
+            now_s,
         )
 
     def _on_response_done(self, event: Mapping[str, Any], now_s: float) -> list[Action]:

@@ -46,10 +46,21 @@ class Talk:
         return self.adapter.on_event({"type": kind, **body}, self.now_s)
 
     def caller_starts(self) -> list[Action]:
-        return self.event("input_audio_buffer.speech_started", audio_start_ms=0, item_id="user")
+        item = f"user_{self.it.totals.turns + 1}"
+        return self.event("input_audio_buffer.speech_started", audio_start_ms=0, item_id=item)
 
     def caller_stops(self) -> list[Action]:
-        return self.event("input_audio_buffer.speech_stopped", audio_end_ms=900, item_id="user")
+        item = f"user_{self.it.totals.turns + 1}"
+        return self.event("input_audio_buffer.speech_stopped", audio_end_ms=900, item_id=item)
+
+    def turn_ends(self, audio: str | None = None) -> list[Action]:
+        """The caller stops; where the call detects turns, what they said is handed in."""
+        stopped = self.caller_stops()
+        return stopped if server_takes_turns(self.settings) else stopped + self.utterance(audio)
+
+    def utterance(self, audio: str | None = None) -> list[Action]:
+        """What the caller said, where the call detects turns."""
+        return self.it.utterance(audio, self.now_s)
 
     def created(self, response: str = "r1", ask: str = "") -> list[Action]:
         """A response begins. ask: the request that it answers, as the service gives it back."""
@@ -59,6 +70,11 @@ class Talk:
     def audio(self, response: str = "r1", item: str = "i1") -> int | None:
         generation, self.of_audio = self.it.audio(response, item, self.now_s)
         return generation
+
+    def added(self, response: str = "r1", item: str = "i1") -> list[Action]:
+        """A spoken item begins, without audio as yet."""
+        body = {"id": item, "type": "message", "role": "assistant"}
+        return self.event("response.output_item.added", response_id=response, item=body)
 
     def audio_done(self, response: str = "r1", item: str = "i1") -> list[Action]:
         return self.event("response.output_audio.done", response_id=response, item_id=item)
@@ -76,9 +92,40 @@ class Talk:
         self.now_s += seconds
         return self.it.tick(self.now_s)
 
-    def failed(self, response: str = "r1", code: str = "server_error") -> list[Action]:
-        details = {"type": "failed", "error": {"code": code, "message": "It broke."}}
+    def cancelled(self, response: str = "r1", reason: str = "turn_detected", **more: Any) -> list[Action]:
+        return self.done(
+            response, "cancelled", status_details={"type": "cancelled", "reason": reason}, **more
+        )
+
+    def failed(
+        self, response: str = "r1", code: str = "server_error", message: str = "It broke."
+    ) -> list[Action]:
+        details = {"type": "failed", "error": {"code": code, "message": message}}
         return self.done(response, "failed", status_details=details)
+
+    def calls(
+        self,
+        call_id: str = "c1",
+        response: str = "r1",
+        name: str = "look_up",
+        arguments: str = '{"order": 17}',
+    ) -> list[Action]:
+        """The model calls a function."""
+        body = {"call_id": call_id, "name": name, "arguments": arguments}
+        kind = "response.function_call_arguments.done"
+        return self.event(kind, response_id=response, item_id=f"f_{call_id}", **body)
+
+    def returns(self, call_id: str = "c1", output: str = "1") -> list[Action]:
+        """A function gives its output back."""
+        return self.it.function_output(call_id, output, self.now_s)
+
+    def lost(self) -> list[Action]:
+        """The connection is gone."""
+        return self.it.link_lost(self.now_s)
+
+    def connected(self, turns: Turns | None = None) -> list[Action]:
+        """A new connection is up. turns: what its server has agreed to, when that is not what was wanted."""
+        return self.it.link_ready(turns or self.it.turns_wanted, self.now_s)
 
     def error(self, code: str | None, message: str = "It is wrong.", **more: Any) -> list[Action]:
         error = {"type": "invalid_request_error", "code": code, "message": message, **more}
@@ -98,6 +145,13 @@ class Talk:
     def turn(self) -> Talk:
         """The caller has said something."""
         self.caller_starts()
+        self.caller_stops()
+        return self
+
+    def turn_cuts(self, heard: dict[str, float], marks: Sequence[Mark] = ()) -> Talk:
+        """The caller says something into what is being said, of which so much was heard."""
+        self.caller_starts()
+        self.flushed(heard, marks)
         self.caller_stops()
         return self
 

@@ -5,115 +5,12 @@ from __future__ import annotations
 import pytest
 from talk import Talk, failures, flushes, mark, notices, sent, types
 
-from ivr_ai.conversation.actions import EndItem, Flush, Notify
-from ivr_ai.conversation.floor import TABLE, Floor, Move
-
-AUDIO, CALLER_STARTED, CALLER_STOPPED = Move.AUDIO, Move.CALLER_STARTED, Move.CALLER_STOPPED
-ASKED, DRAINED, RESPONSE_BEGAN, RESPONSE_ENDED = (
-    Move.ASKED,
-    Move.DRAINED,
-    Move.RESPONSE_BEGAN,
-    Move.RESPONSE_ENDED,
-)
+from ivr_ai.conversation.actions import EndItem, Flush, Forget, Notify, Output
+from ivr_ai.conversation.conversation import NOT_RUN
+from ivr_ai.conversation.floor import Floor
 
 LISTENING, HEARING, THINKING, SPEAKING = Floor
 LOCAL = [{"turn_detection": "none"}, {"input_mode": "item"}]  # we, not the server, say when a turn is over
-
-
-class TestFloor:
-    def test_the_table(self):
-        """Whatever is not in it leaves the floor where it is."""
-        assert TABLE == {
-            (LISTENING, CALLER_STARTED): HEARING,
-            (LISTENING, CALLER_STOPPED): THINKING,
-            (LISTENING, ASKED): THINKING,
-            (LISTENING, RESPONSE_BEGAN): THINKING,
-            (LISTENING, AUDIO): SPEAKING,
-            (HEARING, CALLER_STOPPED): THINKING,
-            (HEARING, RESPONSE_BEGAN): THINKING,
-            (HEARING, AUDIO): SPEAKING,
-            (THINKING, CALLER_STARTED): HEARING,
-            (THINKING, AUDIO): SPEAKING,
-            (THINKING, RESPONSE_ENDED): LISTENING,
-            (SPEAKING, CALLER_STARTED): HEARING,
-            (SPEAKING, DRAINED): LISTENING,
-        }
-
-    REACH = {  # noqa: RUF012
-        LISTENING: lambda talk: talk,
-        HEARING: lambda talk: talk.caller_starts(),
-        THINKING: lambda talk: (talk.turn(), talk.created("r1")),
-        SPEAKING: lambda talk: talk.speaking("r1", "i1"),
-    }
-    DO = {  # noqa: RUF012
-        CALLER_STARTED: lambda talk: talk.caller_starts(),
-        CALLER_STOPPED: lambda talk: talk.caller_stops(),
-        RESPONSE_BEGAN: lambda talk: talk.created("r2"),
-        AUDIO: lambda talk: talk.audio("r2", "i2"),
-        RESPONSE_ENDED: lambda talk: talk.done("r1"),
-        DRAINED: lambda talk: (talk.done("r1"), talk.heard("i1")),
-    }
-
-    @pytest.mark.parametrize("what", DO)
-    @pytest.mark.parametrize("floor", Floor, ids=lambda floor: floor.value)
-    def test_every_entry_and_every_gap_by_what_really_happens(self, talk, floor, what):
-        self.REACH[floor](talk)
-        assert talk.it.floor is floor
-        self.DO[what](talk)
-        expected = TABLE.get((floor, what), floor)
-        if what == DRAINED and floor is THINKING:
-            expected = LISTENING  # its response has ended on the way there
-        assert talk.it.floor is expected
-
-    def test_a_call_begins_listening(self):
-        assert Talk().it.floor is LISTENING
-
-    def test_a_turn_and_its_reply(self, talk):
-        floors = [talk.it.floor]
-        for step in (
-            talk.caller_starts,
-            talk.caller_stops,
-            talk.created,
-            talk.audio,
-            talk.audio,
-            talk.audio_done,
-            talk.done,
-            talk.heard,
-        ):
-            step()
-            floors.append(talk.it.floor)
-        assert floors == [LISTENING, HEARING, THINKING, THINKING, *[SPEAKING] * 4, LISTENING]
-
-    def test_a_reply_is_over_when_it_has_been_heard_not_when_it_has_been_sent(self, talk):
-        talk.speaking()
-        talk.audio_done()
-        talk.done()
-        assert talk.it.mark(mark("i1", 400, started_s=talk.now_s), talk.now_s)
-        assert talk.it.floor is SPEAKING
-        talk.heard()
-        assert talk.it.floor is LISTENING
-
-    def test_a_reply_heard_before_its_response_is_done(self, talk):
-        """As when a function call follows: the end of the response is the end of the reply."""
-        talk.speaking()
-        talk.audio_done()
-        talk.heard()
-        assert talk.it.floor is SPEAKING
-        talk.done()
-        assert talk.it.floor is LISTENING
-
-    def test_a_response_without_audio_gives_the_floor_back(self, talk):
-        talk.turn()
-        talk.created()
-        talk.done()
-        assert talk.it.floor is LISTENING
-
-    def test_a_response_that_begins_while_the_caller_speaks_is_let_through(self, talk):
-        """The greeting, say, while the caller says hello."""
-        talk.caller_starts()
-        talk.created()
-        assert talk.audio() == 1
-        assert talk.it.floor is SPEAKING
 
 
 class TestBargeIn:
@@ -143,8 +40,11 @@ class TestBargeIn:
             talk.audio()
         actions = talk.caller_starts()
         assert isinstance(actions[0], Flush)
-        assert sent(actions) == [{"type": "response.cancel", "response_id": "r1"}]
-        talk.flushed({"i1": 20} if spoken else {})
+        assert sent(actions) == []  # the cancel follows from the flush, so that nothing is cut before it
+        cancel = {"type": "response.cancel", "response_id": "r1"}
+        actions = talk.flushed({"i1": 20} if spoken else {})
+        assert sent(actions)[0] == cancel
+        assert types(actions)[1:] == (["conversation.item.truncate"] if spoken else [])
         talk.caller_stops()
         again = talk.caller_starts()
         assert types(again) == []
@@ -174,7 +74,7 @@ class TestBargeIn:
                     "audio_end_ms": int(heard_ms),
                 }
             ]
-        assert ("barge_in", {"item": "i1", "heard_ms": int(heard_ms)}) in notices(actions)
+        assert ("barge_in", {"item": "i1", "turn": 1, "heard_ms": int(heard_ms)}) in notices(actions)
         assert talk.it.totals.barge_ins == 1
         assert talk.it.unheard_items() == []
 
@@ -200,7 +100,7 @@ class TestBargeIn:
         was_heard = mark("i1", 1000.0, started_s=98.0, finished_s=99.0)
         actions = talk.flushed({}, [was_heard])
         assert sent(actions) == []
-        assert ("item_finished", {"item": "i1", "played_ms": 1000.0}) in notices(actions)
+        assert ("item_finished", {"item": "i1", "turn": 1, "played_ms": 1000.0}) in notices(actions)
         assert talk.it.totals.barge_ins == 0
 
     def test_audio_heard_in_the_very_last_moment_counts_for_the_latency(self, talk):
@@ -230,11 +130,12 @@ class TestBargeIn:
 
     def test_without_barge_in_the_reply_goes_on(self):
         talk = Talk(barge_in=False).speaking()
-        assert talk.caller_starts() == []
+        assert talk.caller_starts() == [Notify("speech_started", {"turn": 2})]
         assert talk.it.floor is SPEAKING
-        assert talk.caller_stops() == []
+        assert notices(talk.caller_stops()) == [("speech_stopped", {"turn": 2})]
         assert talk.audio() == 1
-        assert talk.it.totals.turns == 1
+        assert talk.it.totals.turns == 2
+        assert types(talk.done()) == ["response.create"]
 
     def test_without_barge_in_the_next_turn_counts_once_the_reply_was_heard(self):
         talk = Talk(barge_in=False).speaking()
@@ -286,15 +187,18 @@ class TestLateAudio:
 
     @pytest.mark.parametrize("settings", [{}, *LOCAL], ids=str)
     def test_a_response_that_the_caller_spoke_before_is_cancelled_and_not_heard(self, settings):
-        talk = Talk(**settings).turn()
+        talk = Talk(**settings)
+        talk.caller_starts()
+        talk.turn_ends()
         talk.caller_starts()
         talk.flushed({})
         actions = talk.created("r1")
         assert sent(actions) == [{"type": "response.cancel", "response_id": "r1"}]
         assert talk.audio("r1", "i1") is None
+        assert talk.of_audio == [Forget("i1")]
         assert talk.it.floor is HEARING
         assert talk.done("r1", "cancelled") == []
-        talk.caller_stops()
+        talk.turn_ends()
         assert talk.it.floor is THINKING
         assert sent(talk.created("r2")) == []
         assert talk.audio("r2", "i2") == 2
@@ -308,10 +212,50 @@ class TestLateAudio:
         assert sent(talk.created("r2")) == []
         assert talk.audio("r2", "i2") == 2
 
+    @pytest.mark.parametrize("settings", [{}, *LOCAL], ids=str)
+    def test_nor_is_it_heard_when_its_audio_comes_before_its_beginning_is_told(self, settings):
+        talk = Talk(**settings)
+        talk.caller_starts()
+        talk.turn_ends()
+        talk.caller_starts()
+        talk.flushed({})
+        assert talk.audio("r1", "i1") is None
+        assert types(talk.of_audio) == ["response.cancel", "conversation.item.delete"]
+        assert types(talk.created("r1")) == []
+        assert types(talk.cancelled("r1")) == []
+        talk.turn_ends()
+        assert sent(talk.created("r2")) == []
+        assert talk.audio("r2", "i2") == 2
+
+    def test_a_beginning_that_is_told_after_the_audio_still_says_whose_it_is(self):
+        """The service gives back what an Ask carried, and then tells a beginning late."""
+        talk = Talk(barge_in=False).turn()
+        talk.created("r1", "ask_1")
+        talk.audio("r1", "i1")
+        talk.done("r1")
+        talk.heard("i1")
+        talk.turn()
+        talk.audio("r2", "i2")
+        talk.created("r2", "ask_2")
+        assert sent(talk.done("r2")) == []
+        talk.heard("i2")
+        assert talk.it.is_quiet()
+
+    def test_a_service_that_tells_neither_beginnings_nor_ends_is_heard(self, talk):
+        talk.turn()
+        assert talk.audio("r1", "i1") == 1
+        talk.audio_done("r1", "i1")
+        talk.heard("i1")
+        talk.turn_cuts({})
+        assert talk.audio("r2", "i2") == 2
+        assert talk.later(20) == [EndItem("i2")]
+        talk.heard("i2")
+        assert talk.it.is_quiet()
+
     def test_its_function_calls_are_not_run(self, talk):
         self.interrupted(talk)
         call = {"response_id": "r1", "call_id": "c1", "name": "f", "arguments": "{}"}
-        assert talk.event("response.function_call_arguments.done", **call) == []
+        assert talk.event("response.function_call_arguments.done", **call) == [Output("c1", NOT_RUN)]
 
     def test_a_response_done_that_never_began_changes_nothing(self, talk):
         talk.turn()
@@ -333,10 +277,32 @@ class TestLateAudio:
 
     def test_a_response_said_to_begin_after_its_end_is_over(self, talk):
         talk.turn()
-        talk.done("r1")
+        assert types(talk.done("r1")) == ["response.create"]  # it had brought nothing
         assert talk.created("r1") == []
-        assert talk.it.floor is LISTENING
-        assert types(talk.it.function_output("c1", "1", talk.now_s))[1:] == ["response.create"]
+        assert talk.it.floor is THINKING
+        assert types(talk.created("r2")) == []
+
+    def test_a_response_that_begins_before_the_end_of_the_last_is_told_ends_it(self, talk):
+        talk.speaking("r1", "i1")
+        assert talk.created("r2") == [EndItem("i1"), Notify("response_started", {"response": "r2"})]
+        assert talk.done("r1") == []
+        talk.audio("r2", "i2")
+        assert talk.done("r2") == [EndItem("i2")]
+
+    def test_what_was_waited_for_is_waited_for_from_the_next(self, talk):
+        talk.turn()
+        talk.created("r1")
+        talk.created("r2")
+        assert types(talk.done("r2")) == ["response.create"]
+
+    def test_the_functions_of_a_response_that_another_has_ended_are_answered(self, talk):
+        talk.turn()
+        talk.created("r1")
+        talk.calls("c1", "r1")
+        talk.returns("c1")
+        talk.created("r2")
+        talk.audio("r2", "i2")
+        assert types(talk.done("r2")) == ["response.create"]
 
     def test_an_end_said_twice_counts_once(self, talk):
         talk.turn()
@@ -350,7 +316,8 @@ class TestLateAudio:
             talk.audio(f"r{n}", f"i{n}")
             talk.done(f"r{n}")
             talk.heard(f"i{n}")
-        assert len(talk.it._generations) <= 32
+        assert not talk.it.playout.is_known("r167")
+        assert talk.it.playout.is_known("r168")
         assert talk.it.unheard_items() == []
 
 
@@ -358,12 +325,14 @@ class TestItems:
     def test_every_item_of_a_response_is_played_and_ended_once(self, talk):
         talk.turn()
         talk.created()
-        for item in ("i1", "i2", "i1", "i2", "i3"):
+        for item, ended in (("i1", []), ("i1", []), ("i2", ["i1"]), ("i2", []), ("i3", ["i2"])):
             assert talk.audio("r1", item) == 1
-        assert talk.audio_done("r1", "i2") == [EndItem("i2")]
+            assert talk.of_audio == [EndItem(name) for name in ended]
         assert talk.audio_done("r1", "i2") == []
+        assert talk.audio_done("r1", "i3") == [EndItem("i3")]
+        assert talk.audio_done("r1", "i3") == []
         assert talk.audio_done("r1", "never spoken") == []
-        assert talk.done() == [EndItem("i1"), EndItem("i3")]
+        assert talk.done() == []
         assert talk.it.unheard_items() == ["i1", "i2", "i3"]
 
     def test_the_floor_is_free_when_the_last_has_been_heard(self, talk):
@@ -381,12 +350,12 @@ class TestItems:
         assert actions == [Notify("heard", {"item": "i1", "turn": 1, "latency_ms": 800.0}, 100.5)]
         assert talk.it.mark(mark("i1", 40, started_s=100.5), 101) == []
         actions = talk.it.mark(mark("i1", 1000, started_s=100.5, finished_s=101.5), 102)
-        assert actions == [Notify("item_finished", {"item": "i1", "played_ms": 1000}, 101.5)]
+        assert actions == [Notify("item_finished", {"item": "i1", "turn": 1, "played_ms": 1000}, 101.5)]
         assert talk.it.mark(mark("i1", 1000, started_s=100.5, finished_s=101.5), 102) == []
 
     def test_latency_is_counted_from_the_last_word_once_a_turn(self, talk):
         talk.caller_starts()
-        talk.it.on_event({"type": "input_audio_buffer.speech_stopped"}, 100.0, last_speech_s=99.5)
+        talk.adapter.on_event({"type": "input_audio_buffer.speech_stopped"}, 100.0, last_speech_s=99.5)
         talk.created()
         talk.audio("r1", "i1")
         talk.audio("r1", "i2")

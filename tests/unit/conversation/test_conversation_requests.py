@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
-from talk import Talk, failures, flushes, mark, notices, sent, types
+from talk import Talk, asks, failures, flushes, mark, notices, sent, types
 
-from ivr_ai.conversation.actions import Fail, Notify, RunFunction
+from ivr_ai.conversation.actions import Ask, EndItem, Fail, Notify, RunFunction
 from ivr_ai.conversation.floor import Floor
 from ivr_ai.realtime.adapter import FATAL_CODES
 
@@ -15,23 +16,12 @@ LOCAL = [{"turn_detection": "none"}, {"input_mode": "item"}]
 CREATE = {"type": "response.create"}
 
 
-def function_call(talk: Talk, name: str = "look_up", call_id: str = "c1", response: str = "r1"):
-    return talk.event(
-        "response.function_call_arguments.done",
-        response_id=response,
-        item_id="f1",
-        call_id=call_id,
-        name=name,
-        arguments='{"order": 17}',
-    )
-
-
 class TestAsking:
     def test_a_greeting_is_asked_for(self):
         talk = Talk(greeting="Say hello.")
         assert talk.it.start(talk.now_s) == [
             Notify("greeting"),
-            Send({"type": "response.create", "response": {"instructions": "Say hello."}}),
+            Ask("ask_1", "Say hello."),
         ]
 
     def test_no_greeting_waits_for_the_caller(self, talk):
@@ -47,6 +37,7 @@ class TestAsking:
             {
                 "type": "conversation.item.create",
                 "item": {
+                    "id": "turn_1",
                     "type": "message",
                     "role": "user",
                     "content": [{"type": "input_audio", "audio": "UklGRg=="}],
@@ -68,23 +59,29 @@ class TestAsking:
         assert "response.create" not in types(talk.it.utterance(None, talk.now_s))
         assert sent(talk.done("r1", "cancelled")) == [CREATE]
         talk.created("r2")
+        talk.audio("r2", "i2")
         assert sent(talk.done("r2")) == []
 
-    def test_a_reply_refused_because_one_is_under_way_is_asked_for_after_it(self):
-        """barge_in=0: the caller spoke into a reply, and the server would not answer at once."""
+    def test_what_is_said_into_a_reply_is_answered_after_it(self):
+        """barge_in=0: the server was told to answer nothing by itself."""
         talk = Talk(barge_in=False).speaking()
-        assert sent(talk.error("conversation_already_has_active_response")) == []
-        assert sent(talk.done()) == [CREATE]
+        assert sent(talk.turn().done()) == [CREATE]
+        talk.created("r2")
         assert sent(talk.done("other")) == []
+        talk.audio("r2", "i2")
+        assert sent(talk.done("r2")) == []
 
-    def test_the_same_refusal_with_nothing_under_way_is_nothing(self, talk):
+    def test_a_refusal_of_what_was_not_asked_for_here_owes_nothing(self, talk):
         assert sent(talk.error("conversation_already_has_active_response")) == []
-        talk.created()
+        talk.speaking()
+        assert sent(talk.error("conversation_already_has_active_response")) == []
         assert sent(talk.done()) == []
+        assert sent(talk.later(5)) == []
 
     def test_an_interruption_takes_back_what_was_to_be_asked(self, talk):
         talk.speaking()
-        talk.error("conversation_already_has_active_response")
+        talk.calls()
+        talk.returns()
         talk.caller_starts()
         talk.flushed({"i1": 10})
         assert sent(talk.done("r1", "cancelled")) == []
@@ -94,7 +91,7 @@ class TestFunctions:
     def test_a_call_is_run_and_told(self, talk):
         talk.turn()
         talk.created()
-        assert function_call(talk) == [
+        assert talk.calls() == [
             Notify("function_call", {"name": "look_up", "arguments": '{"order": 17}'}),
             RunFunction("c1", "look_up", '{"order": 17}'),
         ]
@@ -102,10 +99,10 @@ class TestFunctions:
     def test_output_after_the_response_asks_for_the_next(self, talk):
         talk.turn()
         talk.created()
-        function_call(talk)
+        talk.calls()
         talk.done()
         assert talk.it.floor is Floor.LISTENING
-        assert sent(talk.it.function_output("c1", '"sent"', talk.now_s)) == [
+        assert sent(talk.returns("c1", '"sent"')) == [
             {
                 "type": "conversation.item.create",
                 "item": {"type": "function_call_output", "call_id": "c1", "output": '"sent"'},
@@ -116,48 +113,104 @@ class TestFunctions:
     def test_output_while_the_response_is_active_waits_for_its_end(self, talk):
         talk.turn()
         talk.created()
-        function_call(talk)
-        assert types(talk.it.function_output("c1", "1", talk.now_s)) == ["conversation.item.create"]
+        talk.calls()
+        assert types(talk.returns()) == ["conversation.item.create"]
         assert sent(talk.done()) == [CREATE]
 
-    def test_two_calls_in_one_response_are_answered_once(self, talk):
+    @pytest.mark.parametrize("order", list(itertools.permutations(["c1", "c2", "done"])), ids=" ".join)
+    def test_two_calls_in_one_response_are_answered_once_when_all_is_in(self, talk, order):
         talk.turn()
         talk.created()
-        for call_id in ("c1", "c2"):
-            function_call(talk, call_id=call_id)
-            talk.it.function_output(call_id, "1", talk.now_s)
-        assert sent(talk.done()) == [CREATE]
-        talk.created("r2")
+        talk.calls("c1")
+        talk.calls("c2")
+        steps = [talk.done() if step == "done" else talk.returns(step) for step in order]
+        assert [len(asks(actions)) for actions in steps] == [0, 0, 1]
+        assert steps[2] and isinstance(steps[2][-1], Ask)  # after the output, where that came last
+        talk.created("r2", "ask_1")
+        talk.audio("r2", "i2")
         assert sent(talk.done("r2")) == []
+        assert sent(talk.later(3)) == []
+
+    def test_calls_of_two_responses_are_answered_for_themselves(self, talk):
+        talk.turn()
+        talk.created("r1")
+        talk.calls("c1", "r1")
+        talk.done("r1")
+        talk.turn()
+        talk.created("r2")
+        talk.calls("c2", "r2")
+        talk.done("r2")
+        assert len(asks(talk.returns("c1"))) == 1
+        talk.created("r3", "ask_1")
+        talk.audio("r3", "i3")
+        assert not asks(talk.returns("c2"))
+        assert len(asks(talk.done("r3"))) == 1
 
     def test_output_while_the_caller_speaks_leaves_the_answer_to_their_turn(self, talk):
         talk.turn()
         talk.created()
-        function_call(talk)
+        talk.calls()
         talk.done()
         talk.caller_starts()
-        assert types(talk.it.function_output("c1", "1", talk.now_s)) == ["conversation.item.create"]
+        assert types(talk.returns()) == ["conversation.item.create"]
+        assert types(talk.caller_stops()) == []
+        talk.created("r2")
+        talk.audio("r2", "i2")
+        assert types(talk.done("r2")) == []
+
+    def test_output_before_the_turn_is_answered_leaves_the_answer_to_that(self, talk):
+        talk.turn()
+        talk.created()
+        talk.calls()
+        talk.done()
+        talk.turn()
+        assert types(talk.returns()) == ["conversation.item.create"]
 
     def test_a_reply_is_waited_for(self, talk):
         talk.turn()
         talk.created()
+        talk.calls()
         talk.done()
-        talk.it.function_output("c1", "1", talk.now_s)
-        talk.now_s += talk.settings.response_timeout_s
-        assert failures(talk.it.tick(talk.now_s))
+        talk.returns()
+        assert failures(talk.later(talk.settings.response_timeout_s))
+
+    def test_a_call_is_run_once_however_often_it_is_told(self, talk):
+        talk.turn()
+        talk.created()
+        talk.calls()
+        assert talk.calls() == []
+        assert len(types(talk.returns())) == 1
+        assert talk.calls() == []
+        assert talk.returns() == []
+
+    def test_one_that_was_overtaken_gets_its_output_once(self, talk):
+        talk.speaking()
+        talk.caller_starts()
+        talk.flushed({"i1": 100})
+        assert types(talk.calls()) == ["conversation.item.create"]
+        assert types(talk.calls()) == []
+
+    def test_a_call_is_a_sign_of_a_response_whose_beginning_is_not_told(self, talk):
+        talk.turn()
+        assert RunFunction("c1", "look_up", '{"order": 17}') in talk.calls()
+        assert asks(talk.done()) == []
+        assert len(asks(talk.returns())) == 1
+
+    def test_an_output_of_nobody_is_nothing(self, talk):
+        assert talk.returns("c9") == []
 
 
 class TestFailures:
     def test_a_failed_response_is_asked_for_once_more(self, talk):
         talk.turn()
         talk.created()
-        actions = talk.failed(code="rate_limit_exceeded")
-        assert notices(actions) == [("error", {"code": "rate_limit_exceeded", "message": "It broke."})]
+        actions = talk.failed(code="content_filter")
+        assert notices(actions) == [("error", {"code": "content_filter", "message": "It broke."})]
         assert sent(actions) == [CREATE]
         talk.created("r2")
-        actions = talk.failed("r2", "rate_limit_exceeded")
+        actions = talk.failed("r2", "content_filter")
         assert sent(actions) == []
-        assert failures(actions) == ["the model could not reply: rate_limit_exceeded: It broke."]
+        assert failures(actions) == ["the model could not reply: content_filter: It broke."]
 
     def test_a_success_in_between_starts_counting_anew(self, talk):
         for n in range(3):
@@ -165,7 +218,9 @@ class TestFailures:
             talk.created(f"a{n}")
             assert sent(talk.failed(f"a{n}")) == [CREATE]
             talk.created(f"b{n}")
+            talk.audio(f"b{n}", f"i{n}")
             talk.done(f"b{n}")
+            talk.heard(f"i{n}")
 
     def test_a_response_that_fails_without_having_begun(self, talk):
         talk.turn()
@@ -245,8 +300,7 @@ class TestFailures:
 
 class TestTime:
     def wait(self, talk: Talk, seconds: float) -> list[str]:
-        talk.now_s += seconds
-        return failures(talk.it.tick(talk.now_s))
+        return failures(talk.later(seconds))
 
     def test_no_reply_in_time(self):
         talk = Talk(response_timeout_s=8).turn()
@@ -261,16 +315,69 @@ class TestTime:
     @pytest.mark.parametrize("step", ["created", "audio"])
     def test_every_sign_of_a_reply_counts(self, talk, step):
         talk.turn()
+        if step == "audio":
+            talk.created()
+        talk.now_s += 9
+        getattr(talk, step)()
+        assert self.wait(talk, 19.9) == []
+        if step == "created":
+            assert self.wait(talk, 0.2) != []
+
+    def test_a_response_whose_end_is_never_told_is_over_when_no_more_comes_of_it(self, talk):
+        talk.speaking()
+        assert talk.later(20) == [EndItem("i1")]
+        talk.heard()
+        assert talk.it.is_quiet()
+        assert self.wait(talk, 100) == []
+
+    @pytest.mark.parametrize("local", LOCAL, ids=str)
+    def test_an_interrupted_response_whose_end_is_never_told_keeps_nobody_waiting_for_ever(self, local):
+        talk = Talk(**local)
+        talk.caller_starts()
+        talk.turn_ends()
         talk.created()
-        talk.now_s += 19
-        getattr(talk, step)("r2" if step == "created" else "r1")
-        assert self.wait(talk, 19) == []
-        assert self.wait(talk, 2) != []
+        talk.audio()
+        talk.caller_starts()
+        talk.flushed({"i1": 100})
+        assert "response.create" not in types(talk.turn_ends())
+        talk.later(0.1)
+        assert types(talk.later(20)) == ["response.create"]
+
+    def test_a_function_call_whose_response_is_never_said_to_be_done_is_answered(self, talk):
+        talk.turn()
+        talk.created()
+        talk.calls()
+        talk.returns()
+        assert types(talk.later(20)) == ["response.create"]
+
+    @pytest.mark.parametrize("how", ["refused", "done"])
+    def test_what_is_left_when_something_is_over_is_waited_for(self, how):
+        """The service begins a response by itself while one is asked for; then one of the two is over."""
+        talk = Talk(barge_in=False)
+        talk.created("r0", "ask_0")  # it gives back what an Ask carried
+        talk.calls("c0", "r0")
+        talk.done("r0")
+        talk.returns("c0")
+        talk.created("own")
+        if how == "refused":
+            talk.error("conversation_already_has_active_response", event_id="ask_1")
+        else:
+            talk.audio("own", "i1")
+            talk.done("own")
+        assert failures(talk.later(20))
+
+    def test_a_turn_that_the_service_does_not_answer_is_asked_about_in_half_the_time(self, talk):
+        talk.turn()
+        assert types(talk.later(9.9)) == []
+        assert types(talk.later(0.1)) == ["response.create"]
+        assert self.wait(talk, 9.9) == []
+        assert self.wait(talk, 0.1) != []
 
     @pytest.mark.parametrize("step", ["done", "caller_starts"])
     def test_nobody_waits_when_it_is_done_or_the_caller_speaks(self, talk, step):
         talk.turn()
         talk.created()
+        talk.audio()
         getattr(talk, step)()
         assert self.wait(talk, 100) == []
 
@@ -290,9 +397,39 @@ class TestTime:
 
 class TestTelling:
     def test_what_was_said(self, talk):
+        """It is told when it has been heard, not when it has been generated."""
         talk.speaking()
-        actions = talk.event("response.output_audio_transcript.done", item_id="i1", transcript="Hello there.")
-        assert actions == [Notify("ai_said", {"item": "i1", "text": "Hello there."})]
+        transcript = {"item_id": "i1", "transcript": "Hello there."}
+        assert talk.event("response.output_audio_transcript.done", **transcript) == []
+        said = Notify("ai_said", {"item": "i1", "turn": 1, "text": "Hello there."})
+        assert talk.heard()[-1] == said
+
+    def test_what_was_said_before_its_words_were_told(self, talk):
+        talk.speaking()
+        talk.heard()
+        transcript = {"item_id": "i1", "transcript": "Hello there."}
+        said = Notify("ai_said", {"item": "i1", "turn": 1, "text": "Hello there."})
+        assert talk.event("response.output_audio_transcript.done", **transcript) == [said]
+
+    def test_of_what_was_cut_only_the_words_heard(self, talk):
+        talk.speaking()
+        talk.event("response.output_audio_transcript.done", item_id="i1", transcript="One two three four.")
+        talk.caller_starts()
+        actions = talk.flushed({"i1": 500}, [mark("i1", 500, started_s=99.0, written_ms=1000)])
+        said = ("ai_said", {"item": "i1", "turn": 1, "text": "One two", "cut": True})
+        assert said in notices(actions)
+
+    def test_a_transcript_belongs_to_the_turn_of_its_item(self, talk):
+        talk.turn().turn()
+        name = "conversation.item.input_audio_transcription.completed"
+        assert notices(talk.event(name, item_id="user_1", transcript="One.")) == [
+            ("caller_said", {"turn": 1, "text": "One."})
+        ]
+        error = {"code": "audio_unintelligible", "message": "I did not get that."}
+        failed = talk.event(
+            "conversation.item.input_audio_transcription.failed", item_id="user_1", error=error
+        )
+        assert notices(failed) == [("transcription_failed", {"turn": 1, "message": "I did not get that."})]
 
     def test_what_the_caller_said(self, talk):
         talk.turn().turn()
@@ -311,6 +448,7 @@ class TestTelling:
     def test_responses(self, talk):
         talk.turn()
         assert talk.created("r7") == [Notify("response_started", {"response": "r7"})]
+        talk.audio("r7", "i7")
         talk.done("r7", usage={"total_tokens": 250})
         talk.created("r8")
         talk.done("r8", usage=None)
@@ -330,5 +468,5 @@ class TestTelling:
         ids=json.dumps,
     )
     def test_what_means_nothing_here(self, talk, event):
-        assert talk.it.on_event(event, 1.0) == []
+        assert talk.adapter.on_event(event, 1.0) == []
         assert talk.it.mark(mark("nobody's"), 1.0) == []
