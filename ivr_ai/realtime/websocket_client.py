@@ -40,6 +40,8 @@ from ivr_ai.realtime.request import make_dialect, request_headers, request_url
 from ivr_ai.realtime.transport import (
     ABNORMAL,
     NO_STATUS,
+    PROTOCOL_ERROR,
+    TOO_BIG,
     ConnectError,
     TransportClosed,
     may_pass_status,
@@ -311,7 +313,12 @@ class WebSocketTransport:
         """What a failed send or receive means."""
         if self._closing:
             return TransportClosed(1000, "closed by us")
-        return TransportClosed(ABNORMAL, f"{type(error).__name__}: {error}".rstrip(": "))
+        reason, code = f"{type(error).__name__}: {error}".rstrip(": "), ABNORMAL
+        if isinstance(error, MessageTooLarge):
+            code = TOO_BIG
+        elif isinstance(error, (websocket.WebSocketProtocolException, websocket.WebSocketPayloadException)):
+            code = PROTOCOL_ERROR
+        return TransportClosed(code, reason, by_us=code != ABNORMAL)
 
     @property
     def last_received_s(self) -> float:
