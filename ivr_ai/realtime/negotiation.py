@@ -15,8 +15,8 @@ While an update is open, nothing may be asked, sent or decoded: see `is_open`. E
 open ones before it were to change, so only the answer to the newest counts.
 
 A server that states other audio formats than asked for is believed: its audio is converted from what it
-states. One whose session.created has the beta interface's shape is spoken to in beta, unless
-OPENAI_REALTIME_DIALECT says otherwise.
+states. One whose session.created has the beta interface's shape, or that does not know a field which every
+GA session has, is spoken to in beta, unless OPENAI_REALTIME_DIALECT says otherwise.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ UPDATE = "update_"  # how the event_id of an update begins
 PCM = Format("s16", REALTIME_PCM_HZ)
 _PCM_WIRE = {"type": "audio/pcm", "rate": REALTIME_PCM_HZ}
 _WHOLE = frozenset({*FORMATS, TURN_DETECTION, VOICE})  # objects that are sent whole or not at all
+_GA_ONLY = ("type", "audio", "output_modalities")  # a server that does not know these speaks beta
 _TEMPERATURE = "temperature"  # of the beta interface: no field of the GA session
 _PASSING_TRIES = 2  # of an update that the server refuses for a reason which may pass
 _QUOTED = re.compile(r"""['"`]([A-Za-z_][\w.\[\]]{0,199})['"`]""")
@@ -214,11 +215,14 @@ class Negotiation:
 
     def created(self, session: Mapping[str, Any]) -> list[Step]:
         """session.created."""
-        known = self._beta or self._settings.dialect_is_set or self.agreed is not None
-        if known or not is_beta(session):
+        if not (self._may_be_beta and is_beta(session)):
             return self.begin()
         self._beta = True
         return [self._speak_beta(), *(self._update() if self._begun else self.begin())]
+
+    @property
+    def _may_be_beta(self) -> bool:
+        return not (self._beta or self._settings.dialect_is_set or self.agreed is not None)
 
     def _speak_beta(self) -> SpeakBeta:
         return SpeakBeta(temperature=_TEMPERATURE not in self._refused)
@@ -307,6 +311,9 @@ class Negotiation:
             self._passed_over += 1
             return self._update()
         named = self._named(error)
+        if named in _GA_ONLY and error.get("code") == "unknown_parameter" and self._may_be_beta:
+            self._beta = True
+            return [self._speak_beta(), *self._update()]
         if named is None:
             self._complaint = self._complaint or message
             steps = self._leave_out_something(about, message)

@@ -188,6 +188,21 @@ class TestBeta:
         assert talk.accept(**BETA_SESSION, output_audio_format="g711_ulaw")[-1] == Settled()
         assert talk.begin(**BETA_SESSION) == []
 
+    @pytest.mark.parametrize("field", ["type", "audio", "output_modalities"])
+    def test_one_that_does_not_know_what_every_ga_session_has_speaks_beta(self, field):
+        talk = Talk()
+        talk.begin()
+        unknown = {"code": "unknown_parameter", "message": f"Unknown parameter: 'session.{field}'."}
+        assert kinds(talk.refuse(f"session.{field}", **unknown)) == ["SpeakBeta", "Send"]
+        assert f"{field}: " in reason(talk.refuse(f"session.{field}", **unknown))
+
+    @pytest.mark.parametrize("changed", [{"dialect": "ga"}, {}])
+    def test_but_not_where_it_is_set_or_for_another_complaint(self, changed):
+        talk = Talk(**changed)
+        talk.begin()
+        code = "unknown_parameter" if changed else "invalid_value"
+        assert "type: No." in reason(talk.refuse("session.type", code=code))
+
     def test_a_temperature_that_is_refused_is_not_said_again(self):
         talk = Talk(temperature=0.9)
         assert talk.begin(**BETA_SESSION)[0] == SpeakBeta()
