@@ -17,6 +17,7 @@ Source: OpenAI Realtime API reference (events; errors).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -37,6 +38,7 @@ from ivr_ai.conversation.actions import (
 from ivr_ai.conversation.conversation import Conversation, Done
 from ivr_ai.conversation.history import Entry
 from ivr_ai.conversation.requests import Trouble
+from ivr_ai.realtime.repeats import Repeats
 
 Event = dict[str, Any]
 
@@ -59,20 +61,24 @@ PASSING_CODES = LIMITED_CODES | {"server_error", "internal_error", "service_unav
 BUSY = "conversation_already_has_active_response"
 ASK, LATE, ITEM = "ask_", "late_", "item_"
 TAG = "ivr_ai_ask"  # in a response's metadata
-EVENT_IDS_KEPT = 256
 SPEECH_STARTED = "input_audio_buffer.speech_started"
 SPEECH_STOPPED = "input_audio_buffer.speech_stopped"
-_AGAIN_IN = re.compile(r"try again in\s+(?:(\d+)\s*m(?:in\w*)?\s*)?(\d+(?:\.\d+)?)\s*(ms|s)\b", re.IGNORECASE)
+_AGAIN_IN = re.compile(
+    r"(?:try again|retry)\s+(?:in|after)\s+((?:\d+(?:\.\d+)?\s*[a-z]+(?:\s*,)?\s*(?:and\s+)?)+)",
+    re.IGNORECASE,
+)
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|millis|h|m|s)", re.IGNORECASE)
+_SECONDS = {"ms": 0.001, "millis": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def retry_after_s(message: str) -> float | None:
-    """The time in "Please try again in 1.6s", "... in 120ms", "... in 1m2s"; None where a message names
-    none."""
+    """The time in "Please try again in 1.6s", "... in 120ms", "... in 1m2s", "Please retry after 26 seconds".
+
+    None where a message names none.
+    """
     found = _AGAIN_IN.search(message)
-    if found is None:
-        return None
-    minutes, number, unit = found.groups()
-    return float(minutes or 0) * 60 + float(number) / (1000 if unit.lower() == "ms" else 1)
+    times = _TIME.findall(found[1]) if found is not None else []
+    return sum(float(number) * _SECONDS[unit.lower()] for number, unit in times) if times else None
 
 
 class RealtimeAdapter:
@@ -104,7 +110,7 @@ class RealtimeAdapter:
         self._numbers = count(1)
         self._takes_metadata = True
         self._limits_reset_s: float | None = None  # of the limit that is used up, as the server last said
-        self._seen: dict[str, int] | None = {}  # contents of events by their ids; None where ids say nothing
+        self._repeats = Repeats()
 
     # ---- in: events of the server --------------------------------------------------------------------------
 
@@ -117,7 +123,7 @@ class RealtimeAdapter:
         Raises AttributeError, KeyError, TypeError, ValueError for a malformed one.
         """
         kind = event.get("type")
-        if not isinstance(kind, str) or self._is_repeated(event):
+        if not isinstance(kind, str) or self._repeats.is_repeated(event):
             return []
         if kind == SPEECH_STOPPED:
             if last_speech_s is None:
@@ -128,24 +134,6 @@ class RealtimeAdapter:
             return []
         handler: Callable[[Mapping[str, Any], float], list[Action]] = getattr(self, name)
         return handler(event, now_s)
-
-    def _is_repeated(self, event: Mapping[str, Any]) -> bool:
-        """Whether this very event has come before: proxies repeat what they are not sure to have sent.
-
-        Of a server that gives one id to different events, ids say nothing, and no event counts as repeated.
-        """
-        event_id = event.get("event_id")
-        if self._seen is None or not isinstance(event_id, str) or not event_id:
-            return False
-        content = hash(repr(event))
-        before = self._seen.get(event_id)
-        if before is not None and before != content:
-            self._seen = None
-            return False
-        self._seen[event_id] = content
-        if len(self._seen) > EVENT_IDS_KEPT:
-            del self._seen[next(iter(self._seen))]
-        return before is not None
 
     def _on_speech_started(self, event: Mapping[str, Any], now_s: float) -> list[Action]:
         return self._conversation.caller_started(now_s, _id(event, "item_id"))
@@ -181,10 +169,11 @@ class RealtimeAdapter:
 
     def _on_response_done(self, event: Mapping[str, Any], now_s: float) -> list[Action]:
         response = event.get("response", {})
-        status, details = response.get("status"), response.get("status_details") or {}
+        status, details = response.get("status"), _object(response, "status_details")
+        tokens = _object(response, "usage").get("total_tokens")
         trouble = None
         if status == "failed":
-            error = details.get("error") or {}
+            error = _object(details, "error")
             code = error.get("code") or error.get("type") or "response_failed"
             trouble = self._trouble(str(code), str(error.get("message") or "the response failed"), now_s)
         done = Done(
@@ -194,7 +183,7 @@ class RealtimeAdapter:
             interrupted=details.get("reason") == "turn_detected",
             trouble=trouble,
             fatal=trouble is not None and trouble.code in FATAL_CODES,
-            tokens=(response.get("usage") or {}).get("total_tokens") or 0,
+            tokens=tokens if isinstance(tokens, int) else 0,
         )
         return self._conversation.response_done(done, now_s)
 
@@ -207,12 +196,10 @@ class RealtimeAdapter:
         return self._conversation.caller_not_understood(_id(event, "item_id"), reason)
 
     def _on_rate_limits(self, event: Mapping[str, Any], now_s: float) -> list[Action]:
-        used_up = [
-            float(limit.get("reset_seconds") or 0)
-            for limit in event.get("rate_limits") or []
-            if limit.get("remaining") == 0
-        ]
-        self._limits_reset_s = now_s + max(used_up) if used_up else None
+        used_up = [limit for limit in event.get("rate_limits") or [] if limit.get("remaining") == 0]
+        resets_s = [float(limit.get("reset_seconds") or 0) for limit in used_up]
+        told_s = [reset_s for reset_s in resets_s if math.isfinite(reset_s)]
+        self._limits_reset_s = now_s + max(told_s) if told_s else None
         return []
 
     # ---- in: errors ----------------------------------------------------------------------------------------
@@ -304,8 +291,13 @@ class RealtimeAdapter:
     # ---- out: what was said before, for a new connection ---------------------------------------------------
 
     def replay(self, entries: list[Entry]) -> list[Event]:
-        """Events that give the history to a model that has heard nothing of it."""
-        return [event for entry in entries for event in self._replayed(entry)]
+        """Events that give the history to a model that has heard nothing of it.
+
+        What a function gave back is left out where its call is no longer known: servers refuse it.
+        """
+        called = {entry.call_id for entry in entries if entry.role == "call"}
+        known = [entry for entry in entries if entry.role != "output" or entry.call_id in called]
+        return [event for entry in known for event in self._replayed(entry)]
 
     def _replayed(self, entry: Entry) -> list[Event]:
         match entry.role:
@@ -331,6 +323,12 @@ def _id(body: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} is {value!r:.60}")
     return value
+
+
+def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object that an event can do without: empty where there is none."""
+    value = body.get(name)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _tag(response: Mapping[str, Any]) -> str:

@@ -6,10 +6,9 @@
     gone        on_link_gone() says why, once. Nothing is heard of a link after that
 
 A call has a current link, and a next one after a loss. Listeners are told which link it is. The transport
-below carries
-events; with the native one audio stays in C. Listener calls come on the thread that delivers events (native),
-on the
-link's own thread (python), or on the watch's thread: they must be quick and must not raise.
+below carries events; with the native one audio stays in C. Listener calls come on the thread that delivers
+events (native), on the link's own thread (python), on the watch's thread, or on one that calls want(): they
+must be quick and must not raise.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -40,6 +40,7 @@ from ivr_ai.realtime.negotiation import (
     SpeakBeta,
     Step,
 )
+from ivr_ai.realtime.repeats import Repeats
 from ivr_ai.realtime.transport import ConnectError, TransportClosed
 from ivr_ai.workers import Workers
 
@@ -50,6 +51,8 @@ log = logging.getLogger("ivr_ai.realtime")
 
 Event = dict[str, Any]
 
+# What would do harm when it comes twice: the answer to a later update, audio. The adapter sees to the others.
+ONCE = frozenset({"session.created", "session.updated", "response.output_audio.delta"})
 GRACE_S = 0.5  # for the transport to report its own timeout first: it knows more
 FIRST_WORD_S = 0.5  # how long session.created is waited for before the session is updated without it
 RETRY_S = (0.1, 0.2, 0.4, 0.8)  # between attempts; the last one again and again
@@ -123,6 +126,9 @@ class Link:
         self._clock = clock
         self._lock = threading.Lock()  # of everything below; never held across I/O or a listener's call
         self._negotiation = Negotiation(settings, wire, turns, tools)
+        self._steps: deque[Step] = deque()  # decided under the lock, taken in that order
+        self._taking = threading.Lock()  # held by the thread that takes them
+        self._repeats = Repeats()
         self._transport: NativeTransport | WebSocketTransport | None = None
         self._dial: Attempt | None = None  # python transport: the attempt under way
         self._attempts = 0
@@ -144,27 +150,41 @@ class Link:
         self._connect()
 
     def _connect(self) -> None:
-        with self._lock:
-            if self._closing or self.gone is not None:
-                return
-            self._attempts += 1
-            attempt = self._attempts
-            self._opened_s = None
         if choose(self._settings) == "native":
-            self._connect_native(attempt)
+            self._connect_native()
             return
         from ivr_ai.realtime.websocket_client import Attempt
 
-        self._dial = Attempt(self._settings)
-        self._workers.spawn("down", self._run_python, attempt, self._dial)
+        with self._lock:
+            if self._is_over:
+                return
+            attempt = self._begin_attempt()
+            self._dial = dial = Attempt(self._settings)
+        self._workers.spawn("down", self._run_python, attempt, dial)
 
-    def _connect_native(self, attempt: int) -> None:
-        transport = NativeTransport(self._settings, _Hearer(self, attempt), events=RealtimeAdapter.EVENTS)
-        self._transport = transport
+    def _connect_native(self) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            attempt = self._begin_attempt()
+            hearer = _Hearer(self, attempt)
+            transport = NativeTransport(self._settings, hearer, events=RealtimeAdapter.EVENTS)
+            self._transport = transport
         try:
             transport.open()
         except ConnectError as error:
             self._on_closed(attempt, error)
+        if self._is_over:
+            transport.release()  # it was given up before there was a connection to end
+
+    def _begin_attempt(self) -> int:
+        """Under the lock. A connection that has heard nothing of those before."""
+        self._attempts += 1
+        self._opened_s, self._last_code = None, ""
+        self._negotiation.begin_again()
+        self._steps.clear()
+        self._repeats = Repeats()
+        return self._attempts
 
     def _run_python(self, attempt: int, dial: Attempt) -> None:
         """The python transport's thread: connects, then delivers events until the connection ends."""
@@ -174,23 +194,30 @@ class Link:
             self._on_closed(attempt, error)
             return
         with self._lock:
-            current = attempt == self._attempts and not self._closing
+            current = self._is_current(attempt)
             self._transport = transport if current else self._transport
-        if not current:
+        try:
+            if current:
+                self._deliver(attempt, transport)
+        finally:
             transport.release()
-            return
+
+    def _deliver(self, attempt: int, transport: WebSocketTransport) -> None:
         self._on_open(attempt)
         try:
             while True:
                 self._on_event(attempt, transport.recv())
         except TransportClosed as closed:
-            transport.release()
             self._on_closed(attempt, closed)
 
     # ---- what the transport tells --------------------------------------------------------------------------
 
+    @property
+    def _is_over(self) -> bool:
+        return self.gone is not None or self._closing
+
     def _is_current(self, attempt: int) -> bool:
-        return attempt == self._attempts and self.gone is None and not self._closing
+        return attempt == self._attempts and not self._is_over
 
     def _on_open(self, attempt: int) -> None:
         with self._lock:
@@ -204,7 +231,9 @@ class Link:
             return
         kind = event.get("type")
         try:
-            mine = self._negotiate(kind, event)
+            if kind in ONCE and self._repeats.is_repeated(event):
+                return
+            mine = self._negotiate(attempt, kind, event)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             message = f"the server sent a malformed {kind!s:.60} event: {error}"
             self._listener.on_link_complaint(self, "malformed", message)
@@ -212,13 +241,16 @@ class Link:
         if not mine:
             self._listener.on_link_event(self, event)
 
-    def _negotiate(self, kind: Any, event: Mapping[str, Any]) -> bool:
+    def _negotiate(self, attempt: int, kind: Any, event: Mapping[str, Any]) -> bool:
         """Deals with what is about the session. Returns whether that was all there is to the event."""
         with self._lock:
+            if not self._is_current(attempt):
+                return True
             steps = self._steps_of(kind, event)
-        if steps is None:
-            return False
-        self._take(steps)
+            if steps is None:
+                return False
+            self._note(steps)
+        self._take()
         return kind in ("session.created", "session.updated", "error")
 
     def _steps_of(self, kind: Any, event: Mapping[str, Any]) -> list[Step] | None:
@@ -239,27 +271,42 @@ class Link:
             return talk.refused(error)
         return [] if talk.is_about_old_update(error) else None
 
-    def _take(self, steps: list[Step]) -> None:
-        for step in steps:
-            match step:
-                case SpeakBeta():
-                    self._speak_beta()
-                case Send(event):
-                    self._settled.clear()
-                    self.send(event)
-                case Refused():
-                    self._listener.on_link_refused(self, step)
-                case Adjusted():
-                    self._listener.on_link_adjusted(self, step)
-                case Settled():
-                    self._on_settled()
-                case Impossible(""):
-                    self._go(Gone("the server's session has expired (session_expired)", 0, passing=True))
-                case Impossible(reason):
-                    self._go(Gone(reason))
+    def _note(self, steps: list[Step]) -> None:
+        """Under the lock, while the link is not over. Follow with _take()."""
+        if any(isinstance(step, Send) for step in steps):
+            self._settled.clear()
+        self._steps.extend(steps)
+
+    def _take(self) -> None:
+        """Takes the steps that have been noted; returns at once where another thread is at it."""
+        while self._steps and self._taking.acquire(blocking=False):
+            try:
+                while self._steps:
+                    self._take_step(self._steps.popleft())
+            finally:
+                self._taking.release()
+
+    def _take_step(self, step: Step) -> None:
+        match step:
+            case SpeakBeta(temperature):
+                self._speak_beta(temperature)
+            case Send(event):
+                self.send(event)
+            case Refused():
+                self._listener.on_link_refused(self, step)
+            case Adjusted():
+                self._listener.on_link_adjusted(self, step)
+            case Settled():
+                self._on_settled()
+            case Impossible(""):
+                self._go(Gone("the server's session has expired (session_expired)", 0, passing=True))
+            case Impossible(reason):
+                self._go(Gone(reason))
 
     def _on_settled(self) -> None:
         with self._lock:
+            if self._is_over:
+                return
             first, self.ready = not self.ready, True
             if not self._negotiation.is_open:
                 self._settled.set()
@@ -268,11 +315,11 @@ class Link:
         else:
             self._listener.on_link_changed(self)
 
-    def _speak_beta(self) -> None:
+    def _speak_beta(self, temperature: bool) -> None:
         transport = self._transport
         if transport is not None:
             log.info("the server speaks the beta interface: so does this link")
-            transport.set_dialect(BetaDialect(self._settings.temperature))
+            transport.set_dialect(BetaDialect(self._settings.temperature if temperature else None))
 
     # ---- its end -------------------------------------------------------------------------------------------
 
@@ -310,11 +357,11 @@ class Link:
 
     def _go(self, gone: Gone) -> None:
         with self._lock:
-            if self.gone is not None or self._closing:
+            if self._is_over:
                 return
             self.gone = gone
             self._settled.set()
-        self.abort()
+        self._cut()
         self._listener.on_link_gone(self, gone)
 
     # ---- time ----------------------------------------------------------------------------------------------
@@ -322,17 +369,18 @@ class Link:
     def tick(self, now_s: float) -> None:
         """Time passes. The watch's thread: quick, neither waits nor sends on a transport that may block."""
         with self._lock:
-            if self.gone is not None or self._closing:
+            if self._is_over:
                 return
             again = self._retry_at_s is not None and now_s >= self._retry_at_s
             if again:
                 self._retry_at_s = None
             silent = self._opened_s is not None and now_s - self._opened_s > FIRST_WORD_S
             steps = self._negotiation.begin() if silent and not self.ready else []
+            self._note(steps)
         if again:
             self._connect()
         if steps:
-            self._workers.spawn("hello", self._take, steps)
+            self._workers.spawn("hello", self._take)
         if self.ready:
             self._check_alive(now_s)
         else:
@@ -343,7 +391,8 @@ class Link:
         limit_ms = self._settings.connect_timeout_ms
         if now_s - self.began_s > limit_ms / 1000 + GRACE_S:
             reason = f"the server accepted no session within {limit_ms} ms (IVR_AI_CONNECT_TIMEOUT_MS)"
-            self._go(Gone(self._last_failure or reason, passing=True))
+            failure = self._last_failure if self._opened_s is None else ""
+            self._go(Gone(failure or reason, passing=True))
 
     def _check_alive(self, now_s: float) -> None:
         """A server that is silent too long is asked for a sign of life; one that gives none has hung."""
@@ -376,13 +425,15 @@ class Link:
     def want(self, *, wire: Format | None = None, turns: Turns | None = None) -> None:
         """Asks for another session, where this means another one: see wait_settled()."""
         with self._lock:
-            steps = self._negotiation.want(wire=wire, turns=turns)
-        self._take(steps)
+            if self._is_over:
+                return
+            self._note(self._negotiation.want(wire=wire, turns=turns))
+        self._take()
 
     def wait_settled(self) -> Agreed | None:
         """Waits until no update is open; None when the link is gone, or was closed, before that."""
         self._settled.wait()
-        return None if self.gone is not None or self._closing else self.agreed
+        return None if self._is_over else self.agreed
 
     # ---- talk ----------------------------------------------------------------------------------------------
 
@@ -394,13 +445,19 @@ class Link:
     def send(self, event: Event) -> None:
         """Sends an event (GA names). A link that is gone sends nothing."""
         transport = self._transport
-        if transport is None or self.gone is not None:
+        if transport is None or self._is_over:
             return
         with contextlib.suppress(TransportClosed):  # the end is told by the transport itself
             transport.send(event)
 
     def abort(self) -> None:
         """Ends the connection at once, whatever it is doing. Never waits; nothing is heard of it any more."""
+        with self._lock:
+            self._closing = True
+            self._settled.set()
+        self._cut()
+
+    def _cut(self) -> None:
         if self._dial is not None:
             self._dial.abort()
         if self._transport is not None:
@@ -420,14 +477,15 @@ class Link:
 
     def release(self) -> None:
         """Gives descriptors back: once no thread uses the transport any more."""
-        with self._lock:
-            self._closing = True
+        self.abort()
         if self._transport is not None:
             self._transport.release()
 
 
 def _session(event: Mapping[str, Any]) -> Mapping[str, Any]:
     session = event.get("session")
+    if session is None:
+        return {}
     if not isinstance(session, Mapping):
         raise TypeError(f"session is {session!r:.60}")
     return session

@@ -38,7 +38,7 @@ class LocalTurns:
         """whole: keep the turn's audio for take() (item mode), instead of giving it out as it comes."""
         self._bytes_per_ms = bytes_per_ms
         self._silence_ms = silence_ms
-        self._prefix_bytes = int(prefix_ms * bytes_per_ms)
+        self._prefix_bytes = int(prefix_ms * bytes_per_ms) // 2 * 2  # whole samples, of one byte or two
         self._max_bytes = int(max_ms * bytes_per_ms)
         self._whole = whole
         self._kept = bytearray()  # between turns the padding; in a turn, where whole, all of it

@@ -17,7 +17,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from ivr_ai._audio_stream import ffi, lib
@@ -174,7 +174,7 @@ class NativeTransport:
         except Exception:
             log.exception("%s of the native transport", kind)
 
-    def _open_handle(self):
+    def _open_handle(self) -> Any:
         """The connection. Raises TransportClosed when it was never made."""
         if self._handle == ffi.NULL:
             raise TransportClosed(ABNORMAL, "not connected")
@@ -209,7 +209,7 @@ class NativeTransport:
 
     # ---- the connection ------------------------------------------------------------------------------------
 
-    def info(self):
+    def info(self) -> Any:
         """The C library's as_realtime_info: state, how it ended, counters."""
         info = ffi.new("as_realtime_info *")
         if self._handle != ffi.NULL:
@@ -219,12 +219,12 @@ class NativeTransport:
     @property
     def bad_messages(self) -> int:
         """How many messages were neither audio nor a JSON object with a type."""
-        return self.info().bad_messages
+        return int(self.info().bad_messages)
 
     @property
     def last_received_s(self) -> float:
         """time.monotonic() of the last byte from the server."""
-        return self.info().last_received_ns / 1e9
+        return float(self.info().last_received_ns / 1e9)
 
     def close(self) -> None:
         """Says goodbye and waits at most the close timeout for the server's. Idempotent."""
@@ -248,7 +248,7 @@ class NativeTransport:
         self.abort()
 
 
-def _open(settings: Settings, dialect: Dialect, events: str, tag: int):
+def _open(settings: Settings, dialect: Dialect, events: str, tag: int) -> Any:
     """A connection that has begun to be made. Raises ConnectError."""
     headers = "\n".join(f"{name}: {value}" for name, value in request_headers(settings, dialect).items())
     words = (request_url(settings), headers, settings.ca_file, events)
@@ -280,7 +280,7 @@ def _place(settings: Settings) -> str:
     return f"{where.hostname}:{where.port or (443 if where.scheme == 'wss' else 80)}"
 
 
-def _explain(info, settings: Settings) -> str:
+def _explain(info: Any, settings: Settings) -> str:
     """Why connecting failed, and what to look at."""
     place, why = _place(settings), ffi.string(info.reason).decode("utf-8", "replace")
     match info.why:

@@ -6,36 +6,37 @@
     session.updated   ─▶ agreed: what the server states counts, not what was asked for
 
 The server applies all of an update or nothing, and OpenAI names the field it minds in `param`. A refused
-G.711 format is asked
-for again as PCM, a refused voice leaves the model's default, other fields are left out if a call can do
-without them.
-A complaint that names no field costs the optional ones, one after the other. What was refused once is not
-asked for
-again on this connection.
+G.711 format is asked for again as PCM, semantic_vad as server_vad, a refused voice leaves the model's
+default, other fields are left out if a call can do without them. A complaint that names no field costs the
+optional ones, one after the other. What was refused once is not asked for again. Once a session has been
+agreed on, an update that cannot be had leaves that one in force.
 
-While an update is open, nothing may be asked, sent or decoded: see `is_open`.
+While an update is open, nothing may be asked, sent or decoded: see `is_open`. Each update repeats what the
+open ones before it were to change, so only the answer to the newest counts.
 
 A server that states other audio formats than asked for is believed: its audio is converted from what it
-states. One whose
-session.created has the beta interface's shape is spoken to in beta, unless OPENAI_REALTIME_DIALECT says
-otherwise.
+states. One whose session.created has the beta interface's shape, or that does not know a field which every
+GA session has, is spoken to in beta, unless OPENAI_REALTIME_DIALECT says otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ivr_ai.audio.formats import REALTIME_PCM_HZ, Format, FormatError
 from ivr_ai.config import Settings
 from ivr_ai.conversation.actions import Turns
+from ivr_ai.realtime.adapter import PASSING_CODES
 from ivr_ai.realtime.session_update import (
     FORMATS,
     IF_NAMED,
     OPTIONAL,
     SETTING_OF,
     TURN_DETECTION,
+    TURN_DETECTION_TYPE,
     VOICE,
     Session,
     build_session,
@@ -54,6 +55,11 @@ UPDATE = "update_"  # how the event_id of an update begins
 PCM = Format("s16", REALTIME_PCM_HZ)
 _PCM_WIRE = {"type": "audio/pcm", "rate": REALTIME_PCM_HZ}
 _WHOLE = frozenset({*FORMATS, TURN_DETECTION, VOICE})  # objects that are sent whole or not at all
+_GA_ONLY = ("type", "audio", "output_modalities")  # a server that does not know these speaks beta
+_TEMPERATURE = "temperature"  # of the beta interface: no field of the GA session
+_PASSING_TRIES = 2  # of an update that the server refuses for a reason which may pass
+_QUOTED = re.compile(r"""['"`]([A-Za-z_][\w.\[\]]{0,199})['"`]""")
+_INDEX = re.compile(r"\[\d{1,9}\]")
 _BETA_FIELDS = {
     "modalities": "output_modalities",
     "input_audio_format": "audio.input.format",
@@ -65,6 +71,9 @@ _BETA_FIELDS = {
     "speed": "audio.output.speed",
     "max_response_output_tokens": "max_output_tokens",
 }
+# Fields that can be left out or asked for otherwise; and all that complaints may name.
+_DISPENSABLE = (*FORMATS, *OPTIONAL, *IF_NAMED)
+_KNOWN = frozenset({*_DISPENSABLE, *SETTING_OF})
 
 
 # ---- what comes of it: values for the link -----------------------------------------------------------------
@@ -79,7 +88,7 @@ class Send:
 
 @dataclass(frozen=True)
 class SpeakBeta:
-    """The server speaks the beta interface: translate from now on. temperature: whether to send that, too."""
+    """The server speaks the beta interface: translate from now on. temperature: whether it takes one."""
 
     temperature: bool = True
 
@@ -126,6 +135,15 @@ class Agreed:
     expires_at: float | None = None
 
 
+@dataclass(frozen=True)
+class _Update:
+    """An update without an answer. sent: its session; session: what the server has once it is accepted."""
+
+    event_id: str
+    sent: Session
+    session: Session
+
+
 class Negotiation:
     """That of one connection. Not thread-safe."""
 
@@ -144,8 +162,10 @@ class Negotiation:
         self._accepted: Session | None = None  # what of ours the server has
         self._updates = 0
         self._begun = False
-        self._open: list[str] = []  # event_ids of updates without an answer, the oldest first
+        self._beta = False
+        self._open: list[_Update] = []  # the oldest first
         self._asked_again = False
+        self._passed_over = 0  # refusals that were to pass
         self._complaint = ""  # the first that named no field
         self.agreed: Agreed | None = None
 
@@ -157,10 +177,11 @@ class Negotiation:
     def _build(self) -> Session:
         session = build_session(self._settings, self._wire, self._tools, self._turns)
         for path, value in self._refused.items():
+            if value is not None and value_at(session, path) is not None:
+                session = with_value(session, path, self._alternative(path, value))
+        for path, value in self._refused.items():  # of what went instead, too
             if value is None:
                 session = without(session, path) or session
-            elif value_at(session, path) is not None:
-                session = with_value(session, path, self._alternative(path, value))
         return session
 
     def _alternative(self, path: str, value: Any) -> Any:
@@ -168,10 +189,15 @@ class Negotiation:
 
     def _update(self) -> list[Step]:
         self._updates += 1
-        self._open.append(f"{UPDATE}{self._updates}")
-        # Only what is new: a server may refuse to be told its voice once it has spoken.
-        session = self._session if self._accepted is None else changes(self._accepted, self._session)
-        return [Send({"type": "session.update", "event_id": self._open[-1], "session": session})]
+        sent = self._session
+        if self._accepted is not None:
+            # Only what is new: a server may refuse to be told its voice once it has spoken.
+            sent = changes([self._accepted, *(update.session for update in self._open)], sent)
+        self._open.append(_Update(f"{UPDATE}{self._updates}", sent, self._session))
+        return [Send({"type": "session.update", "event_id": self._open[-1].event_id, "session": sent})]
+
+    def _update_if_new(self) -> list[Step]:
+        return [Settled()] if self._session == self._accepted and not self._open else self._update()
 
     # ---- in ------------------------------------------------------------------------------------------------
 
@@ -183,6 +209,12 @@ class Negotiation:
         self._begun = True
         return self._update()
 
+    def begin_again(self) -> None:
+        """The next connection, where nothing was agreed on the one before. What was refused stays so."""
+        self._begun = self._beta = self._asked_again = False
+        self._accepted = None
+        self._open.clear()
+
     def want(self, *, wire: Format | None = None, turns: Turns | None = None) -> list[Step]:
         """Asks for another session where this means another one. The same is agreed already."""
         before, self._wire, self._turns = self._session, wire or self._wire, turns or self._turns
@@ -191,14 +223,23 @@ class Negotiation:
 
     def created(self, session: Mapping[str, Any]) -> list[Step]:
         """session.created."""
-        beta = not self._settings.dialect_is_set and is_beta(session) and not self._begun
-        return [*([SpeakBeta()] if beta else []), *self.begin()]
+        if not (self._may_be_beta and is_beta(session)):
+            return self.begin()
+        self._beta = True
+        return [self._speak_beta(), *(self._update() if self._begun else self.begin())]
+
+    @property
+    def _may_be_beta(self) -> bool:
+        return not (self._beta or self._settings.dialect_is_set or self.agreed is not None)
+
+    def _speak_beta(self) -> SpeakBeta:
+        return SpeakBeta(temperature=_TEMPERATURE not in self._refused)
 
     def updated(self, session: Mapping[str, Any]) -> list[Step]:
         """session.updated, whatever it answers."""
         if not self._open:
             return []
-        del self._open[0]
+        self._accepted = self._open.pop(0).session
         if self._open:
             return []  # a later update is on its way: its answer counts
         stated = Stated(session)
@@ -209,130 +250,205 @@ class Negotiation:
             said = stated.format("output", output_format(self._settings, self._wire), self._session)
         except FormatError as error:
             return [Impossible(f"the server states an audio format that calls cannot use: {error}")]
-        turns = stated.turns(self._turns)
+        turns = stated.turns(self._turns_said())
         if self._turns.detects and not turns.detects:
             why = "session.updated says turn_detection null: set OPENAI_TURN_DETECTION=none"
             return [Impossible(f"the server does not detect the caller's turns ({why})")]
         expires_at = session.get("expires_at")
         if not isinstance(expires_at, (int, float)):
             expires_at = self.agreed.expires_at if self.agreed else None
+        told = self.agreed is not None and (self.agreed.heard, self.agreed.said) == (heard, said)
         self.agreed = Agreed(heard, said, turns, expires_at)
-        self._accepted = self._session
-        return [*self._differences(heard, said), Settled()]
+        return [*([] if told else self._differences(heard, said)), Settled()]
+
+    def _turns_said(self) -> Turns:
+        """Who decides about turns, as the update said. A refused flag has the interface's default, true."""
+        said = value_at(self._session, TURN_DETECTION)
+        if not isinstance(said, dict):
+            return self._turns
+        return Turns(True, said.get("create_response", True), said.get("interrupt_response", True))
 
     def _ask_for_audio(self) -> list[Step]:
         if self._asked_again:
             why = "it was asked twice for audio (output_modalities)"
             return [Impossible(f"the server answers in text only, says its session.updated; {why}")]
         self._asked_again = True
+        self._accepted = None  # all of the session, whatever the server had of it
         return self._update()
 
     def _differences(self, heard: Format, said: Format) -> list[Step]:
         steps: list[Step] = []
         for path, stated in zip(FORMATS, (heard, said), strict=True):
             if stated.ga_wire != value_at(self._session, path):
-                steps.append(Adjusted(path, f"the server uses {stated}: audio is converted"))
+                rate = f" at {stated.rate_hz} Hz" if stated.encoding == "s16" else ""
+                steps.append(Adjusted(path, f"the server uses {stated.ga_name}{rate}: audio is converted"))
         return steps
 
     # ---- in: refusals --------------------------------------------------------------------------------------
 
     def is_about_update(self, error: Mapping[str, Any]) -> bool:
-        """Whether an error is about the update that is open."""
+        """Whether an error is about an update that is open.
+
+        Without an event_id and a param, a field in the message tells, while there is no session yet.
+        """
         if not self._open:
             return False
         event_id, param = error.get("event_id"), error.get("param")
         if event_id:
-            return event_id in self._open
-        return isinstance(param, str) and (param == "session" or param.startswith("session."))
+            return any(event_id == update.event_id for update in self._open)
+        if param:
+            return isinstance(param, str) and (param == "session" or param.startswith("session."))
+        return self.agreed is None and self._quoted(str(error.get("message") or "")) is not None
 
     def is_about_old_update(self, error: Mapping[str, Any]) -> bool:
         """Whether an error is about an update that has been answered already."""
         event_id = str(error.get("event_id") or "")
-        return event_id.startswith(UPDATE) and event_id not in self._open
+        return event_id.startswith(UPDATE) and all(event_id != update.event_id for update in self._open)
 
     def refused(self, error: Mapping[str, Any]) -> list[Step]:
         """An open update was refused: the next try, or why there is none."""
         event_id = error.get("event_id")
-        self._open.remove(event_id if event_id in self._open else self._open[0])
+        about = next((update for update in self._open if update.event_id == event_id), self._open[0])
+        is_newest = about is self._open[-1]
+        self._open.remove(about)
+        if not is_newest:
+            return []  # a later update repeats it: its answer counts
         message = str(error.get("message") or error.get("code") or "no reason given")
+        if error.get("code") in PASSING_CODES and self._passed_over < _PASSING_TRIES:
+            self._passed_over += 1
+            return self._update()
         named = self._named(error)
+        if named in _GA_ONLY and error.get("code") == "unknown_parameter" and self._may_be_beta:
+            self._beta = True
+            return [self._speak_beta(), *self._update()]
         if named is None:
             self._complaint = self._complaint or message
-            return self._leave_out_something(message)
-        steps = self._do_without(named, message)
-        if steps is not None:
-            return steps
-        setting = f" ({SETTING_OF[named]})" if named in SETTING_OF else ""
-        return [Impossible(f"the server does not accept the session: {named}{setting}: {message}")]
+            steps = self._leave_out_something(about, message)
+        else:
+            steps = self._do_without(named, message)
+        return steps if steps is not None else self._give_up(named, message)
+
+    def _give_up(self, named: str | None, message: str) -> list[Step]:
+        """There is no next try: the session as agreed stays in force, or there can be none."""
+        setting = SETTING_OF.get(named or "", "")
+        if self.agreed is not None and self._accepted is not None:
+            self._session = self._accepted
+            return [Refused(named or "session", message, setting), Settled()]
+        if named is None:
+            return [Impossible(f"the server does not accept the session: {self._complaint}")]
+        place = f"{named} ({setting})" if setting else named
+        return [Impossible(f"the server does not accept the session: {place}: {message}")]
+
+    # ---- which field is meant ------------------------------------------------------------------------------
 
     def _named(self, error: Mapping[str, Any]) -> str | None:
         """The field that a complaint names, as a path in our session."""
-        param, message = str(error.get("param") or ""), str(error.get("message") or "")
-        path = ga_path(param.removeprefix("session.")) if param not in ("", "session") else ""
+        param = str(error.get("param") or "")
+        path = _path_of(param) if param not in ("", "session") else ""
         while path:
-            if path in OPTIONAL or path in IF_NAMED or value_at(self._session, path) is not None:
+            if path in _KNOWN or value_at(self._session, path) is not None:
                 return path
             path = path.rpartition(".")[0]
-        fields = (*FORMATS, *OPTIONAL, *IF_NAMED)
-        quoted = [each for each in fields if each in message or f"'{each.rpartition('.')[2]}'" in message]
-        present = [each for each in quoted if value_at(self._session, each) is not None]
-        return present[0] if present else None
+        return self._quoted(str(error.get("message") or ""))
+
+    def _quoted(self, message: str) -> str | None:
+        """The field of our session that a message has in quotes, or else without them."""
+        for name in _QUOTED.findall(message):
+            path = _path_of(name)
+            if name == "semantic_vad" and value_at(self._session, TURN_DETECTION_TYPE) == name:
+                return TURN_DETECTION_TYPE
+            field = self._dispensable(path) or self._by_last_name(path)
+            if field is not None:
+                return field
+            if name.startswith("session.") and value_at(self._session, path) is not None:
+                return path  # no value in quotes, but a field that calls need
+        return next((field for field in _DISPENSABLE if field in message and self._has(field)), None)
+
+    def _has(self, field: str) -> bool:
+        return value_at(self._session, field) is not None
+
+    def _dispensable(self, path: str) -> str | None:
+        """The narrowest field around a path that can be left out, or asked for otherwise."""
+        around = [each for each in _DISPENSABLE if f"{path}.".startswith(f"{each}.") and self._has(each)]
+        return max(around, key=len, default=None)
+
+    def _by_last_name(self, name: str) -> str | None:
+        named = (each for each in _DISPENSABLE if each.rpartition(".")[2] == name and self._has(each))
+        return next(named, None)
+
+    # ---- the next try --------------------------------------------------------------------------------------
 
     def _do_without(self, path: str, message: str) -> list[Step] | None:
         """The next try without a field; None where a call cannot do without it."""
-        for audio_format in FORMATS:
-            if path == audio_format or path.startswith(f"{audio_format}."):
-                return self._ask_for_pcm(message)
-        if path == f"{TURN_DETECTION}.type" and self._settings.turn_detection == "semantic_vad":
-            return self._put(TURN_DETECTION, "server_vad", path, message)
-        for field in (*OPTIONAL, *IF_NAMED):
-            if (path == field or path.startswith(f"{field}.")) and value_at(self._session, field) is not None:
-                return self._put(field, None, field, message)
-        return None
+        if path == _TEMPERATURE:
+            return self._forget_temperature(message)
+        if path in (TURN_DETECTION, TURN_DETECTION_TYPE):
+            return self._ask_for_server_vad(message)
+        field = self._dispensable(path)
+        if field is None:
+            return None
+        return self._ask_for_pcm(message) if field in FORMATS else self._put(field, None, field, message)
 
     def _ask_for_pcm(self, message: str) -> list[Step] | None:
         if all(value_at(self._session, path) == _PCM_WIRE for path in FORMATS):
             return None
         self._refused.update(dict.fromkeys(FORMATS, _PCM_WIRE))
         self._session = self._build()
-        return [Adjusted("audio.format", f"{message} PCM is used instead."), *self._update()]
+        adjusted = Adjusted("audio.format", f"{message} PCM is used instead.")
+        return [adjusted, *self._update_if_new()]
+
+    def _ask_for_server_vad(self, message: str) -> list[Step] | None:
+        if value_at(self._session, TURN_DETECTION_TYPE) != "semantic_vad":
+            return None
+        return self._put(TURN_DETECTION, "server_vad", TURN_DETECTION_TYPE, message)
+
+    def _forget_temperature(self, message: str) -> list[Step] | None:
+        if not self._beta or _TEMPERATURE in self._refused:
+            return None
+        refused, *update = self._put(_TEMPERATURE, None, _TEMPERATURE, message) or []
+        return [refused, self._speak_beta(), *update]
 
     def _put(self, path: str, value: Any, told: str, message: str) -> list[Step] | None:
         if path in self._refused:
             return None
         self._refused[path] = value
         self._session = self._build()
-        return [Refused(told, message, SETTING_OF.get(told, "")), *self._update()]
+        return [Refused(told, message, SETTING_OF.get(told, "")), *self._update_if_new()]
 
-    def _leave_out_something(self, message: str) -> list[Step]:
-        """A complaint that names nothing: the optional fields go one by one, then G.711, then the voice."""
-        for field in OPTIONAL:
-            if value_at(self._session, field) is not None:
-                steps = self._put(field, None, field, message)
+    def _leave_out_something(self, update: _Update, message: str) -> list[Step] | None:
+        """A complaint that names nothing: the optional fields of the update go one by one, then semantic_vad,
+        G.711 and the voice."""
+        for field in (*OPTIONAL, TURN_DETECTION, *FORMATS, VOICE):
+            if value_at(update.sent, field) is not None:
+                steps = self._do_without(field, message)
                 if steps is not None:
                     return steps
-        for steps in (self._ask_for_pcm(message), self._do_without(VOICE, message)):
-            if steps is not None:
-                return steps
-        return [Impossible(f"the server does not accept the session: {self._complaint}")]
+        return None
 
 
-def changes(before: Session, after: Session) -> Session:
-    """The fields of a session that differ from another's, and its type. What has gone is left out."""
+def changes(before: Sequence[Session], after: Session) -> Session:
+    """The fields of a session that differ from any of those before, and its type. What has gone is left
+    out."""
     return {"type": "realtime", **_changes(before, after, "")}
 
 
-def _changes(before: Session, after: Session, prefix: str) -> Session:
+def _changes(before: Sequence[Session], after: Session, prefix: str) -> Session:
     differing: Session = {}
     for name, value in after.items():
-        path = f"{prefix}{name}"
-        if before.get(name) == value:
+        path, values = f"{prefix}{name}", [each.get(name) for each in before]
+        if all(each == value for each in values):
             continue
-        if isinstance(value, dict) and isinstance(before.get(name), dict) and path not in _WHOLE:
-            differing[name] = _changes(before[name], value, f"{path}.")
+        if isinstance(value, dict) and path not in _WHOLE:
+            places = [each if isinstance(each, dict) else {} for each in values]
+            differing[name] = _changes(places, value, f"{path}.")
         else:
             differing[name] = value
     return differing
+
+
+def _path_of(name: str) -> str:
+    """The path in a GA session of what a complaint names, e.g. "session.tools[0].name"."""
+    return ga_path(_INDEX.sub("", name).removeprefix("session."))
 
 
 def ga_path(field: str) -> str:
@@ -371,7 +487,8 @@ class Stated:
         asked_wire = value_at(session, f"audio.{side}.format")
         asked = Format.from_wire(asked_wire) if asked_wire else asked
         stated = self._value(f"audio.{side}.format", f"{side}_audio_format")
-        if not isinstance(stated, (str, Mapping)) or (isinstance(stated, Mapping) and not stated.get("type")):
+        named = stated.get("type") if isinstance(stated, Mapping) else stated
+        if not named or not isinstance(stated, (str, Mapping)):
             return asked
         rate_hz = asked.rate_hz if asked.encoding == "s16" else REALTIME_PCM_HZ
         return Format.from_wire(stated, rate_hz)

@@ -20,6 +20,7 @@ Session = dict[str, Any]
 
 VOICE = "audio.output.voice"
 TURN_DETECTION = "audio.input.turn_detection"
+TURN_DETECTION_TYPE = f"{TURN_DETECTION}.type"
 # Fields a call can do without, in the order in which they go when the server does not say which one it minds.
 OPTIONAL = (
     "reasoning",
@@ -33,6 +34,7 @@ OPTIONAL = (
 # Fields that go only when the server names them: each has a default on the server that calls can live with.
 IF_NAMED = (
     VOICE,
+    "audio.input.transcription.language",
     f"{TURN_DETECTION}.threshold",
     f"{TURN_DETECTION}.prefix_padding_ms",
     f"{TURN_DETECTION}.silence_duration_ms",
@@ -45,6 +47,7 @@ FORMATS = ("audio.input.format", "audio.output.format")
 SETTING_OF = {
     "reasoning": "OPENAI_REASONING_EFFORT",
     "audio.input.transcription": "OPENAI_TRANSCRIPTION_MODEL",
+    "audio.input.transcription.language": "OPENAI_LANGUAGE",
     "audio.input.noise_reduction": "OPENAI_NOISE_REDUCTION",
     "audio.output.speed": "OPENAI_SPEED",
     "max_output_tokens": "OPENAI_MAX_OUTPUT_TOKENS",
@@ -55,10 +58,12 @@ SETTING_OF = {
     f"{TURN_DETECTION}.silence_duration_ms": "VAD_SILENCE_DURATION_MS",
     f"{TURN_DETECTION}.create_response": "IVR_AI_BARGE_IN",
     f"{TURN_DETECTION}.interrupt_response": "IVR_AI_BARGE_IN",
-    f"{TURN_DETECTION}.type": "OPENAI_TURN_DETECTION",
+    TURN_DETECTION: "OPENAI_TURN_DETECTION",
+    TURN_DETECTION_TYPE: "OPENAI_TURN_DETECTION",
     VOICE: "OPENAI_REALTIME_VOICE",
     "instructions": "OPENAI_SYSTEM_INSTRUCTIONS",
     "model": "OPENAI_REALTIME_MODEL",
+    "temperature": "OPENAI_TEMPERATURE",
     "audio.input.format": "OPENAI_AUDIO_FORMAT",
     "audio.output.format": "OPENAI_AUDIO_FORMAT",
 }

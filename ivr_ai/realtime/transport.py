@@ -21,6 +21,8 @@ from __future__ import annotations
 
 NO_STATUS = 1005  # RFC 6455 7.4.1: a CLOSE without a code
 ABNORMAL = 1006  # and a connection that ended without a CLOSE
+PROTOCOL_ERROR = 1002
+TOO_BIG = 1009
 
 
 class TransportError(Exception):
@@ -47,17 +49,18 @@ class ConnectError(TransportError):
 
 
 class TransportClosed(TransportError):
-    """The connection has ended."""
+    """The connection has ended. by_us: for what the server had sent; then the code says what that was."""
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: int, reason: str, *, by_us: bool = False) -> None:
         super().__init__(f"connection closed with {code}{f' ({reason})' if reason else ''}")
         self.code = code
         self.reason = reason
+        self.by_us = by_us
 
     @property
     def clean(self) -> bool:
         """Whether the server ended it with a CLOSE of its own."""
-        return self.code not in (NO_STATUS, ABNORMAL)
+        return not self.by_us and self.code not in (NO_STATUS, ABNORMAL)
 
 
 def may_pass_status(http_status: int) -> bool:

@@ -40,6 +40,8 @@ from ivr_ai.realtime.request import make_dialect, request_headers, request_url
 from ivr_ai.realtime.transport import (
     ABNORMAL,
     NO_STATUS,
+    PROTOCOL_ERROR,
+    TOO_BIG,
     ConnectError,
     TransportClosed,
     may_pass_status,
@@ -106,7 +108,7 @@ class _Socket(websocket.WebSocket):
         context = _tls_context(ca_file) if secure else None
         self.sock_opt.sslopt = {"context": context}
         proxied = get_proxy_info(host, secure)[0] is not None
-        self.connect(
+        self.connect(  # type: ignore[no-untyped-call]  # websocket-client's own has no types
             url,
             timeout=timeout_s,
             header=dict(headers),
@@ -140,8 +142,10 @@ class _Socket(websocket.WebSocket):
         """Ends both directions at once, whatever they are doing. Any thread."""
         self._aborted = True
         self._dialler.abort()
-        with contextlib.suppress(OSError, TypeError):  # TypeError: there is no socket
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # SSLSocket's would go on in the clear
+        sock = self.sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # SSLSocket's would go on in the clear
 
     def send_close(self, *arguments: Any, **options: Any) -> None:
         """The server may be gone already when its CLOSE is answered: what it said counts all the same."""
@@ -152,19 +156,22 @@ class _Socket(websocket.WebSocket):
         """After the handshake: no read timeout, a send timeout, and non-blocking TLS."""
         self._send_timeout_s = send_timeout_s
         self.last_received_s = time.monotonic()
-        if isinstance(self.sock, ssl.SSLSocket):
-            self.sock.settimeout(0)
+        sock = self.sock
+        if sock is None:
+            raise websocket.WebSocketConnectionClosedException("closed")
+        if isinstance(sock, ssl.SSLSocket):
+            sock.settimeout(0)
         else:
-            self.sock.settimeout(None)
+            sock.settimeout(None)
             seconds = int(send_timeout_s)
             limit = struct.pack("ll", seconds, int((send_timeout_s - seconds) * 1e6))
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self._ready = True
 
     def _recv(self, bufsize: int) -> bytes:
         if self._at >= len(self._buffer):
             if not self._ready:
-                return super()._recv(bufsize)
+                return bytes(super()._recv(bufsize))  # type: ignore[no-untyped-call]
             self._buffer, self._at = self._read_some(), 0
         part = self._buffer[self._at : self._at + bufsize]
         self._at += len(part)
@@ -192,10 +199,11 @@ class _Socket(websocket.WebSocket):
                 wait_for = select.POLLOUT
             _poll(sock, wait_for, None)
 
-    def _send(self, data: bytes) -> int:
+    def _send(self, data: str | bytes) -> int:
         sock = self.sock
         if not self._ready or sock is None:
             return super()._send(data)
+        data = data.encode() if isinstance(data, str) else data
         if isinstance(sock, ssl.SSLSocket):
             return self._send_tls(sock, data)
         try:
@@ -305,7 +313,12 @@ class WebSocketTransport:
         """What a failed send or receive means."""
         if self._closing:
             return TransportClosed(1000, "closed by us")
-        return TransportClosed(ABNORMAL, f"{type(error).__name__}: {error}".rstrip(": "))
+        reason, code = f"{type(error).__name__}: {error}".rstrip(": "), ABNORMAL
+        if isinstance(error, MessageTooLarge):
+            code = TOO_BIG
+        elif isinstance(error, (websocket.WebSocketProtocolException, websocket.WebSocketPayloadException)):
+            code = PROTOCOL_ERROR
+        return TransportClosed(code, reason, by_us=code != ABNORMAL)
 
     @property
     def last_received_s(self) -> float:
@@ -336,7 +349,7 @@ class WebSocketTransport:
         """Gives the descriptor back, once no thread uses it any more."""
         self.abort()
         with contextlib.suppress(OSError, websocket.WebSocketException):
-            self._ws.shutdown()
+            self._ws.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _parse(data: bytes) -> Event | None:
@@ -438,7 +451,7 @@ class Attempt:
             sock.settle(settings.ping_timeout_s)
         except (OSError, websocket.WebSocketException, ValueError) as error:
             with contextlib.suppress(OSError, websocket.WebSocketException):
-                sock.shutdown()
+                sock.shutdown()  # type: ignore[no-untyped-call]
             # Without its traceback: websocket-client leaves a cycle of it and its frames, which would keep
             # the whole call, and FreeSWITCH's session, until the garbage collector runs.
             raise _failure(error, settings) from error.with_traceback(None)

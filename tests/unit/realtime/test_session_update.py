@@ -1,20 +1,23 @@
-"""The session.update of a call's settings, and what it can do without."""
+"""The session.update of a call's settings, and its fields by their paths."""
 
 from __future__ import annotations
-
-import copy
 
 import pytest
 
 from ivr_ai.audio.formats import Format
 from ivr_ai.config import Settings
+from ivr_ai.conversation.actions import Turns
 from ivr_ai.realtime.session_update import (
+    IF_NAMED,
     OPTIONAL,
     build_session,
     input_format,
     output_format,
     server_takes_turns,
-    slim,
+    turns_of,
+    value_at,
+    voice_of,
+    with_value,
     without,
 )
 from ivr_ai.sim.schema import SessionState
@@ -105,9 +108,31 @@ class TestTurnDetection:
         assert field(build_session(chosen, PCMU), "audio.input.turn_detection") == {
             "type": "semantic_vad",
             "eagerness": "high",
-            "create_response": True,
+            "create_response": False,
             "interrupt_response": False,
         }
+
+    @pytest.mark.parametrize("asks", [True, False])
+    @pytest.mark.parametrize("interrupts", [True, False])
+    @pytest.mark.parametrize("kind", ["server_vad", "semantic_vad"])
+    def test_who_asks_and_who_interrupts_is_as_the_conversation_wants_it(self, asks, interrupts, kind):
+        turns = Turns(True, asks=asks, interrupts=interrupts)
+        session = build_session(settings(turn_detection=kind), PCMU, turns=turns)
+        detection = field(session, "audio.input.turn_detection")
+        assert detection["type"] == kind
+        assert (detection["create_response"], detection["interrupt_response"]) == (asks, interrupts)
+
+    @pytest.mark.parametrize(
+        ("changed", "turns"),
+        [
+            ({}, Turns(True, True, True)),
+            ({"barge_in": False}, Turns(True, False, False)),
+            ({"turn_detection": "none"}, Turns(False, False, False)),
+            ({"input_mode": "item"}, Turns(False, False, False)),
+        ],
+    )
+    def test_who_decides_where_nothing_is_protected(self, changed, turns):
+        assert turns_of(settings(**changed)) == turns
 
     def test_idle_timeout(self):
         path = "audio.input.turn_detection.idle_timeout_ms"
@@ -172,6 +197,19 @@ class TestFields:
     def test_temperature_is_never_among_them(self):
         assert "temperature" not in build_session(settings(temperature=1.1), PCMU)
 
+    @pytest.mark.parametrize(
+        ("name", "voice"),
+        [
+            ("marin", "marin"),
+            ("voice_abc", {"id": "voice_abc"}),
+            ("voice", "voice"),
+            ("my_voice_1", "my_voice_1"),
+        ],
+    )
+    def test_a_custom_voice_is_an_object(self, name, voice):
+        assert voice_of(name) == voice
+        assert field(build_session(settings(voice=name), PCMU), "audio.output.voice") == voice
+
     def test_tools(self):
         tools = [{"type": "function", "name": "f", "description": "", "parameters": {}}]
         session = build_session(settings(), PCMU, tools)
@@ -188,7 +226,9 @@ class TestFields:
         assert state.view()["audio"]["output"]["voice"] == "marin"
 
 
-class TestSlimming:
+class TestPaths:
+    """Values by dotted paths, for leaving out what a server refuses."""
+
     def full(self) -> dict:
         return build_session(settings(**FULL), PCMU)
 
@@ -204,51 +244,29 @@ class TestSlimming:
             "audio.input.turn_detection.eagerness",
         )
 
-    @pytest.mark.parametrize("path", [path for path in OPTIONAL if not path.endswith("eagerness")])
+    def test_every_field_that_settings_fill_can_be_read(self):
+        session = build_session(settings(**FULL), PCMU, [{"type": "function", "name": "f"}])
+        absent = {"audio.input.turn_detection.eagerness", "audio.input.transcription.language"}
+        assert {path for path in (*OPTIONAL, *IF_NAMED) if value_at(session, path) is None} == absent
+
     @pytest.mark.parametrize(
-        "complaint",
-        [
-            "session.{path} Unknown parameter: 'session.{path}'.",
-            "Unknown parameter: 'session.{path}'.",
-            "We do not take '{leaf}' here.",
-        ],
+        "path", ["nothing", "audio.nothing.format", "audio.output.voice.id", "type.of", ""]
     )
-    def test_what_the_server_names_goes(self, path, complaint):
-        session, left_out = slim(self.full(), complaint.format(path=path, leaf=path.rsplit(".", 1)[-1]))
-        assert left_out == path
-        assert session == without(self.full(), path)
-
-    def test_eagerness_can_go(self):
-        session = build_session(settings(turn_detection="semantic_vad", eagerness="low"), PCMU)
-        slimmer, left_out = slim(
-            session, "Unknown parameter: 'session.audio.input.turn_detection.eagerness'."
-        )
-        assert left_out == "audio.input.turn_detection.eagerness"
-        assert field(slimmer, "audio.input.turn_detection")["type"] == "semantic_vad"
-
-    def test_without_a_name_they_go_in_order(self):
-        session, gone = self.full(), []
-        while (slimmer := slim(session, "Something is wrong.")) is not None:
-            session, left_out = slimmer
-            gone.append(left_out)
-        assert gone == [path for path in OPTIONAL if not path.endswith("eagerness")]
-        assert field(session, "audio.input.format") == {"type": "audio/pcmu"}
-        assert field(session, "audio.output.voice") == "marin"
-        assert "instructions" in session
-
-    def test_a_name_that_is_not_there_any_more(self):
-        session, _ = slim(self.full(), "'session.reasoning'")
-        assert slim(session, "'session.reasoning'")[1] == "audio.input.transcription"
-
-    def test_nothing_optional_is_left(self):
-        assert slim(build_session(settings(), PCMU), "Unknown parameter: 'session.instructions'.") is None
-
-    def test_the_original_stays_as_it_was(self):
-        session = self.full()
-        before = copy.deepcopy(session)
-        slim(session, "session.audio.input.transcription")
-        assert session == before
-
-    @pytest.mark.parametrize("path", ["nothing", "audio.nothing.format", "voice.id", "type.of"])
     def test_a_field_that_is_not_there(self, path):
+        assert value_at(self.full(), path) is None
         assert without(self.full(), path) is None
+
+    @pytest.mark.parametrize("path", [path for path in OPTIONAL if not path.endswith("eagerness")])
+    def test_a_copy_without_a_field(self, path):
+        session = self.full()
+        slimmer = without(session, path)
+        assert value_at(slimmer, path) is None
+        assert with_value(slimmer, path, value_at(session, path)) == session == self.full()
+
+    @pytest.mark.parametrize("path", ["reasoning", "audio.output.voice", "audio.input.format"])
+    def test_a_copy_with_another_value(self, path):
+        session = self.full()
+        changed = with_value(session, path, {"id": "voice_1"})
+        assert value_at(changed, path) == {"id": "voice_1"}
+        assert session == self.full()
+        assert without(changed, path) == without(session, path)
