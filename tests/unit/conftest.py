@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for `from calls import ...` in any import mode
 
 from ivr_ai.audio.stream import open_streams
 from ivr_ai.call import Call
 from ivr_ai.config import Settings
 from ivr_ai.events import CallEvent
-from ivr_ai.gateways.caller import Step
+from ivr_ai.gateways.caller import Say, Step
 from ivr_ai.gateways.embedded import CallRecord, EmbeddedCall, EmbeddedHost
 from ivr_ai.sim.server import SimServer
 
@@ -75,6 +79,12 @@ class Placed:
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events]
+
+    def say(self, audio: bytes) -> None:
+        """The caller says this now, or after what they are saying; only once the script is over."""
+        caller = self.call._caller
+        caller._audio.append(audio)
+        caller._steps.append(Say(audio, after="answer"))
 
     def hang_up(self) -> float:
         """The caller hangs up. Returns when (time.monotonic())."""
