@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for `from calls import ...` in any import mode
+from calls import SORRY
 
+from ivr_ai.audio.formats import write_wav
 from ivr_ai.audio.stream import open_streams
 from ivr_ai.call import Call
 from ivr_ai.config import Settings
@@ -193,3 +195,11 @@ def sim() -> Iterator[Callable[..., SimServer]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def sorry(tmp_path) -> str:
+    """An apology's file, with SORRY in it."""
+    path = tmp_path / "sorry.wav"
+    write_wav(path, SORRY, 8000)
+    return str(path)
