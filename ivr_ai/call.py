@@ -1,22 +1,16 @@
-"""One call, from before it is answered to its last log line: wires leg, link, conversation and stream
-together.
+"""One call, from before it is answered to its last log line: wires leg, link, conversation and stream together.
 
-    the call's own thread      answers, then sleeps on the media clock: FreeSWITCH reads and writes frames in
-    that
-                               sleep, so nothing else is done here while audio flows
-    delivery (native)          one thread for all calls: events come, the conversation is asked, and what it
-    wants is
-                               done
-    serve                      takes the stream over, and leaves it to the link
+    the call's own thread   answers, then sleeps on the media clock: FreeSWITCH reads and writes frames in that
+                            sleep, so nothing else is done here while audio flows
+    delivery (native)       one thread for all calls: events come, the conversation is asked, its wants are done
+    serve                   joins the stream and a link, then leaves the audio to the link
 
-Over the python transport the last two are threads of the call, and audio passes through both. Time is looked
-after
-by ivr_ai.watch, for all calls.
+Over the python transport the last two are threads of the call, and audio passes through both. ivr_ai.watch
+looks after time, for all calls.
 
-The conversation is under one lock that is never held across I/O; what it decides is done in that order
-(outbox.py).
-Whoever notices the end (the caller, the model, the clock) says so with _end(), which wakes the call's thread;
-only that thread tears down.
+The conversation is under one lock that is never held across I/O; what it decides is done in that order (see
+outbox.py). Whoever notices the end (the caller, the model, the clock) says so with _end(), which wakes the
+call's thread; only that thread tears down.
 """
 
 from __future__ import annotations
