@@ -69,7 +69,8 @@ def given_history(session: SessionRecord) -> list[tuple[str, str]]:
         item = event["item"]
         match item["type"]:
             case "message":
-                given.append((item["role"], " ".join(part["text"] for part in item["content"])))
+                words = " ".join(part.get("text", "(audio)") for part in item["content"])
+                given.append((item["role"], words))
             case "function_call":
                 given.append(("call", item["name"]))
             case "function_call_output":
