@@ -50,18 +50,7 @@ class TestHeard:
         assert record.result.turn_p50_ms == first.data["latency_ms"]
         assert errors(server.sessions[0]) == []
 
-    @pytest.mark.parametrize(
-        "item_ends",
-        [
-            "sequential",
-            pytest.param(
-                "together",
-                marks=pytest.mark.xfail(
-                    strict=True, reason="inject_spsc.c counts an item without its end that runs dry"
-                ),
-            ),
-        ],
-    )
+    @ENDS
     def test_the_pause_between_them_is_no_underrun(self, place, sim, item_ends):
         server = sim(dialogue=TWO, voice="tone:440:800", item_ends=item_ends, item_pause_ms=400)
         placed = place(server, [Say(SAYS, "answer", delay_ms=100)])
