@@ -164,16 +164,15 @@ def place(fast_host, transport) -> Place:
         placed = Placed(fast_host)
 
         def handler(session: Any, args: str) -> Any:
-            session = before(session)
             seen_by = observer or placed.observe
-            placed.product = Call(session, chosen, observer=seen_by, functions=functions)
+            placed.product = Call(before(session), chosen, observer=seen_by, functions=functions)
             try:
                 return placed.product.run()
             finally:
                 placed.after = {
-                    "ready": placed.call.session.ready(),
-                    "transferred": placed.call.session.transferred,
-                    "streams": open_streams(placed.uuid),
+                    "ready": session.ready(),
+                    "transferred": session.transferred,
+                    "streams": open_streams(session.get_uuid()),
                 }
 
         options = {"rate_hz": 8000, "quiet_ms": 300, "patience_s": 60.0, **(host or {})}

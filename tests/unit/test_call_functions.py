@@ -157,9 +157,7 @@ class TestTheCallerSpeaksOver:
         placed = place(server, [Say(SAYS, "answer", delay_ms=100)], functions={"late": run.append})
         placed.wait("heard")
         session = server.sessions[0]
-        response = next(
-            event.body["response"]["id"] for event in session.sent if event.type == "response.done"
-        )
+        response = session.wait_sent("response.done")["response"]["id"]
         placed.say(SAYS)
         placed.wait("barge_in")
         call = {"call_id": "call_late", "name": "late", "arguments": "{}", "item_id": "i"}

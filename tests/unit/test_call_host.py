@@ -7,12 +7,17 @@ import time
 import pytest
 from calls import APPEND, LINE, SAYS, SORRY, lengths_ms, loud_runs, wait_for
 
-from ivr_ai.audio.stream import Stream, StreamClosed
+from ivr_ai.audio.stream import Stream
 from ivr_ai.gateways.caller import Digits, Hangup, Say
 from ivr_ai.gateways.embedded_leg import EmbeddedLeg
 from ivr_ai.gateways.embedded_session import Transfer
 from ivr_ai.sim.faults import Faults
 
+ACTIONS = [
+    {},
+    {"failure_action": "transfer", "failure_transfer": "5000 XML desk"},
+    {"failure_action": "return"},
+]
 MISSING = "mod_audio_stream is not loaded in FreeSWITCH"
 
 
@@ -47,15 +52,7 @@ class TestNoModule:
         def why_no_stream(self) -> str:
             return MISSING
 
-    @pytest.mark.parametrize(
-        "action",
-        [
-            {},
-            {"failure_action": "transfer", "failure_transfer": "5000 XML desk"},
-            {"failure_action": "return"},
-        ],
-        ids=str,
-    )
+    @pytest.mark.parametrize("action", ACTIONS, ids=str)
     def test_it_is_noticed_before_the_answer(self, place, sim, action):
         """A carrier gets the cause; nobody pays for a call without audio, and no server is asked."""
         server = sim()
@@ -75,7 +72,7 @@ class TestNoModule:
 
 
 class TestModuleUnloaded:
-    """As by `unload mod_audio_stream`, or a reload: the streams close, and so do the library's connections."""
+    """As by `unload mod_audio_stream`, or a reload: streams close, and so do the library's connections."""
 
     class Gone(EmbeddedLeg):
         """The module does not come back."""
@@ -130,7 +127,7 @@ class TestKeys:
         assert "4711" not in caplog.text
 
     def test_in_their_order_with_what_the_server_says(self, place, sim):
-        """Keys before the caller's words are told before the model hears of the words, keys after them after."""
+        """A key before the caller's words is told before them, one after the reply has begun after it."""
         script = [Digits("1", "answer", 500), Say(SAYS, "answer", 1200), Digits("2", "reply_start", 100)]
         placed = place(sim(), script)
         placed.wait("dtmf", 2)
@@ -173,8 +170,8 @@ class TestHold:
         placed.wait("heard", 2)
         placed.hang_up()
         record = placed.finish()
-        first_ms = lengths_ms(record.recording.ai)[0]
-        assert cut["audio_end_ms"] == pytest.approx(first_ms, abs=20)
+        *before, _ = lengths_ms(record.recording.ai)
+        assert cut["audio_end_ms"] == pytest.approx(sum(before), abs=20)
         assert placed.of("ai_said")[0].data["cut"]
         assert placed.of("failure") == []
 
@@ -224,14 +221,10 @@ class TestHold:
 
 
 def test_a_stream_that_is_stopped_is_no_module_that_was_unloaded(place, sim, sorry):
-    """Also where a connection was lost, and made again, shortly before."""
     server = sim()
     placed = place(server, end_action="return", apology_file=sorry)
     server.wait_session().wait_received(APPEND)
-    stream = Stream.attach(placed.uuid)
-    stream.close()
-    with pytest.raises(StreamClosed):
-        stream.capture(0)
+    Stream.attach(placed.uuid).close()
     record = placed.finish()
     assert record.result.reason == "the audio stream was stopped"
     assert placed.after["ready"]
