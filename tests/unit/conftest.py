@@ -121,8 +121,14 @@ class Placed:
 
 
 @pytest.fixture
-def fast_host() -> Iterator[EmbeddedHost]:
-    fast = FastHost()
+def tick_s() -> float:
+    """The time between the host's ticks; modules that need another have a fixture of their own."""
+    return TICK_S
+
+
+@pytest.fixture
+def fast_host(tick_s) -> Iterator[EmbeddedHost]:
+    fast = FastHost(tick_s)
     yield fast.host
     fast.close()
 
