@@ -1,22 +1,16 @@
-"""One call, from before it is answered to its last log line: wires leg, link, conversation and stream
-together.
+"""One call, from before its answer to its last log line: wires leg, link, conversation and stream together.
 
-    the call's own thread      answers, then sleeps on the media clock: FreeSWITCH reads and writes frames in
-    that
-                               sleep, so nothing else is done here while audio flows
-    delivery (native)          one thread for all calls: events come, the conversation is asked, and what it
-    wants is
-                               done
-    serve                      takes the stream over, and leaves it to the link
+    the call's own thread   answers, then sleeps on the media clock: FreeSWITCH reads and writes frames in
+                            that sleep, so nothing else is done here while audio flows
+    delivery (native)       one thread for all calls: events come, the conversation is asked
+    serve                   joins the stream and a link, then leaves the audio to the link
 
-Over the python transport the last two are threads of the call, and audio passes through both. Time is looked
-after
-by ivr_ai.watch, for all calls.
+Over the python transport the last two are threads of the call, and audio passes through both. ivr_ai.watch
+looks after time, for all calls.
 
-The conversation is under one lock that is never held across I/O; what it decides is done in that order
-(outbox.py).
-Whoever notices the end (the caller, the model, the clock) says so with _end(), which wakes the call's thread;
-only that thread tears down.
+The conversation is under one lock that is never held across I/O; what it decides is done in that order (see
+outbox.py). Whoever notices the end (the caller, the model, the clock) says so with _end(), which wakes the
+call's thread; only that thread tears down.
 """
 
 from __future__ import annotations
@@ -25,24 +19,15 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ivr_ai import ending, failure, watch
 from ivr_ai.audio.formats import Format
-from ivr_ai.audio.stream import MAIN, Stream, StreamBusy, StreamClosed, StreamError, StreamNotFound
+from ivr_ai.audio.stream import MAIN, Mark, Stream, StreamBusy, StreamClosed, StreamError, StreamNotFound
 from ivr_ai.bus import Bus
 from ivr_ai.config import Settings
-from ivr_ai.conversation.actions import (
-    Action,
-    EndItem,
-    Fail,
-    Flush,
-    Notify,
-    RunFunction,
-    SetTurns,
-    ToModel,
-)
+from ivr_ai.conversation.actions import Action, EndItem, Fail, Flush, Notify, RunFunction, SetTurns, ToModel
 from ivr_ai.conversation.conversation import Conversation
 from ivr_ai.conversation.floor import Floor
 from ivr_ai.downlink import Downlink
@@ -88,11 +73,8 @@ class Call:
         clock: Callable[[], float] = time.monotonic,
         bus: Bus | None = None,
     ) -> None:
-        """session: a host's session, or a Leg. functions: what the model may call, by name.
-
-        observer: told every CallEvent at once, on the call's threads. bus: told them too; whoever made it
-        sees to the
-        timeline then, else the call does.
+        """session: a host's session, or a Leg. functions: what the model may call, by name. observer: told
+        every CallEvent at once, on the call's threads. bus: told them too; whoever made it keeps timelines.
         """
         self._leg = leg_of(session)
         self.uuid: str = self._leg.uuid
@@ -116,6 +98,7 @@ class Call:
         self._stream_started = False
         self._stream_id: str | None = None  # once it is open
         self._stream_opened = threading.Event()  # publishes the id
+        self._taken_over = threading.Event()  # publishes the stream; or the call is over
         self._stream_gone = False
         self._uplink_free = threading.Lock()  # python transport: held while a link's uplink reads
         self._unsent = b""  # what an uplink had read when its link was lost
@@ -128,8 +111,7 @@ class Call:
     # ---- the call's thread ---------------------------------------------------------------------------------
 
     def run(self) -> CallSummary:
-        """Holds the conversation, once; returns its summary. Failures of model and network never raise; bugs
-        do."""
+        """Holds the conversation, once. Failures of model and network never raise; bugs do."""
         try:
             return self._run()
         finally:
@@ -179,7 +161,7 @@ class Call:
             leg.sleep(SLEEP_MS)
 
     def _start_stream(self) -> None:
-        """Answers if need be, and opens the stream unless the dialplan has, for us. Raises StreamNotFound.
+        """Answers if need be, and opens the stream unless the dialplan has. Raises StreamNotFound.
 
         From the answer on the caller's audio comes in and waits for the serving thread: be quick.
         """
@@ -212,6 +194,7 @@ class Call:
         """Ends threads, connections and the stream; reports."""
         self._over.set()
         self._settled.set()
+        self._taken_over.set()
         stream = self._stream
         if stream is not None:
             with self._lock:
@@ -266,8 +249,7 @@ class Call:
     def _check_stream(self, stream: Stream, now_s: float) -> None:
         """What has been heard, and whether the stream was closed by somebody else.
 
-        A closed stream has to be seen twice: the end of the call closes it too, and may be noticed a little
-        later.
+        A closed stream has to be seen twice: the end of the call closes it too, and may be told later.
         """
         blocks = self._serving is not None and not isinstance(self._serving.transport, NativeTransport)
         self._outbox.decide(
@@ -284,11 +266,13 @@ class Call:
 
     def _report_marks(self, stream: Stream, now_s: float) -> list[Action]:
         """Under the lock. Tells the conversation how far its items have been heard."""
-        actions: list[Action] = []
+        marks = self._marks(stream)
+        return [action for mark in marks for action in self._conversation.mark(mark, now_s)]
+
+    def _marks(self, stream: Stream) -> Iterator[Mark]:
         for item in self._conversation.unheard_items():
             with contextlib.suppress(StreamNotFound):
-                actions += self._conversation.mark(stream.mark(item), now_s)
-        return actions
+                yield stream.mark(item)
 
     def _end_after_words(self, how: Ending) -> None:
         """Ends the call when the caller has heard what is being said, or at once when that is nothing."""
@@ -371,7 +355,8 @@ class Call:
         """A link has ended, or never came about."""
         if not self._is_current(link):
             return
-        if link is not self._serving:
+        unused = link is not self._serving
+        if unused and (gone.goodbye or not link.ready):
             self._end(ending.failure(gone.reason))
         elif gone.goodbye:
             self._end_after_words(ending.GOODBYE)
@@ -392,9 +377,12 @@ class Call:
         self._lost_s.append(self._clock())
         log.warning("call %s: %s: connecting again", self.uuid, gone.reason)
         self._reporter.tell("reconnecting", {"reason": gone.reason})
-        self._serving = None
-        self._decide(lambda: self._conversation.link_lost(self._clock()))
+        self._decide(self._lose)
         self._connect()
+
+    def _lose(self) -> list[Action]:
+        self._serving = None
+        return self._conversation.link_lost(self._clock())
 
     # ---- serving a link ------------------------------------------------------------------------------------
 
@@ -410,6 +398,7 @@ class Call:
 
     def _serve_next(self, link: Link) -> None:
         """A next link's thread: the model is told what was said before."""
+        self._taken_over.wait()
         stream = self._stream
         if stream is None:
             return
@@ -426,8 +415,7 @@ class Call:
         return [Notify("reconnected", {"ms": away_ms}), *self._conversation.link_ready(turns, self._clock())]
 
     def _serve(self, link: Link, stream: Stream, begin: Callable[[], list[Action]]) -> None:
-        """Joins a stream and a link: the model's audio before it can come, the caller's after our first
-        words."""
+        """Joins stream and link: the model's audio before it can come, the caller's after our first words."""
         link.want(wire=stream.wire)
         agreed = link.wait_settled()
         transport = link.transport
@@ -453,8 +441,15 @@ class Call:
             pass  # told by those whose end it is
 
     def _begin(self, link: Link, begin: Callable[[], list[Action]]) -> None:
-        self._serving = link
-        self._decide(begin)
+        """From now on the link is the one that is talked over, unless it has just been lost."""
+
+        def decide() -> list[Action]:
+            if not self._goes_on(link)():
+                return []
+            self._serving = link
+            return begin()
+
+        self._decide(decide)
 
     def _goes_on(self, link: Link) -> Callable[[], bool]:
         return lambda: self._is_current(link) and link.gone is None
@@ -501,6 +496,7 @@ class Call:
         with self._lock:
             self._conversation.generation = stream.generation  # it may have been flushed before it was ours
         self._stream = stream
+        self._taken_over.set()
         with contextlib.suppress(StreamBusy, StreamClosed):
             stream.subscribe(self)
 
@@ -508,10 +504,9 @@ class Call:
         """A key, hold or a bridge, as the host tells it. On the thread that delivers events."""
         if self._over.is_set():
             return
-        now_s = self._clock()
         kind = str(event.get("type", "")).removeprefix("host.")
         data = {name: value for name, value in event.items() if name != "type"}
-        self._decide(lambda: self._conversation.host_event(kind, data, now_s))
+        self._decide(lambda: self._conversation.host_event(kind, data, self._clock()))
 
     # ---- events --------------------------------------------------------------------------------------------
 
@@ -551,11 +546,7 @@ class Call:
         if stream is None:
             return []
         flushed = stream.flush()
-        marks = []
-        for item in self._conversation.unheard_items():
-            with contextlib.suppress(StreamNotFound):
-                marks.append(stream.mark(item))
-        return self._conversation.flushed(flushed, marks, self._clock())
+        return self._conversation.flushed(flushed, list(self._marks(stream)), self._clock())
 
     def _perform(self, action: Action) -> None:
         match action:
@@ -602,12 +593,11 @@ class Call:
     def _end(self, how: Ending) -> None:
         """The first ending counts. Wakes the call's thread, which does the rest."""
         with self._lock:
-            first = not self._over.is_set()
-            if first:
-                self._ending = how
-                self._over.set()
-                self._settled.set()
-        if first:
-            if how.failed:
-                self._reporter.tell("failure", {"reason": how.reason})
-            self._leg.wake()
+            if self._over.is_set():
+                return
+            self._ending = how
+            self._over.set()
+            self._settled.set()
+        if how.failed:
+            self._reporter.tell("failure", {"reason": how.reason})
+        self._leg.wake()

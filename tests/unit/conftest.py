@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for `from calls import ...` in any import mode
+from calls import SORRY
+
+from ivr_ai.audio.formats import write_wav
 from ivr_ai.audio.stream import open_streams
 from ivr_ai.call import Call
 from ivr_ai.config import Settings
 from ivr_ai.events import CallEvent
-from ivr_ai.gateways.caller import Step
+from ivr_ai.gateways.caller import Say, Step
 from ivr_ai.gateways.embedded import CallRecord, EmbeddedCall, EmbeddedHost
 from ivr_ai.sim.server import SimServer
 
@@ -76,6 +82,12 @@ class Placed:
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events]
 
+    def say(self, audio: bytes) -> None:
+        """The caller says this now, or after what they are saying; only once the script is over."""
+        caller = self.call._caller
+        caller._audio.append(audio)
+        caller._steps.append(Say(audio, after="answer"))
+
     def hang_up(self) -> float:
         """The caller hangs up. Returns when (time.monotonic())."""
         now_s = time.monotonic()
@@ -109,8 +121,14 @@ class Placed:
 
 
 @pytest.fixture
-def fast_host() -> Iterator[EmbeddedHost]:
-    fast = FastHost()
+def tick_s() -> float:
+    """The time between the host's ticks; modules that need another have a fixture of their own."""
+    return TICK_S
+
+
+@pytest.fixture
+def fast_host(tick_s) -> Iterator[EmbeddedHost]:
+    fast = FastHost(tick_s)
     yield fast.host
     fast.close()
 
@@ -152,16 +170,15 @@ def place(fast_host, transport) -> Place:
         placed = Placed(fast_host)
 
         def handler(session: Any, args: str) -> Any:
-            session = before(session)
             seen_by = observer or placed.observe
-            placed.product = Call(session, chosen, observer=seen_by, functions=functions)
+            placed.product = Call(before(session), chosen, observer=seen_by, functions=functions)
             try:
                 return placed.product.run()
             finally:
                 placed.after = {
-                    "ready": placed.call.session.ready(),
-                    "transferred": placed.call.session.transferred,
-                    "streams": open_streams(placed.uuid),
+                    "ready": session.ready(),
+                    "transferred": session.transferred,
+                    "streams": open_streams(session.get_uuid()),
                 }
 
         options = {"rate_hz": 8000, "quiet_ms": 300, "patience_s": 60.0, **(host or {})}
@@ -183,3 +200,11 @@ def sim() -> Iterator[Callable[..., SimServer]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def sorry(tmp_path) -> str:
+    """An apology's file, with SORRY in it."""
+    path = tmp_path / "sorry.wav"
+    write_wav(path, SORRY, 8000)
+    return str(path)

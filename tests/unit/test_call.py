@@ -5,46 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
-from array import array
 
 import pytest
+from calls import APPEND, SAYS, lengths_ms, loud_runs
 
 from ivr_ai.audio.stream import Stream
 from ivr_ai.gateways.caller import Hangup, Say
 from ivr_ai.sim.faults import Faults
 from ivr_ai.tts.local_voice import speak
 
-SAYS = speak("x", 8000, "tone:300:400")  # what the caller says: 400 ms, loud
-APPEND = "input_audio_buffer.append"
-
 
 @pytest.fixture(params=["native", "python"])
 def transport(request) -> str:
     """Every call, over both."""
     return request.param
-
-
-def loud_runs(pcm: bytes, rate_hz: int = 8000, gap_ms: int = 100) -> list[tuple[float, float]]:
-    """(start, end) in ms of everything audible; silence shorter than gap_ms does not divide."""
-    runs: list[list[int]] = []
-    for at, sample in enumerate(array("h", pcm)):
-        if abs(sample) > 40:  # more than the noise of G.711's smallest step
-            if not runs or at - runs[-1][1] > gap_ms * rate_hz // 1000:
-                runs.append([at, at])
-            runs[-1][1] = at
-    return [(start * 1000 / rate_hz, (end + 1) * 1000 / rate_hz) for start, end in runs]
-
-
-def lengths_ms(pcm: bytes, rate_hz: int = 8000) -> list[float]:
-    return [end - start for start, end in loud_runs(pcm, rate_hz)]
-
-
-def wait_for(what, timeout_s: float = 10.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not what():
-        assert time.monotonic() < deadline_s, "it does not come"
-        time.sleep(0.005)
 
 
 class TestConversation:
@@ -166,7 +140,7 @@ class TestConversation:
         record = place(server, script, host=options, greeting="Say hello.", sample_rate_hz=rate_hz).finish()
         audio = server.sessions[0].first_update["session"]["audio"]
         assert audio["input"]["format"] == audio["output"]["format"] == asked_for
-        first, *later = server.sessions[0].received("session.update")
+        _, *later = server.sessions[0].received("session.update")
         assert [list(update["session"]["audio"]) for update in later] == [["input"]]  # the greeting is over
         assert lengths_ms(record.recording.ai, rate_hz) == pytest.approx([1000, 1000], abs=25)
         assert record.result.turns == 1
