@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from ears import heard_in_order, samples
+import pytest
+from ears import audible_span, frequency_hz, heard_in_order, level_db, peaks, samples
 from support.rtp import AUDIBLE_PEAK
 from support.sip import SipCall, SipCaller
 from taps import wait_until
@@ -80,6 +81,22 @@ def wait_quiet(call: SipCall, quiet_ms: float = 300, timeout_s: float = 10.0) ->
 
 
 def asked_format(record: SessionRecord, direction: str) -> Format:
-    """What the last session.update asks for; direction: "input" or "output"."""
-    session = record.received("session.update")[-1]["session"]
-    return Format.from_wire(session["audio"][direction]["format"])
+    """What the last session.update that says something about it asks for; direction: "input" or "output"."""
+    asked = [
+        update["session"].get("audio", {}).get(direction, {}) for update in record.received("session.update")
+    ]
+    return Format.from_wire([audio["format"] for audio in asked if "format" in audio][-1])
+
+
+def check_tones(heard: bytes, rate_hz: int, lines: list[str], slack_ms: float) -> None:
+    """The last spurts of sound are these lines, in length, frequency and level. Raises AssertionError."""
+    loud = np.concatenate([[False], peaks(heard, rate_hz) > AUDIBLE_PEAK, [False]])
+    starts, ends = (np.flatnonzero(np.diff(loud.astype(int)) == edge) * 20 for edge in (1, -1))
+    spurts = [(start, end) for start, end in zip(starts, ends, strict=True) if end - start > WORD_MS]
+    for text, (start_ms, end_ms) in zip(lines, spurts[-len(lines) :], strict=True):
+        around = heard[max(0, start_ms - 20) * rate_hz // 500 : (end_ms + 20) * rate_hz // 500]
+        first_ms, last_ms = audible_span(around, rate_hz)
+        assert last_ms - first_ms == pytest.approx(len(text.split()) * WORD_MS, abs=slack_ms)
+        middle = around[int(first_ms + 50) * rate_hz // 500 : int(last_ms - 50) * rate_hz // 500]
+        assert frequency_hz(middle, rate_hz) == pytest.approx(440, abs=2)
+        assert level_db(middle) == pytest.approx(level_db(speak(text, rate_hz, VOICE)), abs=1)

@@ -21,7 +21,6 @@ from support.switch import TONE_HZ, FreeSwitch
 from taps import Probe, wait_until
 
 from ivr_ai.sim.faults import Faults
-from ivr_ai.sim.record import SessionRecord
 from ivr_ai.sim.server import SimServer
 
 NewCaller = Callable[..., SipCaller]
@@ -85,44 +84,56 @@ class BargeIn(NamedTuple):
     exact: bool  # all of that, but for the fade, was to the sample as it was said
 
 
-def sent_at_s(record: SessionRecord, kind: str) -> float:
-    return next(event.at_s for event in record.sent if event.type == kind)
-
-
-def barge_in(caller: SipCaller, talk_s: float) -> BargeIn:
-    """Interrupts a greeting after a while; then hears the reply in full, and hangs up."""
-    with model(dialogue=TALKATIVE) as sim:
-        call = place(caller, sim).wait_answered()
-        wait_until(lambda: call.first_audio_at_s)
+def barge_in(caller: SipCaller, talk_s: float, said_into: str) -> BargeIn:
+    """Interrupts a long greeting or a long reply after a while; then hears the next reply in full, and hangs
+    up.
+    """
+    lines = [LONG, REPLY] if said_into == "greeting" else [GREETING, LONG, REPLY]
+    greeting, *replies = lines
+    dialogue = {"turn": [{"on": "greeting", "say": greeting}, *({"say": line} for line in replies)]}
+    with model(dialogue=dialogue) as sim:
+        call = place(caller, sim, IVR_AI_GREETING_INTERRUPTIBLE=1).wait_answered()
+        record = sim.wait_session()
+        if said_into == "reply":
+            wait_quiet(call)
+            call.say(noise(8000, 0.4, seed=2)).wait(5)
+        before = len(call.media.audio_packets())
+        wait_until(lambda: loud_s(call, before), 5)
         time.sleep(talk_s)
         call.say(noise(8000, 0.4))
-        record = sim.wait_session()
-        record.wait_sent("input_audio_buffer.speech_stopped")
-        item_packets = call.media.audio_packets()
+        record.wait_sent("input_audio_buffer.speech_stopped", len(lines) - 1)
+        item_packets = call.media.audio_packets()[before:]
         wait_heard(call, spoken(call, REPLY))
         call.hangup()
         record.wait_closed(3)
     [truncation] = record.truncations
-    decode = call.media.codec.decode
-    loud_s = [p.arrived_s for p in item_packets if np.abs(samples(decode(p.payload))).max() > AUDIBLE_PEAK]
-    heard = samples(decode(b"".join(packet.payload for packet in item_packets)))
+    last_loud_s = [at_s for at_s in loud_s(call, before) if at_s <= item_packets[-1].arrived_s][-1]
+    heard = samples(call.media.codec.decode(b"".join(packet.payload for packet in item_packets)))
     said, loud = samples(spoken(call, LONG)), np.flatnonzero(np.abs(heard) > AUDIBLE_PEAK)
     start = loud[0] - np.argmax(np.abs(said) > AUDIBLE_PEAK)
     whole = truncation["audio_end_ms"] * 8 - 80  # the flush fades for 10 ms
+    started = [event.at_s for event in record.sent if event.type == "input_audio_buffer.speech_started"]
     return BargeIn(
-        silent_after_ms=(loud_s[-1] - sent_at_s(record, "input_audio_buffer.speech_started")) * 1000,
+        silent_after_ms=(last_loud_s - started[-1]) * 1000,
         told_ms=truncation["audio_end_ms"],
         heard_ms=(loud[-1] + 1 - start) / 8,
         exact=np.array_equal(heard[start : start + whole], said[:whole]),
     )
 
 
-def test_barge_in(new_caller: NewCaller) -> None:
+def loud_s(call: SipCall, first: int) -> list[float]:
+    """When the audible packets came, from a packet on."""
+    packets, decode = call.media.audio_packets()[first:], call.media.codec.decode
+    return [p.arrived_s for p in packets if np.abs(samples(decode(p.payload))).max() > AUDIBLE_PEAK]
+
+
+@pytest.mark.parametrize("said_into", ["greeting", "reply"])
+def test_barge_in(new_caller: NewCaller, said_into: str) -> None:
     """At several moments at once: silence at once, and the model is told what was heard."""
     silences_ms = []
     for _ in range(TRIES):
         callers = [new_caller() for _ in range(5)]
-        seen = at_once(partial(barge_in, caller, 0.4 + n / 9) for n, caller in enumerate(callers))
+        seen = at_once(partial(barge_in, one, 0.4 + n / 9, said_into) for n, one in enumerate(callers))
         assert all(one.exact for one in seen)
         assert median(abs(one.told_ms - one.heard_ms) for one in seen) <= 20
         assert all(one.told_ms < 3500 for one in seen)

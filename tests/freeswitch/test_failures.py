@@ -27,6 +27,7 @@ from support.switch import MUSIC_HZ, TONE_HZ, FreeSwitch
 from ivr_ai.audio.formats import write_wav
 from ivr_ai.audio.g711 import pcmu_decode, pcmu_encode
 from ivr_ai.sim.faults import Faults
+from ivr_ai.sim.server import SimServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What G.711 says exactly: between two of its steps, coders may differ.
@@ -46,9 +47,13 @@ class Failure:
     settings: dict[str, object] = field(default_factory=dict)
 
 
+ALONE = {"IVR_AI_RECONNECT_MAX": 0}  # a lost connection is a failure at once
 FATAL = {
     "nobody listens": Failure("is the server of OPENAI_REALTIME_URL running?", "nobody"),
-    "HTTP 503": Failure("answered HTTP 503", Faults(refuse_status=503), "transfer"),
+    "HTTP 503": Failure(
+        "answered HTTP 503", Faults(refuse_status=503), settings={"IVR_AI_CONNECT_TIMEOUT_MS": 1500}
+    ),
+    "HTTP 401": Failure("answered HTTP 401", Faults(refuse_status=401), "return"),
     "bad key": Failure("invalid_api_key", Faults(bad_key=True), "return"),
     "slow to connect": Failure(
         "did not answer within 600 ms (IVR_AI_CONNECT_TIMEOUT_MS)",
@@ -58,31 +63,75 @@ FATAL = {
     "no session": Failure(
         "accepted no session within 3000 ms (IVR_AI_CONNECT_TIMEOUT_MS)",
         Faults(no_session_created=True),
-        "transfer",
+        "return",
         {"IVR_AI_CONNECT_TIMEOUT_MS": 3000},
     ),
-    "killed": Failure("lost the server", "killed"),
-    "reset": Failure("lost the server", Faults(drop_after_s=1.0), "return"),
-    "reset inside a reply": Failure("lost the server", Faults(drop_mid_response=True), "transfer"),
+    "killed": Failure("lost the server", "killed", settings=ALONE),
+    "killed for good": Failure("is the server of OPENAI_REALTIME_URL running?", "killed", "transfer"),
+    "reset": Failure("lost the server", Faults(drop_after_s=1.0), "return", ALONE),
+    "reset again and again": Failure("lost the server", Faults(drop_after_s=0.8), "transfer"),
+    "reset inside a reply": Failure("lost the server", Faults(drop_mid_response=True), "transfer", ALONE),
     "hung": Failure(
         "did not answer a ping",
         Faults(stall_after_s=2.0),
         "return",
-        {"IVR_AI_PING_INTERVAL_S": 1, "IVR_AI_PING_TIMEOUT_S": 0.5},
+        {"IVR_AI_PING_INTERVAL_S": 1, "IVR_AI_PING_TIMEOUT_S": 0.5, **ALONE},
     ),
-    "expired": Failure("session_expired", Faults(expire_after_s=1.0), "transfer"),
-    "closed with 1011": Failure("connection closed with 1011", Faults(close_after_s=1.0, close_code=1011)),
+    "expired": Failure("session_expired", Faults(expire_after_s=1.0), "transfer", ALONE),
+    "closed with 1011": Failure(
+        "connection closed with 1011", Faults(close_after_s=1.0, close_code=1011), settings=ALONE
+    ),
+    "closed for a policy": Failure(
+        "connection closed with 1008", Faults(close_after_s=1.0, close_code=1008), "return"
+    ),
     "no reply": Failure(
         "no reply from the model for 1 s (IVR_AI_RESPONSE_TIMEOUT_S)",
         Faults(no_response=True),
         "return",
         {"IVR_AI_RESPONSE_TIMEOUT_S": 1},
     ),
-    "replies fail": Failure("could not reply: rate_limit_exceeded", Faults(fail_responses=-1)),
+    "replies fail": Failure(
+        "could not reply: bad_prompt", Faults(fail_responses=-1, fail_code="bad_prompt"), "transfer"
+    ),
+    "rate limits do not pass": Failure(
+        "could not reply: rate_limit_exceeded",
+        Faults(rate_limited=-1, retry_after_s=0.7),
+        settings={"IVR_AI_RESPONSE_TIMEOUT_S": 2},
+    ),
     "too much": Failure(
         "IVR_AI_MAX_MESSAGE_BYTES",
         Faults(huge_message_bytes=200_000),
         settings={"IVR_AI_MAX_MESSAGE_BYTES": 65536},
+    ),
+}
+ATTEMPTS = {  # how often a server is connected to that fails like this
+    "HTTP 503": range(3, 10),
+    "HTTP 401": range(1, 2),
+    "bad key": range(1, 2),
+    "reset": range(1, 2),
+    "reset again and again": range(4, 5),  # IVR_AI_RECONNECT_MAX is 3
+    "expired": range(1, 2),
+    "closed for a policy": range(1, 2),
+}
+
+PASSING = {  # troubles that a call goes on after, and what of them the log has to say
+    "a rate limit": Failure("the server says rate_limit_exceeded", Faults(rate_limited=1, retry_after_s=1.0)),
+    "an error of the server": Failure(
+        "the server says server_error", Faults(fail_responses=1, fail_code="server_error")
+    ),
+    "HTTP 503 at first": Failure("", Faults(refuse_status=503, first_connections=2)),
+    "a slow start": Failure("", Faults(connect_delay_ms=1200)),
+    "expired once": Failure("session_expired", Faults(expire_after_s=0.3, first_connections=1)),
+    "closed with 1001": Failure(
+        "connection closed with 1001", Faults(close_after_s=0.3, close_code=1001, first_connections=1)
+    ),
+    "reset inside the greeting": Failure(
+        "lost the server", Faults(drop_mid_response=True, first_connections=1)
+    ),
+    "hung once": Failure(
+        "did not answer a ping",
+        Faults(stall_after_s=0.3, first_connections=1),
+        settings={"IVR_AI_PING_INTERVAL_S": 1, "IVR_AI_PING_TIMEOUT_S": 0.5},
     ),
 }
 
@@ -94,7 +143,7 @@ NONSENSE = {  # and what of it the log has to say, if anything
     "errors": (Faults(error_code="something_odd"), "the server says something_odd"),
     "a response that never was": (Faults(done_without_created=True), ""),
     "odd pieces": (Faults(delta_bytes=1333), ""),
-    "one response fails": (Faults(fail_responses=1), "the server says rate_limit_exceeded"),
+    "one response fails": (Faults(fail_responses=1, fail_code="odd"), "the server says odd"),
 }
 DISORDER = {  # audio included: what is heard is not to be expected in order
     "twice": Faults(duplicate_events=True),
@@ -108,6 +157,7 @@ class Outcome:
 
     call: SipCall
     log: list[str]  # of ivr_ai about this call
+    attempts: int = 0  # to connect to the model, where this process serves it
 
 
 class Incident:
@@ -120,9 +170,10 @@ class Incident:
         self.outcomes: dict[str, Outcome] = {}
         self.problems: dict[str, Exception] = {}
 
-    def _over(self, name: str, call: SipCall) -> None:
+    def _over(self, name: str, call: SipCall, sim: SimServer | None = None) -> None:
         self.switch.wait_log(rf"call {call.call_id} over: ", 10)
-        self.outcomes[name] = Outcome(call, self.switch.log_lines(f"ivr_ai: call {call.call_id}"))
+        log = self.switch.log_lines(f"ivr_ai: call {call.call_id}")
+        self.outcomes[name] = Outcome(call, log, sim.attempts if sim else 0)
 
     def attempt(self, name: str, action: Callable[[], None]) -> None:
         """What goes wrong here is for that call's own tests."""
@@ -143,7 +194,7 @@ class Incident:
         if failure.action == "transfer":
             values["IVR_AI_FAILURE_TRANSFER"] = "music XML test"
         extension = "then-tone" if failure.action == "return" else "1234"
-        with broken(failure.faults, self.folder) as url, SipCaller(self.switch.sip_address) as caller:
+        with broken(failure.faults, self.folder) as (url, sim), SipCaller(self.switch.sip_address) as caller:
             headers = settings(url, **values, **failure.settings)
             call = caller.call(extension, headers).wait_answered()
             wait_heard(call, APOLOGY, timeout_s=15)
@@ -152,7 +203,7 @@ class Incident:
             else:
                 call.wait_packets(40)
             call.hangup()
-            self._over(name, call)
+            self._over(name, call, sim)
 
     def bear(self, name: str, faults: Faults) -> None:
         """A greeting and a turn, with nonsense in each reply; then the caller hangs up."""
@@ -169,6 +220,20 @@ class Incident:
             assert call.ended_at_s is None
             call.hangup()
             self._over(name, call)
+
+    def go_on(self, name: str, trouble: Failure) -> None:
+        """A greeting and a turn, whatever becomes of the first connection or the first response."""
+        with model(trouble.faults) as sim, SipCaller(self.switch.sip_address) as caller:
+            call = caller.call("1234", settings(sim.url, **trouble.settings)).wait_answered()
+            wait_heard(call, spoken(call, GREETING))
+            wait_quiet(call)
+            before = times_heard(call, spoken(call, REPLY))  # a failed response uses up its line
+            call.say(noise(8000, 0.4)).wait(5)
+            wait_heard(call, spoken(call, REPLY), before + 1)
+            wait_quiet(call)
+            assert call.ended_at_s is None
+            call.hangup()
+            self._over(name, call, sim)
 
     def stay_well(self) -> None:
         """A conversation with a healthy model while all that goes on.
@@ -188,18 +253,18 @@ class Incident:
 
 
 @contextmanager
-def broken(faults: Faults | str, folder: Path) -> Iterator[str]:
-    """The URL of a model that fails like this."""
+def broken(faults: Faults | str, folder: Path) -> Iterator[tuple[str, SimServer | None]]:
+    """The URL of a model that fails like this, and the model where this process serves it."""
     if isinstance(faults, Faults):
         with model(faults) as sim:
-            yield sim.url
+            yield sim.url, sim
     elif faults == "killed":
         with server_process(folder, killed_after_s=1.0) as url:
-            yield url
+            yield url, None
     else:
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))  # and does not listen
-            yield f"ws://127.0.0.1:{nobody.getsockname()[1]}/v1/realtime"
+            yield f"ws://127.0.0.1:{nobody.getsockname()[1]}/v1/realtime", None
 
 
 @contextmanager
@@ -238,6 +303,7 @@ def incident(switch: FreeSwitch, tmp_path_factory: pytest.TempPathFactory) -> In
     plan = {"well": calls.stay_well}
     plan |= {name: partial(calls.bear, name, faults) for name, faults in DISORDER.items()}
     plan |= {name: partial(calls.bear, name, faults) for name, (faults, _) in NONSENSE.items()}
+    plan |= {name: partial(calls.go_on, name, trouble) for name, trouble in PASSING.items()}
     plan |= {name: partial(calls.fail, name, failure) for name, failure in FATAL.items()}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for name, action in plan.items():
@@ -278,6 +344,23 @@ def test_the_log_says_once_what_went_wrong(failed: tuple[Failure, Outcome]) -> N
     assert "[ERR]" in summary and failure.log in summary
 
 
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_what_may_pass_is_tried_again_and_nothing_else(incident: Incident, name: str) -> None:
+    assert incident.outcome(name).attempts in ATTEMPTS[name]
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_a_call_goes_on_after_what_passes(incident: Incident, name: str) -> None:
+    """Greeting and reply are heard to the sample (go_on() waits for them); the log says it once."""
+    outcome, said = incident.outcome(name), PASSING[name].log
+    assert outcome.call.ended_by == "caller"
+    assert not [line for line in outcome.log if "[ERR]" in line]
+    warnings = [line for line in outcome.log if "[WARNING]" in line]
+    assert len(warnings) == bool(said)
+    assert all(said in line for line in warnings)
+    assert any(" over: " in line and "1 turns, 0 barge-ins" in line for line in outcome.log)
+
+
 @pytest.mark.parametrize("name", NONSENSE)
 def test_nonsense_is_borne(incident: Incident, name: str) -> None:
     """The reply is heard to the sample (bear() waits for it), and the log mentions what is worth it, once."""
@@ -313,7 +396,7 @@ def test_no_traceback_and_no_key_is_logged(incident: Incident, switch: FreeSwitc
 
 
 def test_without_a_file_the_apology_is_spoken(tmp_path: Path, caller: SipCaller) -> None:
-    with broken("nobody", tmp_path) as url:
+    with broken("nobody", tmp_path) as (url, _):
         call = caller.call("1234", settings(url, IVR_AI_APOLOGY_TEXT="I am sorry.")).wait_answered()
         assert call.wait_ended(8) == CAUSE
     start_ms, end_ms = audible_span(call.received(), 8000)
