@@ -114,6 +114,10 @@ void as_inject_append(as_inject *queue, const int16_t *samples, size_t n)
 
 void as_inject_publish(as_inject *queue, uint32_t held)
 {
+	uint64_t written = AS_OWN(queue->written);
+	if (queue->queued_end > written && AS_OWN(queue->ended) == written) {
+		AS_PUBLISH(queue->began, written);
+	}
 	AS_PUBLISH(queue->held, held);
 	AS_PUBLISH(queue->written, queue->queued_end);
 }
@@ -289,7 +293,7 @@ static size_t run_dry(as_inject *queue, int16_t *samples, size_t n, size_t missi
 /* Audio after a gap: an underrun, unless the utterance before the gap has ended there. */
 static void went_on(as_inject *queue, uint64_t read, uint64_t ended)
 {
-	if (queue->dry && ended != read) {
+	if (queue->dry && ended != read && AS_OBSERVE(queue->began) != read) {
 		AS_ADD(queue->underruns, 1);
 	}
 	queue->dry = 0;

@@ -46,6 +46,7 @@ typedef struct as_inject {
 	/* Producer to consumer. */
 	_Alignas(64) _Atomic uint64_t written; /* publishes samples up to here and the blocks that hold them */
 	_Atomic uint64_t ended; /* position where an ended utterance stops; running dry there is no underrun */
+	_Atomic uint64_t began; /* position of the last utterance that was written after an ended one; before `written` */
 	_Atomic uint64_t flush_to;
 	_Atomic uint32_t prebuffer;
 	_Atomic uint32_t held; /* samples still in the producer's resampler: they count towards the prebuffer */

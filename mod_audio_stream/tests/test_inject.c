@@ -332,6 +332,7 @@ static void test_a_pause_between_items_is_no_underrun(void **state)
 	}
 	as_inject_end(stream, 1);
 	inject_signal(stream, 2, FRAME, 2 * FRAME);
+	as_inject_end(stream, 2); /* all of it between two ticks */
 	tick_expect(stream, FRAME, FRAME, FRAME);
 	tick_expect(stream, FRAME, 2 * FRAME, FRAME);
 	assert_int_equal(stats_of(stream).inject_underruns, 0);

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ivr_ai.realtime.actions import CallFunction
 
+from ivr_ai.conversation.actions import RunFunction
 from ivr_ai.functions import Functions
 
 
@@ -32,18 +32,18 @@ FUNCTIONS = Functions(
     ],
 )
 def test_the_output_is_json(name, arguments, output):
-    assert json.loads(FUNCTIONS.output(CallFunction("id", name, arguments))) == output
+    assert json.loads(FUNCTIONS.output(RunFunction("id", name, arguments))) == output
 
 
 @pytest.mark.parametrize("arguments", ["not json", "", "[1]", "1", "null"])
 def test_arguments_that_are_not_what_they_should_be(arguments):
-    assert "error" in json.loads(FUNCTIONS.output(CallFunction("id", "add", arguments)))
+    assert "error" in json.loads(FUNCTIONS.output(RunFunction("id", "add", arguments)))
 
 
 def test_a_function_that_would_end_the_process_ends_nothing():
-    assert "error" in json.loads(FUNCTIONS.output(CallFunction("id", "leaves", "{}")))
+    assert "error" in json.loads(FUNCTIONS.output(RunFunction("id", "leaves", "{}")))
 
 
 def test_what_json_cannot_say_is_an_error(caplog):
-    assert "error" in json.loads(FUNCTIONS.output(CallFunction("id", "opaque", "{}")))
+    assert "error" in json.loads(FUNCTIONS.output(RunFunction("id", "opaque", "{}")))
     assert "call call-1: function opaque failed" in caplog.text

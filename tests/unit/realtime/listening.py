@@ -10,7 +10,7 @@ from typing import Any
 from ivr_ai.audio.formats import Format
 from ivr_ai.config import Settings
 from ivr_ai.realtime.link import Gone, Link
-from ivr_ai.realtime.negotiation import Refused
+from ivr_ai.realtime.negotiation import Adjusted, Refused
 from ivr_ai.workers import Workers
 
 PCMU = Format("pcmu", 8000)
@@ -41,6 +41,9 @@ class Ear:
 
     def on_link_refused(self, link: Link, refused: Refused) -> None:
         self._note("refused", refused)
+
+    def on_link_adjusted(self, link: Link, adjusted: Adjusted) -> None:
+        self._note("refused", adjusted)
 
     def on_link_event(self, link: Link, event: dict[str, Any]) -> None:
         self._note("event", event)

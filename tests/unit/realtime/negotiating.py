@@ -5,7 +5,7 @@ from __future__ import annotations
 from ivr_ai.audio.formats import Format
 from ivr_ai.config import Settings
 from ivr_ai.conversation.actions import Turns
-from ivr_ai.realtime.negotiation import Impossible, Negotiation, Refused, Send
+from ivr_ai.realtime.negotiation import Adjusted, Impossible, Negotiation, Refused, Send
 from ivr_ai.realtime.session_update import IF_NAMED, OPTIONAL, TURN_DETECTION
 
 PCMU, PCMA, WIDE, PCM_16K = (
@@ -100,7 +100,7 @@ class Talk:
 
     @property
     def refused(self) -> list[str]:
-        return [step.field for step in self.steps if isinstance(step, Refused)]
+        return [step.field for step in self.steps if isinstance(step, (Refused, Adjusted))]
 
 
 def kinds(steps: list) -> list[str]:
