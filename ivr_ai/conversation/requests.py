@@ -224,8 +224,7 @@ class Requests:
 
     def _begun(self, response_id: str, request_id: str | None) -> Response:
         asked = self.asked
-        untold = request_id is None or not (request_id or self._echoes)
-        if asked is not None and (untold or request_id == asked.request_id):
+        if asked is not None and self._answers_ask(request_id):
             self.asked = None
             if not asked.overtaken:
                 self._expected_since_s = None
@@ -237,6 +236,11 @@ class Requests:
         overtaken, self._expected_overtaken = self._expected_overtaken, False
         self._expected_since_s = None
         return Response(response_id, wants[:1], overtaken=overtaken)
+
+    def _answers_ask(self, request_id: str | None) -> bool:
+        """Whether a response may be the answer to the Ask that is out."""
+        untold = request_id is None or not (request_id or self._echoes)
+        return self.asked is not None and (untold or request_id == self.asked.request_id)
 
     def refused(self, request_id: str, trouble: Trouble, busy: bool, now_s: float) -> tuple[bool, str]:
         """A request was refused. busy: because another response is under way.
@@ -276,14 +280,14 @@ class Requests:
         """A response is over. Returns it; None for one that was none of what is waited for.
 
         request_id: as for created(). A response whose beginning was never told counts as the one that is
-        waited for, unless it was cancelled.
+        waited for; a cancelled one only as the one that was asked for.
         """
         self._done.append(response_id)
         if self.active is not None:
             if self.active.response_id != response_id:
                 return None
             over = self.active
-        elif cancelled or not (self.asked or self.expected):
+        elif not self._answers_ask(request_id) and (cancelled or not (self.asked or self.expected)):
             return None
         else:
             over = self._begun(response_id, request_id)

@@ -255,6 +255,14 @@ class TestBargeInOff:
         talk.audio("own2", "i2")
         assert asks(talk.done("own2")) == []
 
+    @pytest.mark.parametrize("ask", ["ask_1", ""], ids=["told whose", "untold"])
+    def test_a_response_that_the_service_cancels_before_its_beginning_is_told_is_over(self, ask):
+        talk = Talk(barge_in=False)
+        talk.turn()
+        talk.caller_starts()
+        assert asks(talk.cancelled("r1", ask=ask)) == []
+        assert asks(talk.caller_stops()) == [Ask("ask_2")]
+
     def test_a_service_that_does_not_answer_though_it_says_so_is_asked_after_a_second(self):
         """What was said into a reply: the service would not begin a second one, and lets the turn be."""
         talk = Talk(barge_in=False).agreed().speaking()
