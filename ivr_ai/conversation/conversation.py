@@ -331,7 +331,8 @@ class Conversation:
     def _answer_outputs(self, response_id: str) -> None:
         """Wants an answer to what a response's functions gave back, when that is complete.
 
-        Not while the caller speaks, nor before their turn has been answered: that answer knows the outputs.
+        Not while the caller speaks: the answer to their turn knows the outputs. One that is expected already
+        may have begun without them.
         """
         active = self.requests.active
         running = any(call.response_id == response_id for call in self._running.values())
@@ -340,7 +341,7 @@ class Conversation:
         if active is not None and active.response_id == response_id:
             return
         self._returned.discard(response_id)
-        if self.floor is not Floor.HEARING and not self.requests.expected:
+        if self.floor is not Floor.HEARING:
             self.requests.want(Want(Why.OUTPUTS, about=response_id))
 
     def response_done(self, done: Done, now_s: float) -> list[Action]:
@@ -593,7 +594,7 @@ class Conversation:
         return [Ask(request.request_id, request.instructions)]
 
     def is_quiet(self) -> bool:
-        """Whether nothing is being said, thought about or asked for, by either side."""
+        """Whether nothing is being said, thought about, asked for or looked up by a function."""
         requests = self.requests
-        waiting = requests.state is not State.IDLE or requests.expected or requests.wants
+        waiting = requests.state is not State.IDLE or requests.expected or requests.wants or self._running
         return self.floor is Floor.LISTENING and not self.playout.items and not waiting
