@@ -512,6 +512,7 @@ class Conversation:
         """The connection is gone. What was under way is wanted again; what is queued for the caller plays
         on."""
         self._connected = False
+        self.playout.link_lost()
         active = self.requests.active
         actions = self.playout.end_response(active.response_id) if active is not None else []
         if active is not None and (active.calls or not self.playout.is_current(active.response_id)):
