@@ -232,6 +232,7 @@ class Conversation:
         """A response has begun. request_id: as an Ask carried it, "" for one that the service began by
         itself, None where nothing was told of that."""
         requests = self.requests
+        requests.note_echo(request_id)
         if requests.is_over(response_id):
             return []
         actions: list[Action] = []
@@ -346,6 +347,7 @@ class Conversation:
 
     def response_done(self, done: Done, now_s: float) -> list[Action]:
         """A response is over, however that came."""
+        self.requests.note_echo(done.request_id)
         if self.requests.is_over(done.response_id):
             return []
         return [*self._over(done, now_s), *self._go_on(now_s)]

@@ -186,7 +186,8 @@ class Requests:
     def overtake(self) -> None:
         """The caller has begun to speak: only the greeting is still wanted, and what has not begun is
         overtaken."""
-        self.wants = [want for want in self.wants if want.why is Why.GREETING]
+        greetings = [want for want in self.wants if want.why is Why.GREETING]
+        self.wants = [replace(want, give_up_s=math.inf) for want in greetings]  # its time begins anew
         if self.expected:
             self._expected_overtaken = True
             self._expected_since_s = None
@@ -194,10 +195,14 @@ class Requests:
             self.asked.overtaken = True
             for want in self.asked.wants:
                 if want.why is Why.GREETING:
-                    self.want(want)
+                    self.want(replace(want, give_up_s=math.inf))
         self._sign_s = None
 
     # ---- what the service says -----------------------------------------------------------------------------
+
+    def note_echo(self, request_id: str | None) -> None:
+        """The service has told an id that an Ask carried, with a response: it does so with all of them."""
+        self._echoes = self._echoes or bool(request_id)
 
     def supersede(self) -> Response | None:
         """The response under way is over without a word: another one begins. What it was for is the new
@@ -215,7 +220,6 @@ class Requests:
         """
         if self.is_over(response_id):
             return None
-        self._echoes = self._echoes or bool(request_id)
         response = self._begun(response_id, request_id)
         self.active = response
         if not response.overtaken:

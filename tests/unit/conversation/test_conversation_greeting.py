@@ -130,6 +130,17 @@ class TestProtected:
         assert asks(talk.caller_stops()) == []
         assert asks(talk.later(10)) == [Ask("ask_2", "Hello.")]
 
+    def test_one_that_failed_before_the_caller_spoke_at_length_is_given_its_time_anew(self):
+        """The limit is for silence; nobody has waited while they spoke."""
+        talk = asked()
+        talk.created("r1", "ask_1")
+        talk.failed("r1", "rate_limit_exceeded")
+        talk.caller_starts()
+        talk.now_s += 60
+        assert asks(talk.caller_stops()) == [Ask("ask_2", "Hello.")]
+        talk.created("r2", "ask_2")
+        assert failures(talk.failed("r2", "rate_limit_exceeded")) == []
+
     def test_what_a_long_hold_has_dropped_of_it_is_still_owed(self):
         talk = greeting(hold_keep_s=5)
         talk.done()
