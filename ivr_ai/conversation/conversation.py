@@ -1,24 +1,17 @@
 """The conversation: things that happen go in, actions come out. No I/O, no clock, no threads, no wire format.
 
 Interruptions. When the caller takes the floor, whatever is queued is flushed at once, and the flush says to
-the sample
-what they heard of each item. The model is made to forget the rest (Forget), so that its memory holds what was
-said and
-not what was generated. A response that is under way is cancelled where the service does not do so by itself.
-Audio of
-it that is still on its way carries the flushed generation and is dropped.
+the sample what they heard of each item. The model is made to forget the rest (Forget), so that its memory
+holds what was said and not what was generated. A response that is under way is cancelled where the service
+does not do so by itself. Audio of it that is still on its way carries the flushed generation and is dropped.
 
 What must not be interrupted. With IVR_AI_BARGE_IN off, and while a greeting is owed that the caller may not
-cut short
-(IVR_AI_GREETING_INTERRUPTIBLE), the service neither interrupts nor answers by itself (see turns_wanted): what
-the
-caller says into a reply is a turn, and is answered when the response under way is done. The greeting is owed
-until its
-last sample has been heard; then the service gets its turns back.
+cut short (IVR_AI_GREETING_INTERRUPTIBLE), the service neither interrupts nor answers by itself (see
+turns_wanted): what the caller says into a reply is a turn, and is answered when the response under way is
+done. The greeting is owed until its last sample has been heard; then the service gets its turns back.
 
 Failures. A response that the caller waits for and that fails, or brings no audio and calls no function, is
-asked for
-again: see requests.py. An error that is about nothing here ends nothing.
+asked for again: see requests.py. An error that is about nothing here ends nothing.
 """
 
 from __future__ import annotations
@@ -104,9 +97,8 @@ class Conversation:
         self._settings = settings
         self._detects = detects
         self._greeting_owed = bool(settings.greeting)
-        self._greeting_response: str | None = (
-            None  # which says the greeting, and has not been heard to its end
-        )
+        # The response that says the greeting, and has not been heard to its end.
+        self._greeting_response: str | None = None
         self.history = History()
         self.playout = Playout(self.history)
         self.requests = Requests(settings.response_timeout_s)
@@ -120,9 +112,7 @@ class Conversation:
         self._held_since_s: float | None = None
         self._cancel: str | None = None  # the response to cancel once the flush is done
         self._turn_of: dict[str, int] = {}  # of the caller's items
-        self._running: dict[
-            str, RunningCall
-        ] = {}  # calls of functions that have given nothing back, by their ids
+        self._running: dict[str, RunningCall] = {}  # calls of functions that have given nothing back
         self._called: deque[str] = deque(maxlen=CALLS_KEPT)  # ids of calls of functions that were told
         self._returned: set[str] = set()  # responses whose functions have given something back
 
@@ -436,9 +426,7 @@ class Conversation:
         """The Flush was done. marks: where the unheard items stood."""
         first: list[Action] = []
         if self._cancel is not None:
-            first = [
-                Cancel(self._cancel)
-            ]  # before its items are cut: the service must not add to them any more
+            first = [Cancel(self._cancel)]  # before its items are cut: the service must add nothing to them
             self._cancel = None
         actions, cut_ms = self.playout.flushed(flushed, marks)
         self.totals.barge_ins += cut_ms is not None
@@ -475,9 +463,7 @@ class Conversation:
             return
         spoke = self.playout.spoke(response.response_id)
         if spoke and not done.cancelled and done.trouble is None:
-            self._greeting_response = (
-                response.response_id
-            )  # given when it has been heard: _note_greeting_heard()
+            self._greeting_response = response.response_id  # given when heard: _note_greeting_heard()
             return
         self._greeting_response = None
         self._want_greeting()

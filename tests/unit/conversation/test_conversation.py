@@ -251,8 +251,7 @@ class TestLateAudio:
         talk.heard("i1")
         talk.turn()
         talk.created("own")
-        talk.audio("own", "i2")
-        assert sent(talk.done("own")) == []  # ask_2 is still out
+        assert sent(talk.done("own")) == []  # it has brought nothing, and ask_2 is still out
         talk.created("r2", "ask_2")
         talk.audio("r2", "i3")
         assert sent(talk.done("r2")) == []
