@@ -461,8 +461,8 @@ class Conversation:
         """After the response that was to say the greeting."""
         if not any(want.why is Why.GREETING for want in response.wants):
             return
-        spoke = self.playout.spoke(response.response_id)
-        if spoke and not done.cancelled and done.trouble is None:
+        whole = self.playout.spoke(done.response_id) and self.playout.is_current(done.response_id)
+        if whole and not done.cancelled and done.trouble is None:
             self._greeting_response = response.response_id  # given when heard: _note_greeting_heard()
             return
         self._greeting_response = None

@@ -151,6 +151,15 @@ class TestProtected:
         assert asks(talk.later(0)) == [Ask("ask_2", "Hello.")]
         assert talk.it.turns_wanted == OFF
 
+    def test_so_is_one_whose_response_ends_well_after_that(self):
+        talk = greeting(hold_keep_s=5)
+        talk.it.host_event("hold", {}, talk.now_s)
+        talk.now_s += 6
+        talk.it.host_event("unhold", {}, talk.now_s)
+        talk.flushed({"i1": 300})
+        assert asks(talk.done()) == [Ask("ask_2", "Hello.")]
+        assert talk.it.turns_wanted == OFF
+
 
 class TestInterruptible:
     def greeting(self, **settings) -> Talk:
