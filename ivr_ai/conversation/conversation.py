@@ -229,6 +229,8 @@ class Conversation:
         before = requests.active
         if before is not None:
             if before.response_id == response_id:
+                requests.tell_apart(response_id, request_id or "", now_s)
+                self._check_greeting()
                 return []
             actions += self.playout.end_response(before.response_id)  # its end was never told
             requests.supersede()
@@ -340,6 +342,8 @@ class Conversation:
         self.requests.note_echo(done.request_id)
         if self.requests.is_over(done.response_id):
             return []
+        self.requests.tell_apart(done.response_id, done.request_id, now_s)
+        self._check_greeting()
         return [*self._over(done, now_s), *self._go_on(now_s)]
 
     def _over(self, done: Done, now_s: float) -> list[Action]:
@@ -389,11 +393,7 @@ class Conversation:
         """An Ask was refused. request_id: "" where the service does not say which. busy: a response is under
         way."""
         ours, reason = self.requests.refused(request_id, trouble, busy, now_s)
-        active = self.requests.active
-        if active is not None and not any(want.why is Why.GREETING for want in active.wants):
-            self._greeting_response = (
-                None if self._greeting_response == active.response_id else self._greeting_response
-            )
+        self._check_greeting()
         actions: list[Action] = [Fail(reason)] if reason else []
         if ours and self.requests.active is None:
             self._note_ended()
@@ -467,6 +467,14 @@ class Conversation:
             return
         self._greeting_response = None
         self._want_greeting()
+
+    def _check_greeting(self) -> None:
+        """The response under way may turn out not to be the one that says the greeting."""
+        active = self.requests.active
+        if active is None or any(want.why is Why.GREETING for want in active.wants):
+            return
+        if active.response_id == self._greeting_response:
+            self._greeting_response = None
 
     def _want_greeting(self) -> None:
         if self._greeting_owed and not self.requests.is_wanted(Why.GREETING):

@@ -275,6 +275,42 @@ class TestBargeInOff:
         talk.audio("own2", "i2")
         assert asks(talk.done("own2")) == []
 
+    def test_what_was_said_before_the_answer_to_a_request_began_is_answered_after_it(self):
+        """The service says that it answers turns by itself, and does not when it is busy."""
+        talk = Talk(barge_in=False)
+        talk.created()
+        talk.calls()
+        talk.done()
+        talk.returns()
+        talk.agreed().turn()
+        talk.created("r2", "ask_1")
+        talk.audio("r2", "i2")
+        assert asks(talk.done("r2")) == []
+        assert asks(talk.later(1.0)) == [Ask("ask_2")]
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_a_refusal_before_it_is_told_whose_the_response_in_the_way_is_counts(self, named):
+        talk = greeting(barge_in=False)
+        talk.failed("r1", "invalid_value")
+        talk.audio("own", "i2")
+        more = {"event_id": "ask_2"} if named else {}
+        talk.error("conversation_already_has_active_response", **more)
+        talk.created("own")
+        assert asks(talk.done("own")) == [Ask("ask_3", "Hello.")]
+
+    @pytest.mark.parametrize("told", ["late", "at the end"])
+    def test_a_response_that_is_met_before_it_is_told_whose_it_is_takes_no_ones_place(self, told):
+        """It is the service's own, and the greeting that was asked for is refused because of it."""
+        talk = greeting(barge_in=False)
+        talk.failed("r1", "invalid_value")
+        talk.audio("own", "i2")
+        if told == "late":
+            talk.created("own")
+        talk.done("own")
+        assert asks(talk.later(0)) == []  # ask_2 is still out
+        talk.error("conversation_already_has_active_response", event_id="ask_2")
+        assert asks(talk.later(1.0)) == [Ask("ask_3", "Hello.")]
+
     @pytest.mark.parametrize("ask", ["ask_1", ""], ids=["told whose", "untold"])
     def test_a_response_that_the_service_cancels_before_its_beginning_is_told_is_over(self, ask):
         talk = Talk(barge_in=False)
