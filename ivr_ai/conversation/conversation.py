@@ -1,24 +1,17 @@
 """The conversation: things that happen go in, actions come out. No I/O, no clock, no threads, no wire format.
 
 Interruptions. When the caller takes the floor, whatever is queued is flushed at once, and the flush says to
-the sample
-what they heard of each item. The model is made to forget the rest (Forget), so that its memory holds what was
-said and
-not what was generated. A response that is under way is cancelled where the service does not do so by itself.
-Audio of
-it that is still on its way carries the flushed generation and is dropped.
+the sample what they heard of each item. The model is made to forget the rest (Forget), so that its memory
+holds what was said and not what was generated. A response that is under way is cancelled where the service
+does not do so by itself. Audio of it that is still on its way carries the flushed generation and is dropped.
 
 What must not be interrupted. With IVR_AI_BARGE_IN off, and while a greeting is owed that the caller may not
-cut short
-(IVR_AI_GREETING_INTERRUPTIBLE), the service neither interrupts nor answers by itself (see turns_wanted): what
-the
-caller says into a reply is a turn, and is answered when the response under way is done. The greeting is owed
-until its
-last sample has been heard; then the service gets its turns back.
+cut short (IVR_AI_GREETING_INTERRUPTIBLE), the service neither interrupts nor answers by itself (see
+turns_wanted): what the caller says into a reply is a turn, and is answered when the response under way is
+done. The greeting is owed until its last sample has been heard; then the service gets its turns back.
 
 Failures. A response that the caller waits for and that fails, or brings no audio and calls no function, is
-asked for
-again: see requests.py. An error that is about nothing here ends nothing.
+asked for again: see requests.py. An error that is about nothing here ends nothing.
 """
 
 from __future__ import annotations
@@ -104,9 +97,8 @@ class Conversation:
         self._settings = settings
         self._detects = detects
         self._greeting_owed = bool(settings.greeting)
-        self._greeting_response: str | None = (
-            None  # which says the greeting, and has not been heard to its end
-        )
+        # The response that says the greeting, and has not been heard to its end.
+        self._greeting_response: str | None = None
         self.history = History()
         self.playout = Playout(self.history)
         self.requests = Requests(settings.response_timeout_s)
@@ -120,9 +112,7 @@ class Conversation:
         self._held_since_s: float | None = None
         self._cancel: str | None = None  # the response to cancel once the flush is done
         self._turn_of: dict[str, int] = {}  # of the caller's items
-        self._running: dict[
-            str, RunningCall
-        ] = {}  # calls of functions that have given nothing back, by their ids
+        self._running: dict[str, RunningCall] = {}  # calls of functions that have given nothing back
         self._called: deque[str] = deque(maxlen=CALLS_KEPT)  # ids of calls of functions that were told
         self._returned: set[str] = set()  # responses whose functions have given something back
 
@@ -232,12 +222,15 @@ class Conversation:
         """A response has begun. request_id: as an Ask carried it, "" for one that the service began by
         itself, None where nothing was told of that."""
         requests = self.requests
+        requests.note_echo(request_id)
         if requests.is_over(response_id):
             return []
         actions: list[Action] = []
         before = requests.active
         if before is not None:
             if before.response_id == response_id:
+                requests.tell_apart(response_id, request_id or "", now_s)
+                self._check_greeting()
                 return []
             actions += self.playout.end_response(before.response_id)  # its end was never told
             requests.supersede()
@@ -331,7 +324,8 @@ class Conversation:
     def _answer_outputs(self, response_id: str) -> None:
         """Wants an answer to what a response's functions gave back, when that is complete.
 
-        Not while the caller speaks, nor before their turn has been answered: that answer knows the outputs.
+        Not while the caller speaks: the answer to their turn knows the outputs. One that is expected already
+        may have begun without them.
         """
         active = self.requests.active
         running = any(call.response_id == response_id for call in self._running.values())
@@ -340,13 +334,16 @@ class Conversation:
         if active is not None and active.response_id == response_id:
             return
         self._returned.discard(response_id)
-        if self.floor is not Floor.HEARING and not self.requests.expected:
+        if self.floor is not Floor.HEARING:
             self.requests.want(Want(Why.OUTPUTS, about=response_id))
 
     def response_done(self, done: Done, now_s: float) -> list[Action]:
         """A response is over, however that came."""
+        self.requests.note_echo(done.request_id)
         if self.requests.is_over(done.response_id):
             return []
+        self.requests.tell_apart(done.response_id, done.request_id, now_s)
+        self._check_greeting()
         return [*self._over(done, now_s), *self._go_on(now_s)]
 
     def _over(self, done: Done, now_s: float) -> list[Action]:
@@ -396,11 +393,7 @@ class Conversation:
         """An Ask was refused. request_id: "" where the service does not say which. busy: a response is under
         way."""
         ours, reason = self.requests.refused(request_id, trouble, busy, now_s)
-        active = self.requests.active
-        if active is not None and not any(want.why is Why.GREETING for want in active.wants):
-            self._greeting_response = (
-                None if self._greeting_response == active.response_id else self._greeting_response
-            )
+        self._check_greeting()
         actions: list[Action] = [Fail(reason)] if reason else []
         if ours and self.requests.active is None:
             self._note_ended()
@@ -433,9 +426,7 @@ class Conversation:
         """The Flush was done. marks: where the unheard items stood."""
         first: list[Action] = []
         if self._cancel is not None:
-            first = [
-                Cancel(self._cancel)
-            ]  # before its items are cut: the service must not add to them any more
+            first = [Cancel(self._cancel)]  # before its items are cut: the service must add nothing to them
             self._cancel = None
         actions, cut_ms = self.playout.flushed(flushed, marks)
         self.totals.barge_ins += cut_ms is not None
@@ -470,14 +461,20 @@ class Conversation:
         """After the response that was to say the greeting."""
         if not any(want.why is Why.GREETING for want in response.wants):
             return
-        spoke = self.playout.spoke(response.response_id)
-        if spoke and not done.cancelled and done.trouble is None:
-            self._greeting_response = (
-                response.response_id
-            )  # given when it has been heard: _note_greeting_heard()
+        whole = self.playout.spoke(done.response_id) and self.playout.is_current(done.response_id)
+        if whole and not done.cancelled and done.trouble is None:
+            self._greeting_response = response.response_id  # given when heard: _note_greeting_heard()
             return
         self._greeting_response = None
         self._want_greeting()
+
+    def _check_greeting(self) -> None:
+        """The response under way may turn out not to be the one that says the greeting."""
+        active = self.requests.active
+        if active is None or any(want.why is Why.GREETING for want in active.wants):
+            return
+        if active.response_id == self._greeting_response:
+            self._greeting_response = None
 
     def _want_greeting(self) -> None:
         if self._greeting_owed and not self.requests.is_wanted(Why.GREETING):
@@ -511,6 +508,7 @@ class Conversation:
         """The connection is gone. What was under way is wanted again; what is queued for the caller plays
         on."""
         self._connected = False
+        self.playout.link_lost()
         active = self.requests.active
         actions = self.playout.end_response(active.response_id) if active is not None else []
         if active is not None and (active.calls or not self.playout.is_current(active.response_id)):
@@ -593,7 +591,7 @@ class Conversation:
         return [Ask(request.request_id, request.instructions)]
 
     def is_quiet(self) -> bool:
-        """Whether nothing is being said, thought about or asked for, by either side."""
+        """Whether nothing is being said, thought about, asked for or looked up by a function."""
         requests = self.requests
-        waiting = requests.state is not State.IDLE or requests.expected or requests.wants
+        waiting = requests.state is not State.IDLE or requests.expected or requests.wants or self._running
         return self.floor is Floor.LISTENING and not self.playout.items and not waiting

@@ -153,6 +153,10 @@ class Playout:
         """The items of a response that have not been heard to their ends."""
         return [item for item in self.items.values() if item.response_id == response_id]
 
+    def link_lost(self) -> None:
+        """The connection is gone: what it had told of and not sent will not come."""
+        self._silent.clear()
+
     def _forget_unheard(self, item_id: str) -> list[Action]:
         if item_id in self._forgotten:
             return []

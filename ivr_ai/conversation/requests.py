@@ -104,6 +104,7 @@ class Response:
     wants: list[Want] = field(default_factory=list)
     request_id: str = ""
     overtaken: bool = False
+    guessed: bool = False  # to be the answer to a request: nothing was told of that
     calls: int = 0
 
 
@@ -140,6 +141,11 @@ class Requests:
         """Whether a response that is to be heard is asked for, or expected, and has not begun."""
         asked = self.asked is not None and not self.asked.overtaken
         return self.active is None and (asked or self.expected)
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether a refusal that does not say of what may be about an Ask."""
+        return self.asked is not None or (self.active is not None and self.active.guessed)
 
     def is_over(self, response_id: str) -> bool:
         """Whether a response has been said to be done."""
@@ -186,7 +192,8 @@ class Requests:
     def overtake(self) -> None:
         """The caller has begun to speak: only the greeting is still wanted, and what has not begun is
         overtaken."""
-        self.wants = [want for want in self.wants if want.why is Why.GREETING]
+        greetings = [want for want in self.wants if want.why is Why.GREETING]
+        self.wants = [replace(want, give_up_s=math.inf) for want in greetings]  # its time begins anew
         if self.expected:
             self._expected_overtaken = True
             self._expected_since_s = None
@@ -194,10 +201,25 @@ class Requests:
             self.asked.overtaken = True
             for want in self.asked.wants:
                 if want.why is Why.GREETING:
-                    self.want(want)
+                    self.want(replace(want, give_up_s=math.inf))
         self._sign_s = None
 
     # ---- what the service says -----------------------------------------------------------------------------
+
+    def note_echo(self, request_id: str | None) -> None:
+        """The service has told an id that an Ask carried, with a response: it does so with all of them."""
+        self._echoes = self._echoes or bool(request_id)
+
+    def tell_apart(self, response_id: str, request_id: str, now_s: float) -> None:
+        """A response that was taken for the answer to an Ask before anything was told of that may turn out to
+        be the service's own. Then the Ask is still out."""
+        active = self.active
+        if active is None or active.response_id != response_id or not active.guessed:
+            return
+        active.guessed = False
+        if self._echoes and not request_id:
+            self.asked = Request(active.request_id, active.wants, now_s, active.overtaken)
+            active.wants, active.request_id = [Want(Why.REPLY)], ""
 
     def supersede(self) -> Response | None:
         """The response under way is over without a word: another one begins. What it was for is the new
@@ -215,7 +237,6 @@ class Requests:
         """
         if self.is_over(response_id):
             return None
-        self._echoes = self._echoes or bool(request_id)
         response = self._begun(response_id, request_id)
         self.active = response
         if not response.overtaken:
@@ -224,12 +245,9 @@ class Requests:
 
     def _begun(self, response_id: str, request_id: str | None) -> Response:
         asked = self.asked
-        untold = request_id is None or not (request_id or self._echoes)
-        if asked is not None and (untold or request_id == asked.request_id):
+        if asked is not None and self._answers_ask(request_id):
             self.asked = None
-            if not asked.overtaken:
-                self._expected_since_s = None
-            return Response(response_id, asked.wants, asked.request_id, asked.overtaken)
+            return Response(response_id, asked.wants, asked.request_id, asked.overtaken, request_id is None)
         # The service's own: the answer to what the caller said.
         wants = [Want(Why.REPLY)] if self.expected else []
         wants += [want for want in self.wants if want.why is Why.REPLY]
@@ -237,6 +255,11 @@ class Requests:
         overtaken, self._expected_overtaken = self._expected_overtaken, False
         self._expected_since_s = None
         return Response(response_id, wants[:1], overtaken=overtaken)
+
+    def _answers_ask(self, request_id: str | None) -> bool:
+        """Whether a response may be the answer to the Ask that is out."""
+        untold = request_id is None or not (request_id or self._echoes)
+        return self.asked is not None and (untold or request_id == self.asked.request_id)
 
     def refused(self, request_id: str, trouble: Trouble, busy: bool, now_s: float) -> tuple[bool, str]:
         """A request was refused. busy: because another response is under way.
@@ -254,9 +277,12 @@ class Requests:
             if busy:  # until the response in the way is told of, asking at once is only refused again
                 trouble = replace(trouble, passing=True, retry_after_s=OVERTAKEN_PATIENCE_S)
             return True, self.failed(wants, trouble, now_s)
-        if request_id and active is not None and request_id == active.request_id:
+        guessed = active is not None and active.guessed and not request_id
+        if active is not None and (guessed or (request_id and request_id == active.request_id)):
             # What began was the service's own response, taken for the answer to this request.
             wants, active.wants, active.request_id = active.wants, [Want(Why.REPLY)], ""
+            active.guessed = False
+            self._expected_since_s = None
             self._put_back(wants)
             return True, ""
         return bool(request_id), ""
@@ -276,20 +302,20 @@ class Requests:
         """A response is over. Returns it; None for one that was none of what is waited for.
 
         request_id: as for created(). A response whose beginning was never told counts as the one that is
-        waited for, unless it was cancelled.
+        waited for; a cancelled one only as the one that was asked for.
         """
         self._done.append(response_id)
         if self.active is not None:
             if self.active.response_id != response_id:
                 return None
             over = self.active
-        elif cancelled or not (self.asked or self.expected):
+        elif not self._answers_ask(request_id) and (cancelled or not (self.asked or self.expected)):
             return None
         else:
             over = self._begun(response_id, request_id)
         self.active = None
         self._wait_on(now_s)
-        if over.overtaken and self.expected:
+        if over.request_id and self.expected:  # asked for before the turn was over: it is no answer to that
             self._patience_s = min(self._patience_s, OVERTAKEN_PATIENCE_S)
             self._expected_since_s = now_s
             self._sign_s = now_s

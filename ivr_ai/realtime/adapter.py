@@ -236,7 +236,7 @@ class RealtimeAdapter:
 
     def _is_about_asking(self, code: str) -> bool:
         """Whether an error without an event_id can only be the refusal of the Ask that is out."""
-        return self._conversation.requests.asked is not None and (code == BUSY or code in PASSING_CODES)
+        return self._conversation.requests.may_be_refused and (code == BUSY or code in PASSING_CODES)
 
     def _trouble(self, code: str, message: str, now_s: float) -> Trouble:
         after_s = retry_after_s(message)

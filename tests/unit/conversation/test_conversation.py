@@ -241,6 +241,21 @@ class TestLateAudio:
         talk.heard("i2")
         assert talk.it.is_quiet()
 
+    @pytest.mark.parametrize("told", ["after the audio", "at the end"])
+    def test_whose_a_response_is_may_be_told_late_the_first_time_too(self, told):
+        """From then on a response without what an Ask carried is known to be the service's own."""
+        talk = Talk(barge_in=False).turn()
+        talk.audio("r1", "i1")
+        talk.created("r1", "ask_1" if told == "after the audio" else "")
+        talk.done("r1", metadata={"ivr_ai_ask": "ask_1"} if told == "at the end" else None)
+        talk.heard("i1")
+        talk.turn()
+        talk.created("own")
+        assert sent(talk.done("own")) == []  # it has brought nothing, and ask_2 is still out
+        talk.created("r2", "ask_2")
+        talk.audio("r2", "i3")
+        assert sent(talk.done("r2")) == []
+
     def test_a_service_that_tells_neither_beginnings_nor_ends_is_heard(self, talk):
         talk.turn()
         assert talk.audio("r1", "i1") == 1

@@ -130,6 +130,17 @@ class TestProtected:
         assert asks(talk.caller_stops()) == []
         assert asks(talk.later(10)) == [Ask("ask_2", "Hello.")]
 
+    def test_one_that_failed_before_the_caller_spoke_at_length_is_given_its_time_anew(self):
+        """The limit is for silence; nobody has waited while they spoke."""
+        talk = asked()
+        talk.created("r1", "ask_1")
+        talk.failed("r1", "rate_limit_exceeded")
+        talk.caller_starts()
+        talk.now_s += 60
+        assert asks(talk.caller_stops()) == [Ask("ask_2", "Hello.")]
+        talk.created("r2", "ask_2")
+        assert failures(talk.failed("r2", "rate_limit_exceeded")) == []
+
     def test_what_a_long_hold_has_dropped_of_it_is_still_owed(self):
         talk = greeting(hold_keep_s=5)
         talk.done()
@@ -138,6 +149,15 @@ class TestProtected:
         assert flushes(talk.it.host_event("unhold", {}, talk.now_s)) == 1
         talk.flushed({"i1": 300})
         assert asks(talk.later(0)) == [Ask("ask_2", "Hello.")]
+        assert talk.it.turns_wanted == OFF
+
+    def test_so_is_one_whose_response_ends_well_after_that(self):
+        talk = greeting(hold_keep_s=5)
+        talk.it.host_event("hold", {}, talk.now_s)
+        talk.now_s += 6
+        talk.it.host_event("unhold", {}, talk.now_s)
+        talk.flushed({"i1": 300})
+        assert asks(talk.done()) == [Ask("ask_2", "Hello.")]
         assert talk.it.turns_wanted == OFF
 
 
@@ -254,6 +274,50 @@ class TestBargeInOff:
         talk.created("own2")
         talk.audio("own2", "i2")
         assert asks(talk.done("own2")) == []
+
+    def test_what_was_said_before_the_answer_to_a_request_began_is_answered_after_it(self):
+        """The service says that it answers turns by itself, and does not when it is busy."""
+        talk = Talk(barge_in=False)
+        talk.created()
+        talk.calls()
+        talk.done()
+        talk.returns()
+        talk.agreed().turn()
+        talk.created("r2", "ask_1")
+        talk.audio("r2", "i2")
+        assert asks(talk.done("r2")) == []
+        assert asks(talk.later(1.0)) == [Ask("ask_2")]
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_a_refusal_before_it_is_told_whose_the_response_in_the_way_is_counts(self, named):
+        talk = greeting(barge_in=False)
+        talk.failed("r1", "invalid_value")
+        talk.audio("own", "i2")
+        more = {"event_id": "ask_2"} if named else {}
+        talk.error("conversation_already_has_active_response", **more)
+        talk.created("own")
+        assert asks(talk.done("own")) == [Ask("ask_3", "Hello.")]
+
+    @pytest.mark.parametrize("told", ["late", "at the end"])
+    def test_a_response_that_is_met_before_it_is_told_whose_it_is_takes_no_ones_place(self, told):
+        """It is the service's own, and the greeting that was asked for is refused because of it."""
+        talk = greeting(barge_in=False)
+        talk.failed("r1", "invalid_value")
+        talk.audio("own", "i2")
+        if told == "late":
+            talk.created("own")
+        talk.done("own")
+        assert asks(talk.later(0)) == []  # ask_2 is still out
+        talk.error("conversation_already_has_active_response", event_id="ask_2")
+        assert asks(talk.later(1.0)) == [Ask("ask_3", "Hello.")]
+
+    @pytest.mark.parametrize("ask", ["ask_1", ""], ids=["told whose", "untold"])
+    def test_a_response_that_the_service_cancels_before_its_beginning_is_told_is_over(self, ask):
+        talk = Talk(barge_in=False)
+        talk.turn()
+        talk.caller_starts()
+        assert asks(talk.cancelled("r1", ask=ask)) == []
+        assert asks(talk.caller_stops()) == [Ask("ask_2")]
 
     def test_a_service_that_does_not_answer_though_it_says_so_is_asked_after_a_second(self):
         """What was said into a reply: the service would not begin a second one, and lets the turn be."""

@@ -135,6 +135,14 @@ class TestInterrupted:
         assert sent(talk.flushed({"i1": 300})) == []
         assert talk.it.totals.barge_ins == 1
 
+    def test_nor_can_items_that_were_told_of_and_have_not_come(self, talk):
+        talk.turn()
+        talk.added("r1", "i1")
+        talk.lost()
+        talk.connected()
+        talk.caller_starts()
+        assert sent(talk.flushed({})) == []
+
 
 class TestFunctions:
     def test_an_output_for_a_call_of_before_brings_its_call_along(self, talk):

@@ -158,13 +158,24 @@ class TestFunctions:
         talk.audio("r2", "i2")
         assert types(talk.done("r2")) == []
 
-    def test_output_before_the_turn_is_answered_leaves_the_answer_to_that(self, talk):
+    def test_output_after_the_turn_is_answered_after_its_reply(self, talk):
+        """The reply that is expected may have begun on the service before the output came there."""
         talk.turn()
         talk.created()
         talk.calls()
         talk.done()
         talk.turn()
         assert types(talk.returns()) == ["conversation.item.create"]
+        talk.created("r2")
+        talk.audio("r2", "i2")
+        assert types(talk.done("r2")) == ["response.create"]
+
+    def test_a_call_is_not_quiet_while_a_function_runs(self, talk):
+        talk.turn()
+        talk.created()
+        talk.calls()
+        talk.done()
+        assert not talk.it.is_quiet()
 
     def test_a_reply_is_waited_for(self, talk):
         talk.turn()
