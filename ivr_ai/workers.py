@@ -26,7 +26,7 @@ class Workers:
         self._running: set[threading.Event] = set()
 
     def spawn(self, name: str, target: Callable[..., None], *args: Any) -> None:
-        """Runs target(*args) on a thread of its own."""
+        """Runs target(*args) on a thread of its own. Raises RuntimeError when there is none to be had."""
         done = threading.Event()
 
         def run() -> None:
@@ -41,7 +41,12 @@ class Workers:
 
         with self._lock:
             self._running.add(done)
-        threading.Thread(target=run, name=f"ivr-{name}-{self._label}", daemon=True).start()
+        try:
+            threading.Thread(target=run, name=f"ivr-{name}-{self._label}", daemon=True).start()
+        except RuntimeError:
+            with self._lock:
+                self._running.discard(done)
+            raise
 
     def wait(self, timeout_s: float, now_s: Callable[[], float]) -> bool:
         """Waits until all have ended, for timeout_s at most together. Returns whether they have."""
