@@ -25,6 +25,7 @@ _RELEASE_DB = -6  # speech goes on down to this much below the threshold
 _SEMANTIC_SILENCE_MS = {"low": 1600, "medium": 800, "auto": 800, "high": 400}
 _SEMANTIC_THRESHOLD = 0.5
 SEMANTIC_PREFIX_MS = 300
+_HEARD_BY = ("type", "threshold", "prefix_padding_ms", "silence_duration_ms", "eagerness")
 
 Ear = Callable[["array[int]", bool], bool]  # (a frame at ANALYSIS_HZ, speaking already) -> is it speech
 
@@ -49,6 +50,7 @@ class Hearing:
             raise HearingError(f"ear {ear!r} is unknown: use one of {', '.join(_EARS)}")
         self._rate_hz, self._ear_name, self._forced_silence_ms = rate_hz, ear, silence_ms
         self._ear: Ear | None = None
+        self._heard_by: dict[str, Any] = {}
         self._rest = b""
         self._loud_ms = self._quiet_ms = 0
         self._silence_ms = self._prefix_ms = 0
@@ -56,7 +58,15 @@ class Hearing:
         self.speaking = False
 
     def configure(self, turn_detection: Mapping[str, Any] | None) -> None:
-        """Takes a session's turn_detection object; None switches hearing off (only time goes on)."""
+        """Takes a session's turn_detection object; None switches hearing off (only time goes on).
+
+        Speech under way is forgotten when it is to be heard otherwise from now on, and goes on when only what
+        follows from it changes (create_response, interrupt_response).
+        """
+        heard_by = {name: value for name, value in (turn_detection or {}).items() if name in _HEARD_BY}
+        if heard_by == self._heard_by:
+            return
+        self._heard_by = heard_by
         self.reset()
         if turn_detection is None:
             self._ear = None

@@ -62,6 +62,20 @@ def test_threshold_and_release() -> None:
     assert hearing(threshold=0.5).feed(speech(100) + trailing) == [Edge(True, 0)]
 
 
+def test_speech_goes_on_when_only_what_follows_from_it_changes() -> None:
+    ear = hearing(create_response=False)
+    assert ear.feed(silence(500) + speech(200)) == [Edge(True, 400)]
+    ear.configure({**SERVER_VAD, "create_response": True})
+    assert ear.feed(speech(200) + silence(300)) == [Edge(False, 1100)]
+
+
+def test_speech_is_forgotten_when_it_is_heard_otherwise() -> None:
+    ear = hearing()
+    assert ear.feed(silence(500) + speech(200)) == [Edge(True, 400)]
+    ear.configure({**SERVER_VAD, "threshold": 0.4})
+    assert ear.feed(silence(300)) == []
+
+
 def test_forced_silence() -> None:
     assert hearing(silence_ms=20).feed(speech(100) + silence(20)) == [Edge(True, 0), Edge(False, 120)]
 
