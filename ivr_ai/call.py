@@ -101,7 +101,7 @@ class Call:
         self._taken_over = threading.Event()  # publishes the stream; or the call is over
         self._stream_gone = False
         self._uplink_free = threading.Lock()  # python transport: held while a link's uplink reads
-        self._unsent = b""  # what an uplink had read when its link was lost
+        self._unanswered = Unanswered(settings, lambda: self._conversation.turn_is_open)
         self._settled = threading.Event()  # the first link is ready, or the call is over
         self._over = threading.Event()
         self._ending: Ending | None = None

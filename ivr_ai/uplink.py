@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ivr_ai.realtime.websocket_client import WebSocketTransport
 
 CAPTURE_TIMEOUT_MS = 1000
+PADDING_MS = 500  # kept of what was sent between turns: the server notices a turn when it has begun
+RESENT_BYTES = 48_000  # in one message
 
 
 def chunks_ms(settings: Settings) -> tuple[int, int]:
@@ -29,35 +31,90 @@ def chunks_ms(settings: Settings) -> tuple[int, int]:
     return settings.frame_ms, max(settings.frame_ms, settings.quiet_chunk_ms)
 
 
-class Uplink:
-    """Sends over one link's python transport. run_...() belong to one thread, and return when goes_on() is
-    false.
+class Unanswered:
+    """What the caller has said and no answer has begun to, for the link that takes over from a lost one.
 
-    They raise StreamClosed when the call is over, TransportClosed when the link is gone; then `unsent` is
-    what was
-    captured and could not be sent.
+    One for each call; its uplinks use it one after the other.
+    """
+
+    def __init__(self, settings: Settings, turn_is_open: Callable[[], bool]) -> None:
+        """turn_is_open: whether the caller speaks, or has spoken and not been answered."""
+        self._settings = settings
+        self._turn_is_open = turn_is_open
+        self._format: Format | None = None
+        self._said = bytearray()  # what was sent: of the open turn, or the padding before the next
+        self._turns: LocalTurns | None = None
+        self.unsent = b""  # what was captured and could not be sent
+
+    def begin(self, heard: Format) -> bytes:
+        """The next link, on which the model hears the caller in this format. What is to be sent over it first.
+
+        What was said in another format is not given on.
+        """
+        if heard != self._format:
+            self._format, self._turns, self.unsent = heard, None, b""
+            self._said.clear()
+        said = bytes(self._said) if self._turn_is_open() else b""
+        first, self.unsent = said + self.unsent, b""
+        self._said.clear()
+        return first
+
+    def sent(self, audio: bytes) -> None:
+        """This was sent."""
+        self._said += audio
+        ms = PADDING_MS if not self._turn_is_open() else int(self._settings.utterance_max_s * 1000)
+        surplus = len(self._said) - (self._format.bytes_for_ms(ms) if self._format else 0)
+        if surplus > 0:
+            del self._said[:surplus]
+
+    @property
+    def turns(self) -> LocalTurns:
+        """The caller's turns, where the call detects them; one that has begun goes on over the next link."""
+        if self._turns is None:
+            heard = self._format or Format("s16", self._settings.input_rate_hz)
+            self._turns = LocalTurns(
+                heard.rate_hz * heard.bytes_per_sample / 1000,
+                self._settings.vad_silence_ms,
+                self._settings.vad_prefix_ms,
+                self._settings.utterance_max_s * 1000,
+                whole=self._settings.input_mode == "item",
+            )
+        return self._turns
+
+
+class Uplink:
+    """Sends over one link's python transport. run_...() belong to one thread, and return when goes_on() is false.
+
+    They raise StreamClosed when the call is over, TransportClosed when the link is gone; what was captured and could
+    not be sent is then kept for the next link.
     """
 
     def __init__(
         self,
         stream: Stream,
         transport: WebSocketTransport,
-        settings: Settings,
         heard: Format,
         goes_on: Callable[[], bool],
-        unsent: bytes = b"",
+        unanswered: Unanswered,
     ) -> None:
-        """heard: the format in which the model is to hear the caller. unsent: of the uplink before, goes
-        first."""
-        self._stream, self._transport, self._settings = stream, transport, settings
-        self._heard, self._goes_on = heard, goes_on
-        self.unsent = unsent
+        """heard: the format in which the model is to hear the caller."""
+        self._stream, self._transport, self._goes_on = stream, transport, goes_on
+        self._unanswered = unanswered
+        self._first = unanswered.begin(heard)
+
+    def resend(self) -> None:
+        """Sends what the link before has not been answered. Before anything else."""
+        first, self._first = self._first, b""
+        for at in range(0, len(first), RESENT_BYTES):
+            self._send(first[at : at + RESENT_BYTES])
 
     def _send(self, audio: bytes) -> None:
-        self.unsent += audio
-        if self.unsent:
-            self._transport.send_audio(self.unsent)
-            self.unsent = b""
+        memory = self._unanswered
+        memory.unsent += audio
+        if memory.unsent:
+            self._transport.send_audio(memory.unsent)
+            memory.sent(memory.unsent)
+            memory.unsent = b""
 
     def run_audio(self) -> None:
         """Sends all that is captured: the server detects turns."""
@@ -66,14 +123,7 @@ class Uplink:
 
     def run_turns(self, started: Callable[[], None], stopped: Callable[[str | None], None]) -> None:
         """Sends the caller's turns. stopped(): the turn as base64, or None where it was sent as it came."""
-        whole = self._settings.input_mode == "item"
-        turns = LocalTurns(
-            self._heard.rate_hz * self._heard.bytes_per_sample / 1000,
-            self._settings.vad_silence_ms,
-            self._settings.vad_prefix_ms,
-            self._settings.utterance_max_s * 1000,
-            whole=whole,
-        )
+        turns = self._unanswered.turns
         while self._goes_on():
             chunk = self._stream.capture(CAPTURE_TIMEOUT_MS)
             if not chunk:
@@ -83,4 +133,4 @@ class Uplink:
                 started()
             self._send(audio)
             if turn is Turn.STOPPED:
-                stopped(base64.b64encode(turns.take()).decode("ascii") if whole else None)
+                stopped(base64.b64encode(turns.take()).decode("ascii") if turns.whole else None)

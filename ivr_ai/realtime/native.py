@@ -119,6 +119,14 @@ class NativeTransport:
         """Sends what the caller says, beginning with what has been captured. Raises TransportClosed."""
         self._check(lib.as_realtime_listen(self._open_handle()), "listening")
 
+    def resend(self, lost: NativeTransport) -> None:
+        """Sends what the caller has said over a lost connection since their last turn began, if no answer has.
+
+        After attach() and before listen(). Raises TransportClosed.
+        """
+        if lost._handle != ffi.NULL:
+            self._check(lib.as_realtime_resend(self._open_handle(), lost._handle), "sending again")
+
     def unlisten(self) -> None:
         """Sends no more of what the caller says, while the reply may still play.
 

@@ -183,6 +183,10 @@ int as_realtime_attach(as_realtime *realtime, as_stream *stream, const as_realti
  * as_realtime_attach(), and after the events that must reach the server before any audio. The stream's capture is set up
  * as attach said, see as_capture_setup(). AS_EINVAL, AS_ECLOSED, AS_ENOMEM. */
 int as_realtime_listen(as_realtime *realtime);
+/* Sends what the caller has said to another connection, open or closed, since their last turn began, when no answer to
+ * that has begun: up to 30 s, and half a second before it. In the same format only. After as_realtime_attach() and before
+ * as_realtime_listen(). AS_ECLOSED, AS_ENOMEM. */
+int as_realtime_resend(as_realtime *realtime, as_realtime *from);
 /* Ends that, while the connection stays and its audio is still queued. Once it has returned this connection neither reads
  * nor drops anything of the stream's capture: another one that listens goes on with the next sample. What was read before
  * is on its way to this server. Waits for a read that is under way, well under a millisecond. as_realtime_listen() may follow. */

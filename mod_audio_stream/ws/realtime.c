@@ -176,6 +176,7 @@ static void on_delta(as_realtime *rt, const rt_message *message)
 	if (outcome.announce) {
 		announce(rt, outcome.announce, outcome.first);
 	}
+	rt_recall_close(&rt->audio.recall);
 	pthread_mutex_unlock(&rt->audio_lock);
 	if (outcome.complaint) {
 		complain(rt, outcome.about, outcome.complaint);
@@ -188,11 +189,15 @@ static void note(as_realtime *rt, const rt_message *message)
 	switch (message->kind) {
 	case RT_SPEECH_STARTED:
 		rt->hearing = 1;
+		rt_recall_open(&rt->audio.recall);
 		break;
 	case RT_SPEECH_STOPPED:
 		rt->hearing = 0;
 		break;
 	case RT_RESPONSE_CREATED:
+		if (!rt->hearing) {
+			rt_recall_answer(&rt->audio.recall);
+		}
 		rt_audio_response(&rt->audio, message->response_id, undecided(rt));
 		break;
 	case RT_AUDIO_DONE:

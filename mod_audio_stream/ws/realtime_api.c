@@ -24,6 +24,7 @@ static void do_attach(void *arg, void *message)
 	attach_request *request = message;
 	pthread_mutex_lock(&rt->audio_lock);
 	rt_audio_attach(&rt->audio, request->stream, &request->format, rt->uplink_max_ms);
+	rt_audio_recall(&rt->audio);
 	pthread_mutex_unlock(&rt->audio_lock);
 	drop_attach(request);
 }
@@ -113,6 +114,44 @@ void as_realtime_unlisten(as_realtime *rt)
 	rt->unlistens++;
 	rt_audio_unlisten(&rt->audio);
 	pthread_mutex_unlock(&rt->uplink_lock);
+}
+
+typedef struct recalled {
+	as_realtime_audio format;
+	size_t bytes;
+	uint8_t data[];
+} recalled;
+
+static void do_resend(void *arg, void *message)
+{
+	as_realtime *rt = arg;
+	recalled *turn = message;
+	pthread_mutex_lock(&rt->uplink_lock);
+	rt_audio_resend(&rt->audio, rt->actor, &turn->format, turn->data, turn->bytes);
+	pthread_mutex_unlock(&rt->uplink_lock);
+	free(turn);
+}
+
+int as_realtime_resend(as_realtime *rt, as_realtime *from)
+{
+	const uint8_t *data;
+	pthread_mutex_lock(&from->uplink_lock);
+	size_t bytes = rt_recall_data(&from->audio.recall, &data);
+	recalled *turn = bytes ? malloc(sizeof(*turn) + bytes) : NULL;
+	if (turn) {
+		turn->format = from->audio.format;
+		turn->bytes = bytes;
+		memcpy(turn->data, data, bytes);
+	}
+	pthread_mutex_unlock(&from->uplink_lock);
+	if (!turn) {
+		return bytes ? AS_ENOMEM : 0;
+	}
+	int error = ws_post(rt->actor, do_resend, turn, free);
+	if (error) {
+		free(turn);
+	}
+	return error;
 }
 
 typedef struct text_message {

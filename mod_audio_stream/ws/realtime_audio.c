@@ -37,6 +37,7 @@ void rt_audio_free(rt_audio *audio)
 		next = held->next;
 		free(held);
 	}
+	rt_recall_free(&audio->recall);
 	as_stream_unref(audio->stream);
 }
 
@@ -79,11 +80,31 @@ static void append(rt_audio *audio, ws_actor *actor, const char *chunk, size_t n
 {
 	char message[READ_BYTES / 3 * 4 + 128];
 	size_t bytes = rt_append(message, chunk, n);
+	rt_recall_add(&audio->recall, chunk, n);
 	if (ws_send(actor, 0, message, bytes) == 0) {
 		audio->appends++;
 		audio->appended_bytes += bytes;
 	} else {
 		audio->dropped_samples += n / as_format_bytes_per_sample(audio->format.in_encoding);
+	}
+}
+
+void rt_audio_recall(rt_audio *audio)
+{
+	size_t bytes_per_sample = as_format_bytes_per_sample(audio->format.in_encoding);
+	rt_recall_init(&audio->recall, (size_t)audio->format.in_rate_hz * bytes_per_sample, bytes_per_sample);
+}
+
+void rt_audio_resend(rt_audio *audio, ws_actor *actor, const as_realtime_audio *format, const uint8_t *data, size_t n)
+{
+	if (!audio->stream || audio->format.in_encoding != format->in_encoding ||
+		audio->format.in_rate_hz != format->in_rate_hz) {
+		return;
+	}
+	rt_recall_open(&audio->recall);
+	for (size_t at = 0, part; at < n; at += part) {
+		part = n - at < READ_BYTES ? n - at : READ_BYTES;
+		append(audio, actor, (const char *)data + at, part);
 	}
 }
 

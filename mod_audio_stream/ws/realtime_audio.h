@@ -17,6 +17,7 @@
 
 #include "audio_stream_ws.h"
 #include "loop.h"
+#include "realtime_recall.h"
 #include "realtime_wire.h"
 
 #define RT_RESPONSES 32 /* remembered: more than can have audio on its way */
@@ -46,6 +47,7 @@ typedef struct rt_audio {
 	size_t uplink_max_samples; /* that may wait in the ring */
 	size_t unsent_max_bytes;   /* and in the connection */
 	uint64_t appended_bytes;   /* handed to it in all */
+	rt_recall recall;          /* what was sent and is not answered yet, where rt_audio_recall() was called */
 	rt_response responses[RT_RESPONSES];
 	rt_item items[RT_ITEMS];
 	unsigned next_response, next_item;
@@ -76,6 +78,10 @@ int rt_audio_attach(rt_audio *audio, as_stream *stream, const as_realtime_audio 
 int rt_audio_listen(rt_audio *audio);
 /* Nothing of the stream's capture is touched any more. */
 void rt_audio_unlisten(rt_audio *audio);
+/* From now on the caller's turn is kept until it is answered. After attach. */
+void rt_audio_recall(rt_audio *audio);
+/* Sends what another connection has kept of the caller's turn, if it is in the format of this one. Before listen. */
+void rt_audio_resend(rt_audio *audio, ws_actor *actor, const as_realtime_audio *format, const uint8_t *data, size_t n);
 /* Drops the oldest of what the caller has said beyond the bound; sends the rest, once listening and as far as the
  * server reads. */
 void rt_audio_pump(rt_audio *audio, ws_actor *actor);
