@@ -231,6 +231,13 @@ class TestItemsWithoutAudio:
         assert playout.added("r1", "i1") == [Forget("i1")]
         assert playout.added("r1", "i1") == []
 
+    def test_are_not_heard_once_the_model_has_forgotten_them(self, playout):
+        playout.added("r2", "j1")
+        flush(playout, {})
+        playout.begin("r2", 2, None)  # told late
+        assert playout.audio("r2", "j1") == (None, [])
+        assert playout.items == {}
+
     def test_stay_where_their_response_has_ended(self, playout):
         """What has no audio is text: nothing of that was cut short."""
         playout.added("r1", "i1")
