@@ -258,11 +258,11 @@ class Conversation:
             if heard:
                 self._speech_end_s = None
 
-    def item_added(self, response_id: str, item_id: str) -> list[Action]:
+    def item_added(self, response_id: str, item_id: str, now_s: float) -> list[Action]:
         """A spoken item of a response has begun, without audio as yet."""
         if self.requests.is_over(response_id) and self.playout.is_current(response_id):
             return []  # told late: no audio is to come any more
-        return self.playout.added(response_id, item_id)
+        return [*self._meet(response_id, now_s), *self.playout.added(response_id, item_id)]
 
     def audio(self, response_id: str, item_id: str, now_s: float) -> tuple[int | None, list[Action]]:
         """Audio of an item has come: the generation to queue it under, None when it is to be dropped."""

@@ -117,7 +117,7 @@ class Playout:
         """Audio of an item: the generation to queue it under, None when it is to be dropped; and what
         follows."""
         voice = self._voices[response_id]
-        if voice.generation != self.generation:
+        if voice.generation != self.generation or item_id in self._forgotten:
             self._silent.pop(item_id, None)
             return None, self._forget_unheard(item_id)
         self._silent.pop(item_id, None)

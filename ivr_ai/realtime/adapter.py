@@ -150,7 +150,7 @@ class RealtimeAdapter:
         item = event.get("item") or {}
         if item.get("type") != "message":
             return []
-        return self._conversation.item_added(_id(event, "response_id"), _id(item, "id"))
+        return self._conversation.item_added(_id(event, "response_id"), _id(item, "id"), now_s)
 
     def _on_audio_done(self, event: Mapping[str, Any], now_s: float) -> list[Action]:
         return self._conversation.audio_ended(_id(event, "item_id"))

@@ -33,6 +33,14 @@ def spoken(ends: str, **settings) -> Talk:
 
 
 class TestTwoItems:
+    def test_an_item_is_a_sign_of_a_response_whose_beginning_is_told_late(self, talk):
+        talk.turn()
+        assert talk.added("r1", "i1") == [Notify("response_started", {"response": "r1"})]
+        assert talk.created("r1") == []
+        talk.caller_starts()
+        assert talk.flushed({}) == [Forget("i1")]
+        assert talk.audio("r1", "i1") is None
+
     @ENDS
     def test_are_heard_one_after_the_other(self, ends):
         talk = spoken(ends)
