@@ -396,7 +396,8 @@ class Negotiation:
         return self._put(TURN_DETECTION, "server_vad", TURN_DETECTION_TYPE, message)
 
     def _forget_temperature(self, message: str) -> list[Step] | None:
-        if not self._beta or _TEMPERATURE in self._refused:
+        speaks_beta = self._beta or self._settings.effective_dialect == "beta"
+        if not speaks_beta or _TEMPERATURE in self._refused:
             return None
         refused, *update = self._put(_TEMPERATURE, None, _TEMPERATURE, message) or []
         return [refused, self._speak_beta(), *update]

@@ -211,6 +211,14 @@ class TestBeta:
         assert steps[1] == SpeakBeta(temperature=False)
         assert kinds(steps[2:]) == ["Send"]
 
+    def test_also_where_beta_is_set_and_only_where_there_is_one(self):
+        talk = Talk(temperature=0.9, dialect="beta")
+        talk.begin()
+        assert kinds(talk.refuse("session.temperature")) == ["Refused", "SpeakBeta", "Send"]
+        talk = Talk()
+        talk.begin()
+        assert "temperature (OPENAI_TEMPERATURE)" in reason(talk.refuse("session.temperature"))
+
     @pytest.mark.parametrize(
         ("session", "beta"),
         [
