@@ -199,7 +199,8 @@ class Negotiation:
         if self._begun:
             return []
         self._begun = True
-        return self._update()
+        plain_beta = _TEMPERATURE in self._refused and self._settings.effective_dialect == "beta"
+        return [*([self._speak_beta()] if plain_beta else []), *self._update()]
 
     def begin_again(self) -> None:
         """The next connection, where nothing was agreed on the one before. What was refused stays so."""

@@ -262,6 +262,13 @@ class TestAnotherConnection:
         assert talk.sent["type"] == "realtime"
         assert talk.accept() == [Settled()]
 
+    def test_a_temperature_that_was_refused_is_left_out_from_the_beginning(self):
+        talk = Talk(temperature=0.9, dialect="beta")
+        talk.begin()
+        talk.refuse("session.temperature")
+        talk.it.begin_again()
+        assert talk.begin()[0] == SpeakBeta(temperature=False)
+
 
 SESSION = {"type": "realtime", "instructions": "a", "audio": {"input": {"format": {"type": "x"}, "b": 1}}}
 
