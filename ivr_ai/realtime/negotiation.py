@@ -207,7 +207,8 @@ class Negotiation:
         if self._begun:
             return []
         self._begun = True
-        return self._update()
+        plain_beta = _TEMPERATURE in self._refused and self._settings.effective_dialect == "beta"
+        return [*([self._speak_beta()] if plain_beta else []), *self._update()]
 
     def begin_again(self) -> None:
         """The next connection, where nothing was agreed on the one before. What was refused stays so."""
@@ -403,7 +404,8 @@ class Negotiation:
         return self._put(TURN_DETECTION, "server_vad", TURN_DETECTION_TYPE, message)
 
     def _forget_temperature(self, message: str) -> list[Step] | None:
-        if not self._beta or _TEMPERATURE in self._refused:
+        speaks_beta = self._beta or self._settings.effective_dialect == "beta"
+        if not speaks_beta or _TEMPERATURE in self._refused:
             return None
         refused, *update = self._put(_TEMPERATURE, None, _TEMPERATURE, message) or []
         return [refused, self._speak_beta(), *update]

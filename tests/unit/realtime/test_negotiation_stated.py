@@ -210,6 +210,14 @@ class TestBeta:
         assert steps[1] == SpeakBeta(temperature=False)
         assert kinds(steps[2:]) == ["Send"]
 
+    def test_also_where_beta_is_set_and_only_where_there_is_one(self):
+        talk = Talk(temperature=0.9, dialect="beta")
+        talk.begin()
+        assert kinds(talk.refuse("session.temperature")) == ["Refused", "SpeakBeta", "Send"]
+        talk = Talk()
+        talk.begin()
+        assert "temperature (OPENAI_TEMPERATURE)" in reason(talk.refuse("session.temperature"))
+
     @pytest.mark.parametrize(
         ("session", "beta"),
         [
@@ -252,6 +260,13 @@ class TestAnotherConnection:
         assert "reasoning" not in talk.sent
         assert talk.sent["type"] == "realtime"
         assert talk.accept() == [Settled()]
+
+    def test_a_temperature_that_was_refused_is_left_out_from_the_beginning(self):
+        talk = Talk(temperature=0.9, dialect="beta")
+        talk.begin()
+        talk.refuse("session.temperature")
+        talk.it.begin_again()
+        assert talk.begin()[0] == SpeakBeta(temperature=False)
 
 
 SESSION = {"type": "realtime", "instructions": "a", "audio": {"input": {"format": {"type": "x"}, "b": 1}}}
