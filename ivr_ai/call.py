@@ -20,7 +20,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ivr_ai import ending, failure, watch
 from ivr_ai.audio.formats import Format
@@ -29,7 +29,6 @@ from ivr_ai.bus import Bus
 from ivr_ai.config import Settings
 from ivr_ai.conversation.actions import Action, EndItem, Fail, Flush, Notify, RunFunction, SetTurns, ToModel
 from ivr_ai.conversation.conversation import Conversation
-from ivr_ai.conversation.floor import Floor
 from ivr_ai.downlink import Downlink
 from ivr_ai.ending import Ending, Kind, LastWords
 from ivr_ai.events import Observer
@@ -42,20 +41,17 @@ from ivr_ai.realtime.native import NativeTransport
 from ivr_ai.realtime.negotiation import Adjusted, Refused
 from ivr_ai.realtime.session_update import server_takes_turns
 from ivr_ai.realtime.transport import TransportClosed
+from ivr_ai.reconnects import Reconnects
 from ivr_ai.reporter import Reporter
 from ivr_ai.summary import CallSummary, summarise
-from ivr_ai.uplink import Uplink, chunks_ms
+from ivr_ai.uplink import Unanswered, Uplink, chunks_ms
 from ivr_ai.workers import Workers
-
-if TYPE_CHECKING:
-    from ivr_ai.realtime.websocket_client import WebSocketTransport
 
 log = logging.getLogger("ivr_ai.call")
 
 SLEEP_MS = 10_000  # of the call's thread, which a wake() or the call's end cuts short
 OPENED_TRY_S = 0.2  # how often to look whether the call has ended before its stream was opened
 JOIN_S = 1.0
-RECONNECTS_WITHIN_S = 60.0  # what IVR_AI_RECONNECT_MAX counts
 UNLOADED = "mod_audio_stream was unloaded under the call"
 UNLOADED_WITHIN_S = 3.0  # between the loss of a connection and that of the stream, when the module goes
 
@@ -92,7 +88,7 @@ class Call:
         self._links: list[Link] = []  # the last one is current
         self._adapter = RealtimeAdapter(self._conversation, settings.vad_silence_ms)
         self._serving: Link | None = None  # the link that is ready and knows what was said before
-        self._lost_s: list[float] = []  # when connections were lost in mid-call
+        self._reconnects = Reconnects(settings.reconnect_max, clock)
         self._stream: Stream | None = None
         self._said = Format("s16", settings.output_rate_hz)  # what the model's audio is
         self._stream_started = False
@@ -258,7 +254,7 @@ class Call:
         )
         gone, self._stream_gone = self._stream_gone, stream.closed
         if gone and self._stream_gone:
-            lost = bool(self._lost_s) and now_s - self._lost_s[-1] < UNLOADED_WITHIN_S
+            lost = self._reconnects.away_s < UNLOADED_WITHIN_S
             self._end(ending.failure(UNLOADED) if lost else ending.STOPPED)
 
     def _send_elsewhere(self, perform: Callable[[], None]) -> None:
@@ -286,7 +282,7 @@ class Call:
         if stats is not None and (stats.inject_queued_samples or stats.inject_playing):
             return False
         # At a limit of ours the model is still there: it answers what has been asked.
-        return words.how.kind is not Kind.LIMIT or self._conversation.floor is Floor.LISTENING
+        return words.how.kind is not Kind.LIMIT or self._conversation.is_quiet()
 
     # ---- links ---------------------------------------------------------------------------------------------
 
@@ -361,20 +357,15 @@ class Call:
         elif gone.goodbye:
             self._end_after_words(ending.GOODBYE)
         elif self._stream is not None and self._stream.closed:
-            self._lost_s.append(self._clock())  # the module was unloaded: _check_stream() ends the call
-        elif gone.passing and self._may_reconnect():
+            self._reconnects.lost()  # the module was unloaded: _check_stream() ends the call
+        elif gone.passing and self._reconnects.may_be_made():
             self._reconnect(gone)
         else:
             self._end(ending.failure(gone.reason))
 
-    def _may_reconnect(self) -> bool:
-        now_s = self._clock()
-        self._lost_s = [at_s for at_s in self._lost_s if now_s - at_s < RECONNECTS_WITHIN_S]
-        return len(self._lost_s) < self._settings.reconnect_max
-
     def _reconnect(self, gone: Gone) -> None:
         """Makes a lost connection again. What the caller says meanwhile waits in the capture ring."""
-        self._lost_s.append(self._clock())
+        self._reconnects.lost()
         log.warning("call %s: %s: connecting again", self.uuid, gone.reason)
         self._reporter.tell("reconnecting", {"reason": gone.reason})
         self._decide(self._lose)
@@ -402,17 +393,13 @@ class Call:
         stream = self._stream
         if stream is None:
             return
-        with self._lock:
-            replay = self._adapter.replay(self._conversation.history.entries())
-        for event in replay:
-            link.send(event)
         self._serve(link, stream, lambda: self._resume(link))
 
     def _resume(self, link: Link) -> list[Action]:
         agreed = link.agreed
         turns = agreed.turns if agreed else self._conversation.turns_wanted
-        away_ms = round((self._clock() - self._lost_s[-1]) * 1000)
-        return [Notify("reconnected", {"ms": away_ms}), *self._conversation.link_ready(turns, self._clock())]
+        away_ms = round(self._reconnects.away_s * 1000)
+        return [*self._conversation.link_ready(turns, self._clock()), Notify("reconnected", {"ms": away_ms})]
 
     def _serve(self, link: Link, stream: Stream, begin: Callable[[], list[Action]]) -> None:
         """Joins stream and link: the model's audio before it can come, the caller's after our first words."""
@@ -431,12 +418,20 @@ class Call:
                 pace = {"chunk_ms": chunk_ms, "quiet_chunk_ms": quiet_ms, "hang_ms": hang_ms}
                 transport.attach(stream, agreed.heard, agreed.said, **pace)
                 self._begin(link, begin)
+                self._resend(transport)
+                self._go_on(link)
                 transport.listen()
                 return
             with self._uplink_free:  # the link before may have one that still reads
                 stream.setup_capture(agreed.heard, chunk_ms, quiet_ms, hang_ms)
+                uplink = Uplink(stream, transport, agreed.heard, self._goes_on(link), self._unanswered)
                 self._begin(link, begin)
-                self._send_caller(link, stream, transport, agreed.heard)
+                uplink.resend()
+                self._go_on(link)
+                if server_takes_turns(self._settings):
+                    uplink.run_audio()
+                else:
+                    uplink.run_turns(self._on_turn_started, self._on_turn_stopped)
         except (StreamClosed, TransportClosed):
             pass  # told by those whose end it is
 
@@ -454,17 +449,16 @@ class Call:
     def _goes_on(self, link: Link) -> Callable[[], bool]:
         return lambda: self._is_current(link) and link.gone is None
 
-    def _send_caller(self, link: Link, stream: Stream, transport: WebSocketTransport, heard: Format) -> None:
-        """Until the link or the call is over. What could not be sent is the next link's."""
-        uplink = Uplink(stream, transport, self._settings, heard, self._goes_on(link), self._unsent)
-        self._unsent = b""
-        try:
-            if server_takes_turns(self._settings):
-                uplink.run_audio()
-            else:
-                uplink.run_turns(self._on_turn_started, self._on_turn_stopped)
-        finally:
-            self._unsent = uplink.unsent
+    def _resend(self, transport: NativeTransport) -> None:
+        """Gives the model the caller's turn that the link before had not answered."""
+        lost = self._links[-2].transport if len(self._links) > 1 else None
+        if isinstance(lost, NativeTransport) and self._conversation.turn_is_open:
+            transport.resend(lost)
+
+    def _go_on(self, link: Link) -> None:
+        """A next link has all that was said: what is wanted may be asked for."""
+        if link is not self._links[0]:
+            self._decide(lambda: self._conversation.link_resumed(self._clock()))
 
     def _on_turn_started(self) -> None:
         self._decide(lambda: self._conversation.caller_started(self._clock()))

@@ -47,7 +47,8 @@ class Unanswered:
         self.unsent = b""  # what was captured and could not be sent
 
     def begin(self, heard: Format) -> bytes:
-        """The next link, on which the model hears the caller in this format. What is to be sent over it first.
+        """The next link, on which the model hears the caller in this format. What is to be sent over it
+        first.
 
         What was said in another format is not given on.
         """
@@ -58,6 +59,10 @@ class Unanswered:
         first, self.unsent = said + self.unsent, b""
         self._said.clear()
         return first
+
+    def turn_begins(self) -> None:
+        """Where the call detects turns, nothing that was sent before belongs to the one that begins."""
+        self._said.clear()
 
     def sent(self, audio: bytes) -> None:
         """This was sent."""
@@ -83,9 +88,11 @@ class Unanswered:
 
 
 class Uplink:
-    """Sends over one link's python transport. run_...() belong to one thread, and return when goes_on() is false.
+    """Sends over one link's python transport. run_...() belong to one thread, and return when goes_on() is
+    false.
 
-    They raise StreamClosed when the call is over, TransportClosed when the link is gone; what was captured and could
+    They raise StreamClosed when the call is over, TransportClosed when the link is gone; what was captured
+    and could
     not be sent is then kept for the next link.
     """
 
@@ -130,6 +137,7 @@ class Uplink:
                 continue
             turn, audio = turns.feed(chunk, self._stream.silent_ms())
             if turn is Turn.STARTED:
+                self._unanswered.turn_begins()
                 started()
             self._send(audio)
             if turn is Turn.STOPPED:

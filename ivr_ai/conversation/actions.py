@@ -1,6 +1,7 @@
 """What a conversation wants done, as values. Call performs them in the order in which they were decided.
 
 To the model (an adapter turns these into events of the service): Ask, Cancel, Forget, Utterance, Output,
+Recall,
 SetTurns.
 To the call itself: Flush, EndItem, RunFunction, Notify, Fail.
 """
@@ -8,7 +9,10 @@ To the call itself: Flush, EndItem, RunFunction, Notify, Fail.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ivr_ai.conversation.history import Entry
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,13 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Recall:
+    """Give the model what was said before, on a connection that knows nothing of it."""
+
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
 class SetTurns:
     """Agree with the service on who decides about turns from now on. The answer:
     Conversation.turns_agreed()."""
@@ -115,5 +126,5 @@ class Fail:
     reason: str
 
 
-ToModel = Ask | Cancel | Forget | Utterance | Output | SetTurns
+ToModel = Ask | Cancel | Forget | Utterance | Output | Recall | SetTurns
 Action = ToModel | Flush | EndItem | RunFunction | Notify | Fail

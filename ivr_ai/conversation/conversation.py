@@ -17,10 +17,9 @@ asked for again: see requests.py. An error that is about nothing here ends nothi
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from ivr_ai.audio.stream import Flush as Flushed
 from ivr_ai.audio.stream import Mark
@@ -33,20 +32,34 @@ from ivr_ai.conversation.actions import (
     Flush,
     Notify,
     Output,
+    Recall,
     RunFunction,
     SetTurns,
     Turns,
     Utterance,
 )
+from ivr_ai.conversation.caller import Caller
+from ivr_ai.conversation.calls import FunctionCall, FunctionCalls
 from ivr_ai.conversation.floor import Floor, Move, after
 from ivr_ai.conversation.history import History
 from ivr_ai.conversation.playout import Playout
-from ivr_ai.conversation.requests import OVERTAKEN_PATIENCE_S, Requests, Response, State, Trouble, Want, Why
+from ivr_ai.conversation.requests import (
+    OVERTAKEN_PATIENCE_S,
+    Done,
+    Requests,
+    Response,
+    State,
+    Trouble,
+    Want,
+    Why,
+)
 
 NOT_RUN = '{"error": "not run: the caller spoke before it could be"}'
-TURNS_KEPT = 64
-CALLS_KEPT = 64  # ids of calls of functions: each is run once
 SILENT = Trouble("no_audio", "the response has no audio")
+SAY_AGAIN = (
+    "You did not hear the caller's last words, because the connection was lost. Say sorry in a few words, in "
+    "the language of the conversation, and ask them to say it again."
+)
 RESUME_PATIENCE_S = 1.5  # for the service to hear that the caller is still speaking, after a new connection
 
 
@@ -61,36 +74,8 @@ class Totals:
     turn_latencies_ms: list[float] = field(default_factory=list)
 
 
-class RunningCall(NamedTuple):
-    """A call of a function, and the connection that it came over."""
-
-    response_id: str
-    link: int
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True)
-class Done:
-    """A response that is over, as the service tells it.
-
-    request_id: as an Ask carried it, "" without one. trouble: why it failed, None when it did not.
-    interrupted: the
-    service cancelled it because the caller spoke. fatal: no response will ever succeed.
-    """
-
-    response_id: str
-    request_id: str = ""
-    cancelled: bool = False
-    interrupted: bool = False
-    trouble: Trouble | None = None
-    fatal: bool = False
-    tokens: int = 0
-
-
 class Conversation:
-    """One conversation. Not thread-safe: the call serialises. Times, passed in, are time.monotonic()
-    seconds."""
+    """One conversation. Not thread-safe: the call serialises. Times are seconds of time.monotonic()."""
 
     def __init__(self, settings: Settings, *, detects: bool = True) -> None:
         """detects: whether the service says when the caller speaks; otherwise the call does."""
@@ -107,14 +92,10 @@ class Conversation:
         self.turns = self.turns_wanted
         self._turns_asked = self.turns
         self._connected = True
-        self._speaking = False  # the caller is, whoever has the floor
-        self._speech_end_s: float | None = None  # of the turn whose answer has not begun
+        self.caller = Caller()
         self._held_since_s: float | None = None
         self._cancel: str | None = None  # the response to cancel once the flush is done
-        self._turn_of: dict[str, int] = {}  # of the caller's items
-        self._running: dict[str, RunningCall] = {}  # calls of functions that have given nothing back
-        self._called: deque[str] = deque(maxlen=CALLS_KEPT)  # ids of calls of functions that were told
-        self._returned: set[str] = set()  # responses whose functions have given something back
+        self._calls = FunctionCalls()
 
     # ---- what is agreed about turns ------------------------------------------------------------------------
 
@@ -140,7 +121,7 @@ class Conversation:
     def _return_turns(self) -> list[Action]:
         """The service gets its turns back once nothing is protected any more, in a moment of silence."""
         wanted = self.turns_wanted
-        if wanted == self._turns_asked or self._speaking or not self._connected:
+        if wanted == self._turns_asked or self.caller.speaking or not self._connected:
             return []
         self._turns_asked = wanted
         return [SetTurns(wanted)]
@@ -149,9 +130,10 @@ class Conversation:
 
     def caller_started(self, now_s: float, item_id: str = "") -> list[Action]:
         """The caller has begun to speak, says the service or the call. item_id: what their turn will be."""
-        self._speaking = True
-        self._note_turn(item_id, self.totals.turns + 1)
-        notice = Notify("speech_started", {"turn": self.totals.turns + 1})
+        turn = self.caller.starts()
+        self.requests.forget_replies()
+        self._note_turn(item_id, turn)
+        notice = Notify("speech_started", {"turn": turn})
         interrupts = self.floor in (Floor.THINKING, Floor.SPEAKING)
         if interrupts and not self.may_interrupt:
             return [notice]
@@ -169,10 +151,8 @@ class Conversation:
     def caller_stopped(self, now_s: float, last_speech_s: float, item_id: str = "") -> list[Action]:
         """The caller's turn is over. last_speech_s: when they were last heard; the turn's latency counts from
         it."""
-        self._speaking = False
-        self.totals.turns += 1
-        self._note_turn(item_id, self.totals.turns)
-        self._speech_end_s = last_speech_s
+        turn = self.totals.turns = self.caller.stops(last_speech_s)
+        self._note_turn(item_id, turn)
         if self.floor is not Floor.SPEAKING:
             self._move(Move.CALLER_STOPPED)
         if self.turns.asks:
@@ -181,40 +161,37 @@ class Conversation:
             self.requests.expect(now_s, OVERTAKEN_PATIENCE_S if busy else math.inf)
         elif self._detects:
             self.requests.want(Want(Why.REPLY))
-        notice = Notify("speech_stopped", {"turn": self.totals.turns}, last_speech_s)
+        notice = Notify("speech_stopped", {"turn": turn}, last_speech_s)
         return [notice, *self._go_on(now_s)]
 
     def utterance(self, audio_base64: str | None, now_s: float) -> list[Action]:
         """What the caller said, where the call detects turns: as one item; None when it was sent as it
         came."""
-        item_id = f"turn_{self.totals.turns}"
-        self._note_turn(item_id, self.totals.turns)
+        utterance = Utterance(f"turn_{self.caller.turn}", audio_base64)
+        self.caller.utterance = utterance
+        self._note_turn(utterance.item_id, self.caller.turn)
         self.requests.want(Want(Why.REPLY))
-        return [Utterance(item_id, audio_base64), *self._go_on(now_s)]
+        return [utterance, *self._go_on(now_s)]
 
     def turn_committed(self, item_id: str) -> None:
         """The service has made an item of the caller's last turn, where the call detects turns."""
         if item_id and not self._detects:
-            self._note_turn(item_id, self.totals.turns)
+            self._note_turn(item_id, self.caller.turn)
 
     def caller_said(self, item_id: str, text: str) -> list[Action]:
         """The words of a turn."""
-        turn = self._turn_of.get(item_id, self.totals.turns)
+        turn = self.caller.turn_of(item_id)
         self.history.caller_text(item_id, text, turn)
         return [Notify("caller_said", {"turn": turn, "text": text.strip()})]
 
     def caller_not_understood(self, item_id: str, reason: str) -> list[Action]:
         """The words of a turn could not be told; the model has heard them all the same."""
-        turn = self._turn_of.get(item_id, self.totals.turns)
+        turn = self.caller.turn_of(item_id)
         return [Notify("transcription_failed", {"turn": turn, "message": reason})]
 
     def _note_turn(self, item_id: str, turn: int) -> None:
-        if not item_id:
-            return
-        self._turn_of[item_id] = turn
+        self.caller.note(item_id, turn)
         self.history.turn(item_id, turn)
-        if len(self._turn_of) > TURNS_KEPT:
-            del self._turn_of[next(iter(self._turn_of))]
 
     # ---- in: responses -------------------------------------------------------------------------------------
 
@@ -254,9 +231,11 @@ class Conversation:
 
     def _begin_voice(self, response_id: str, heard: bool = True) -> None:
         if not self.playout.is_known(response_id):
-            self.playout.begin(response_id, self.totals.turns, self._speech_end_s if heard else None, heard)
+            self.playout.begin(
+                response_id, self.caller.turn, self.caller.speech_end_s if heard else None, heard
+            )
             if heard:
-                self._speech_end_s = None
+                self.caller.speech_end_s = None
 
     def item_added(self, response_id: str, item_id: str, now_s: float) -> list[Action]:
         """A spoken item of a response has begun, without audio as yet."""
@@ -272,6 +251,7 @@ class Conversation:
         actions += more
         if generation is None:
             return None, actions
+        self.caller.is_answered(self.playout.turn_of(response_id))
         self.requests.sign(response_id, now_s)
         self._move(Move.AUDIO)
         return generation, actions
@@ -295,27 +275,26 @@ class Conversation:
     ) -> list[Action]:
         """The model calls a function. One that the caller spoke over is not run, and gets an output that says
         so."""
-        if call_id in self._called:
-            return []  # told again
-        self._called.append(call_id)
+        if not self._calls.is_new(call_id):
+            return []
         actions = self._meet(response_id, now_s)
         if not self.playout.is_current(response_id):
             return [*actions, Output(call_id, NOT_RUN)]
         self._begin_voice(response_id)
+        self.caller.is_answered(self.playout.turn_of(response_id))
         active = self.requests.active
         if active is not None and active.response_id == response_id:
             active.calls += 1
-        self._running[call_id] = RunningCall(response_id, self.playout.link, name, arguments)
+        self._calls.begin(call_id, FunctionCall(response_id, self.playout.link, name, arguments))
         self.history.called(call_id, name, arguments)
         notice = Notify("function_call", {"name": name, "arguments": arguments})
         return [*actions, notice, RunFunction(call_id, name, arguments)]
 
     def function_output(self, call_id: str, output: str, now_s: float) -> list[Action]:
         """What a function gave back (JSON text). The model answers once all of its response have."""
-        call = self._running.pop(call_id, None)
+        call = self._calls.end(call_id)
         if call is None:
             return []
-        self._returned.add(call.response_id)
         self.history.returned(call_id, output)
         again = (call.name, call.arguments) if call.link != self.playout.link else None
         self._answer_outputs(call.response_id)
@@ -328,12 +307,10 @@ class Conversation:
         may have begun without them.
         """
         active = self.requests.active
-        running = any(call.response_id == response_id for call in self._running.values())
-        if running or response_id not in self._returned:
+        under_way = active is not None and active.response_id == response_id
+        if under_way or not self._calls.all_returned(response_id):
             return
-        if active is not None and active.response_id == response_id:
-            return
-        self._returned.discard(response_id)
+        self._calls.answered(response_id)
         if self.floor is not Floor.HEARING:
             self.requests.want(Want(Why.OUTPUTS, about=response_id))
 
@@ -353,7 +330,7 @@ class Conversation:
         response = self.requests.done(done.response_id, done.request_id, done.cancelled, now_s)
         self._answer_outputs(done.response_id)
         if response is not None and not self.playout.spoke(done.response_id):
-            self._speech_end_s = self._speech_end_s or self.playout.unanswered(done.response_id)
+            self.caller.speech_end_s = self.caller.speech_end_s or self.playout.unanswered(done.response_id)
         if response is not None and current and not response.overtaken:
             self._note_ended()
             actions += self._try_again(response, done, now_s)
@@ -443,7 +420,7 @@ class Conversation:
         if self.playout.items or self.requests.active is not None:
             return
         self._move(Move.DRAINED)
-        if self.floor is Floor.LISTENING and self._speaking:
+        if self.floor is Floor.LISTENING and self.caller.speaking:
             self._move(Move.CALLER_STARTED)
         elif self.floor is Floor.LISTENING and self.requests.awaits_beginning:
             self._move(Move.ASKED)
@@ -514,7 +491,8 @@ class Conversation:
         if active is not None and (active.calls or not self.playout.is_current(active.response_id)):
             active.wants = []  # answered with what its functions give back, or cut short by the caller
         for want in self.requests.lost():
-            self.requests.want(Want(want.why, want.instructions))
+            if want.why is not Why.REPLY or not self._will_be_told_again:
+                self.requests.want(Want(want.why, want.instructions))
         if active is not None:
             self._answer_outputs(active.response_id)
             if active.response_id == self._greeting_response:
@@ -523,18 +501,41 @@ class Conversation:
         self._note_drained()
         return actions
 
+    @property
+    def turn_is_open(self) -> bool:
+        """Whether the caller speaks, or has spoken and no answer to that has been heard of."""
+        return self.caller.is_open
+
+    @property
+    def _will_be_told_again(self) -> bool:
+        """Whether a new connection hears an open turn from the service, as the one before did."""
+        return self._detects and self.caller.is_open
+
     def link_ready(self, turns: Turns, now_s: float) -> list[Action]:
-        """A new connection is up, and what was said before has been given to it."""
+        """A new connection is up: it is given what was said before, but for the turn that is open.
+
+        What was said in that is sent to it next, and then link_resumed() goes on.
+        """
         self._connected = True
         self.playout.link += 1
         self.turns = self._turns_asked = turns
-        if self._speaking:  # whether they still are is the new connection's to say
-            self._speaking = False
-            self._move(Move.CALLER_STOPPED)
-            self.requests.want(Want(Why.REPLY, not_before_s=now_s + RESUME_PATIENCE_S))
+        open_turn = self.caller.turn + self.caller.speaking if self.caller.is_open else None
+        entries = self.history.entries(without_turn=open_turn)
+        if self._will_be_told_again:
+            if self.floor is not Floor.SPEAKING:
+                self._move(Move.CALLER_STOPPED)
+            self.caller.is_told_again()
+            self.requests.forget_replies()
+            # The service tells of the turn again. Where nothing came through, the caller is to say it again.
+            self.requests.want(Want(Why.REPLY, SAY_AGAIN, not_before_s=now_s + RESUME_PATIENCE_S))
         if self._greeting_response is None:
             self._want_greeting()
-        return self._go_on(now_s)
+        return [Recall(tuple(entries))] if entries else []
+
+    def link_resumed(self, now_s: float) -> list[Action]:
+        """The new connection has what it is to know: what is wanted may be asked for."""
+        again = self.caller.utterance if self.caller.is_open else None
+        return [*([again] if again else []), *self._go_on(now_s)]
 
     # ---- in: the call --------------------------------------------------------------------------------------
 
@@ -582,7 +583,7 @@ class Conversation:
 
     def _go_on(self, now_s: float) -> list[Action]:
         """Asks for what is wanted, unless the caller is speaking."""
-        if self._speaking or not self._connected:
+        if self.caller.speaking or not self._connected:
             return []
         request = self.requests.next(now_s)
         if request is None:
@@ -593,5 +594,5 @@ class Conversation:
     def is_quiet(self) -> bool:
         """Whether nothing is being said, thought about, asked for or looked up by a function."""
         requests = self.requests
-        waiting = requests.state is not State.IDLE or requests.expected or requests.wants or self._running
+        waiting = requests.state is not State.IDLE or requests.expected or requests.wants or self._calls
         return self.floor is Floor.LISTENING and not self.playout.items and not waiting

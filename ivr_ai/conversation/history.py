@@ -109,10 +109,11 @@ class History:
 
     # ---- all of it -----------------------------------------------------------------------------------------
 
-    def entries(self) -> list[Entry]:
-        """What was said and heard, in order. Items that are still playing count as heard to their ends.
+    def entries(self, without_turn: int | None = None) -> list[Entry]:
+        """What was said and heard, in order, but for the caller's words of one turn.
 
-        Calls of functions count once they have an output; an output counts with its call.
+        Items that are still playing count as heard to their ends. Calls of functions count once they have an
+        output; an output counts with its call.
         """
         called = {entry.call_id for entry in self._entries if entry.role == "call"}
         answered = called & {entry.call_id for entry in self._entries if entry.role == "output"}
@@ -121,6 +122,6 @@ class History:
             if entry.role == "assistant" and entry.share is None:
                 entry = Entry("assistant", entry.text, entry.item_id, 1.0, entry.turn)
             wanted = entry.call_id in answered if entry.call_id else bool(entry.heard_text)
-            if wanted:
+            if wanted and not (entry.role == "user" and entry.turn == without_turn):
                 kept.append(entry)
         return kept

@@ -77,6 +77,11 @@ class Playout:
     def is_known(self, response_id: str) -> bool:
         return response_id in self._voices
 
+    def turn_of(self, response_id: str) -> int:
+        """The turn that a response answers."""
+        voice = self._voices.get(response_id)
+        return voice.turn if voice is not None else 0
+
     def spoke(self, response_id: str) -> bool:
         """Whether audio of a response has come that was to be heard."""
         voice = self._voices.get(response_id)

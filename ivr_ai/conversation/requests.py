@@ -108,6 +108,23 @@ class Response:
     calls: int = 0
 
 
+@dataclass(frozen=True)
+class Done:
+    """A response that is over, as the service tells it.
+
+    request_id: as an Ask carried it, "" without one. trouble: why it failed, None when it did not.
+    interrupted: the service cancelled it because the caller spoke. fatal: no response will ever succeed.
+    """
+
+    response_id: str
+    request_id: str = ""
+    cancelled: bool = False
+    interrupted: bool = False
+    trouble: Trouble | None = None
+    fatal: bool = False
+    tokens: int = 0
+
+
 class Requests:
     """Those of one conversation. Not thread-safe: the conversation's lock guards it."""
 
@@ -162,6 +179,10 @@ class Requests:
         """Whether something of a kind is still to be asked for, or has been asked for."""
         asked = self.asked.wants if self.asked else []
         return any(want.why is why for want in (*self.wants, *asked))
+
+    def forget_replies(self) -> None:
+        """The caller goes on: their next turn's end asks for a reply to all of it."""
+        self.wants = [want for want in self.wants if want.why is not Why.REPLY]
 
     def next(self, now_s: float) -> Request | None:
         """The next request, for everything that is ready; None when there is nothing to ask, or not now."""
@@ -251,7 +272,7 @@ class Requests:
         # The service's own: the answer to what the caller said.
         wants = [Want(Why.REPLY)] if self.expected else []
         wants += [want for want in self.wants if want.why is Why.REPLY]
-        self.wants = [want for want in self.wants if want.why is not Why.REPLY]
+        self.forget_replies()
         overtaken, self._expected_overtaken = self._expected_overtaken, False
         self._expected_since_s = None
         return Response(response_id, wants[:1], overtaken=overtaken)

@@ -32,12 +32,13 @@ from ivr_ai.conversation.actions import (
     Forget,
     Notify,
     Output,
+    Recall,
     ToModel,
     Utterance,
 )
-from ivr_ai.conversation.conversation import Conversation, Done
+from ivr_ai.conversation.conversation import Conversation
 from ivr_ai.conversation.history import Entry
-from ivr_ai.conversation.requests import Trouble
+from ivr_ai.conversation.requests import Done, Trouble
 from ivr_ai.realtime.repeats import Repeats
 
 Event = dict[str, Any]
@@ -261,6 +262,8 @@ class RealtimeAdapter:
                 return [self._late("conversation.item.delete", item_id=item_id)]
             case Utterance(item_id, audio):
                 return [self._utterance(item_id, audio)]
+            case Recall(entries):
+                return self.replay(list(entries))
             case Output(call_id, output, call):
                 item = {"type": "function_call_output", "call_id": call_id, "output": output}
                 return [*([self._call(call_id, *call)] if call else []), self._item(item)]

@@ -4,7 +4,8 @@ The stream knows whether somebody speaks (a level over a tracked noise floor, on
 LocalTurns makes
 turns of that: a turn begins with the first speech, and is over after VAD_SILENCE_DURATION_MS of silence or
 after
-IVR_AI_UTTERANCE_MAX_S; after the latter, only silence, or as much time again, lets another one begin. A turn's audio begins VAD_PREFIX_PADDING_MS before the first speech; what lies between
+IVR_AI_UTTERANCE_MAX_S; after the latter, only silence, or as much time again, lets another one begin. A
+turn's audio begins VAD_PREFIX_PADDING_MS before the first speech; what lies between
 turns is never part of one.
 """
 

@@ -120,7 +120,8 @@ class NativeTransport:
         self._check(lib.as_realtime_listen(self._open_handle()), "listening")
 
     def resend(self, lost: NativeTransport) -> None:
-        """Sends what the caller has said over a lost connection since their last turn began, if no answer has.
+        """Sends what the caller has said over a lost connection since their last turn began, if no answer
+        has.
 
         After attach() and before listen(). Raises TransportClosed.
         """

@@ -14,7 +14,8 @@ from ivr_ai.audio.formats import Format
 from ivr_ai.audio.stream import HostStream, StreamClosed, StreamNotFound
 from ivr_ai.config import Settings
 from ivr_ai.conversation.actions import Action, EndItem
-from ivr_ai.conversation.conversation import Conversation, Done
+from ivr_ai.conversation.conversation import Conversation
+from ivr_ai.conversation.requests import Done
 from ivr_ai.downlink import Downlink
 from ivr_ai.outbox import Outbox
 

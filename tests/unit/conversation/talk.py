@@ -125,7 +125,8 @@ class Talk:
 
     def connected(self, turns: Turns | None = None) -> list[Action]:
         """A new connection is up. turns: what its server has agreed to, when that is not what was wanted."""
-        return self.it.link_ready(turns or self.it.turns_wanted, self.now_s)
+        ready = self.it.link_ready(turns or self.it.turns_wanted, self.now_s)
+        return [*ready, *self.it.link_resumed(self.now_s)]
 
     def error(self, code: str | None, message: str = "It is wrong.", **more: Any) -> list[Action]:
         error = {"type": "invalid_request_error", "code": code, "message": message, **more}

@@ -301,13 +301,25 @@ class World(Service):
 
     def _connected(self, wanted: Turns) -> None:
         self.steps.append(f"{self.now_s:.2f} link ready")
-        self.up, self.heard_speaking = True, False
+        self.up = True
+        was_open = self.it.turn_is_open
         self.talk.adapter = RealtimeAdapter(self.it, 0)
         self.turns = self._turns(wanted)
         self.perform(self.it.link_ready(self._stated(wanted), self.now_s))
+        if not self.local:
+            self.heard_speaking = False
+        self.perform(self.it.link_resumed(self.now_s))
+        if self.local:  # what was captured meanwhile is listened to now
+            if self.heard_speaking and not self.speaks:
+                self._hears_stop()
+            elif self.speaks and not self.heard_speaking:
+                self._hears_start()
+            return
         if self.speaks:
             self.caller_starts()
-        elif self.spoke_while_down and self.random.choice((True, False)):
+        elif (was_open and self.random.random() < 0.9) or (
+            self.spoke_while_down and self.random.random() < 0.5
+        ):
             self.caller_starts()
             self.soon(0.2, lambda: self.caller_stops() if self.speaks else None)
 

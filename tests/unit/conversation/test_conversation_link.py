@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from talk import Talk, asks, failures, flushes, sent, turns_set, types
+from talk import Talk, asks, failures, flushes, notices, sent, turns_set, types
 
 from ivr_ai.conversation.actions import Ask, EndItem, Turns
-from ivr_ai.conversation.conversation import RESUME_PATIENCE_S
+from ivr_ai.conversation.conversation import RESUME_PATIENCE_S, SAY_AGAIN
 from ivr_ai.conversation.floor import Floor
 from ivr_ai.conversation.requests import State
 
@@ -38,12 +38,31 @@ class TestInEveryState:
         talk.connected()
         assert len(asks(talk.later(RESUME_PATIENCE_S))) == 1
 
-    def test_thinking_while_the_services_reply_is_expected(self, talk):
+    def test_thinking_the_next_connection_hears_the_turn_again(self, talk):
         talk.turn()
         assert talk.lost() == []
         assert asks(talk.later(3)) == []  # there is no connection to ask over
-        assert asks(talk.connected()) == [Ask("ask_1")]
+        assert asks(talk.connected()) == []
         assert talk.it.floor is Floor.THINKING
+        assert notices(talk.caller_starts()) == [("speech_started", {"turn": 1})]
+        assert notices(talk.caller_stops()) == [("speech_stopped", {"turn": 1})]
+        assert asks(talk.later(5)) == []
+        talk.created()
+        assert talk.audio() == talk.it.generation
+        assert talk.it.totals.turns == 1
+
+    def test_thinking_a_turn_that_no_connection_has_heard_is_asked_for_again(self, talk):
+        talk.turn()
+        talk.lost()
+        talk.connected()
+        assert asks(talk.later(RESUME_PATIENCE_S - 0.1)) == []
+        assert asks(talk.later(0.1)) == [Ask("ask_1", SAY_AGAIN)]
+
+    def test_thinking_what_is_known_of_the_open_turn_is_not_told_beside_its_audio(self, talk):
+        talk.turn()
+        talk.it.caller_said("u1", "Hello?")
+        talk.lost()
+        assert talk.connected() == []
 
     def test_thinking_with_a_request_out(self):
         talk = Talk(greeting="Hello.")
@@ -56,7 +75,8 @@ class TestInEveryState:
         talk.created()
         assert talk.lost() == []
         assert talk.it.requests.state is State.IDLE
-        assert asks(talk.connected()) == [Ask("ask_1")]
+        assert asks(talk.connected()) == []
+        assert asks(talk.later(RESUME_PATIENCE_S)) == [Ask("ask_1", SAY_AGAIN)]
 
     def test_speaking_what_is_queued_plays_on_and_the_rest_is_asked_for_again(self, talk):
         talk.speaking()
@@ -112,7 +132,8 @@ class TestInterrupted:
         talk.audio()
         talk.turn_cuts({"i1": 300})
         talk.lost()
-        assert asks(talk.connected()) == [Ask("ask_2")]
+        assert asks(talk.connected()) == []
+        assert asks(talk.later(RESUME_PATIENCE_S)) == [Ask("ask_2", SAY_AGAIN)]
 
     def test_the_reply_to_the_last_words_is_owed_though_a_request_was_overtaken(self):
         """The outputs of a function are asked about; the caller speaks into that; then the link goes."""
@@ -125,7 +146,8 @@ class TestInterrupted:
         talk.turn()
         talk.flushed({})
         talk.lost()
-        assert asks(talk.connected()) == [Ask("ask_2")]
+        talk.connected()
+        assert asks(talk.later(RESUME_PATIENCE_S)) == [Ask("ask_2", SAY_AGAIN)]
 
     def test_audio_of_before_cannot_be_forgotten_on_the_next_connection(self, talk):
         talk.speaking()
@@ -241,6 +263,7 @@ class TestWhatIsDecidedMeanwhile:
         talk.lost()
         talk.now_s += 60
         talk.connected()
+        talk.later(RESUME_PATIENCE_S)
         assert failures(talk.later(19)) == []
         assert failures(talk.later(1)) != []
 

@@ -1,0 +1,63 @@
+"""The caller's turns: whether they speak, which turn is whose item, and what of it no answer has begun to.
+
+A turn is *open* from the caller's first word until the answer to it is heard of. What was said in an open
+turn is given
+to a new connection when one is lost: then the same turn begins and ends once more, and counts once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ivr_ai.conversation.actions import Utterance
+
+TURNS_KEPT = 64  # whose items are remembered: transcripts come late, but not that late
+
+
+@dataclass
+class Caller:
+    """The caller of one conversation. Not thread-safe."""
+
+    speaking: bool = False  # whoever has the floor
+    turn: int = 0  # the last that was over
+    is_open: bool = False
+    speech_end_s: float | None = None  # of the turn whose answer has not begun
+    utterance: Utterance | None = None  # of an open turn, where the call detects turns
+    _again: bool = False  # the turn that is open is told once more, over a new connection
+    _turn_of: dict[str, int] = field(default_factory=dict)  # of the caller's items
+
+    def starts(self) -> int:
+        """Their first word. Returns the number that the turn will have."""
+        self.speaking = self.is_open = True
+        return self.turn if self._again else self.turn + 1
+
+    def stops(self, last_speech_s: float) -> int:
+        """The turn is over. Returns its number."""
+        if not self._again:
+            self.turn += 1
+        self.speaking, self.is_open, self._again = False, True, False
+        self.speech_end_s = last_speech_s
+        self.utterance = None
+        return self.turn
+
+    def is_answered(self, turn: int) -> None:
+        """Audio of an answer has come, to this turn."""
+        if turn == self.turn and not self.speaking:
+            self.is_open, self.utterance, self._again = False, None, False
+
+    def is_told_again(self) -> None:
+        """What was said in the open turn is given to a new connection."""
+        self._again = not self.speaking
+        self.speaking = False
+
+    def note(self, item_id: str, turn: int) -> None:
+        """The item that a turn is, or will be."""
+        if not item_id:
+            return
+        self._turn_of[item_id] = turn
+        if len(self._turn_of) > TURNS_KEPT:
+            del self._turn_of[next(iter(self._turn_of))]
+
+    def turn_of(self, item_id: str) -> int:
+        """The turn of an item; the last one for an item that nobody has told of."""
+        return self._turn_of.get(item_id, self.turn)
