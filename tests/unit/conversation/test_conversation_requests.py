@@ -177,6 +177,26 @@ class TestFunctions:
         talk.done()
         assert not talk.it.is_quiet()
 
+    def test_a_request_for_the_answer_that_crosses_the_callers_first_word_is_their_turns_to_answer(
+        self, talk
+    ):
+        talk.turn()
+        talk.created()
+        talk.calls()
+        talk.done()
+        assert asks(talk.returns()) == [Ask("ask_1")]
+        talk.caller_starts()
+        talk.flushed({})
+        assert types(talk.created("r2", "ask_1")) == ["response.cancel"]
+        assert talk.audio("r2", "i2") is None
+        assert asks(talk.cancelled("r2", ask="ask_1")) == []
+        assert asks(talk.caller_stops()) == []
+        talk.created("r3")
+        assert talk.audio("r3", "i3") is not None
+        assert asks(talk.done("r3")) == []
+        talk.heard("i3")
+        assert talk.it.is_quiet()
+
     def test_a_reply_is_waited_for(self, talk):
         talk.turn()
         talk.created()
