@@ -20,6 +20,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from ivr_ai import ending, failure, watch
@@ -90,7 +91,8 @@ class Call:
         self._serving: Link | None = None  # the link that is ready and knows what was said before
         self._reconnects = Reconnects(settings.reconnect_max, clock)
         self._stream: Stream | None = None
-        self._said = Format("s16", settings.output_rate_hz)  # what the model's audio is
+        # What the model hears and what it says, as agreed over the serving link.
+        self._formats = Format("s16", settings.input_rate_hz), Format("s16", settings.output_rate_hz)
         self._stream_started = False
         self._stream_id: str | None = None  # once it is open
         self._stream_opened = threading.Event()  # publishes the id
@@ -119,6 +121,7 @@ class Call:
             why = self._leg.why_no_stream()  # before the answer: a call without audio is better not answered
             if why:
                 self._end(ending.failure(why))
+                failure.play_apology(self._leg, self._settings)
             else:
                 self._connect()
                 self._converse()
@@ -128,6 +131,7 @@ class Call:
         except StreamError as error:
             if self._leg.ready():  # else the caller was gone before there was a stream to open
                 self._end(ending.failure(str(error)))
+                failure.play_apology(self._leg, self._settings)
         finally:
             watch.calls.remove(self)
             summary = self._finish()
@@ -197,7 +201,7 @@ class Call:
                 actions = self._report_marks(stream, self._clock())
             for action in actions:
                 if isinstance(action, Notify):
-                    self._notify(action)
+                    self._reporter.tell(action.kind, action.data, action.at_s)
         if self._stream_id is not None and not (stream and stream.closed):
             # A transferred call goes on without us. The id of a closed stream may be another's by now.
             self._leg.stop_stream(self._stream_id)
@@ -214,9 +218,8 @@ class Call:
         return self._summarise()
 
     def _summarise(self) -> CallSummary:
-        reason = (self._ending or ending.HUNG_UP).reason
-        duration_s = round(self._clock() - self._started_s, 3)
-        summary = summarise(self.uuid, reason, duration_s, self._conversation.totals, self._stream)
+        reason, duration_s = (self._ending or ending.HUNG_UP).reason, self._clock() - self._started_s
+        summary = summarise(self.uuid, reason, round(duration_s, 3), self._conversation.totals, self._stream)
         log.log(logging.ERROR if self._failed else logging.INFO, "%s", summary.line())
         self._reporter.tell("ended", summary.data())
         return summary
@@ -238,7 +241,7 @@ class Call:
         if 0 < self._settings.max_call_s < now_s - self._started_s and self._last_words is None:
             limit_s = self._settings.max_call_s
             reason = f"call limit of {limit_s:g} s reached (IVR_AI_MAX_CALL_S)"
-            self._end_after_words(Ending(Kind.LIMIT, reason, after_heard=True))
+            self._end_after_words(Ending(Kind.LIMIT, reason))
         if self._last_words is not None and self._last_words.said(now_s, self._is_quiet(self._last_words)):
             self._end(self._last_words.how)
 
@@ -247,18 +250,16 @@ class Call:
 
         A closed stream has to be seen twice: the end of the call closes it too, and may be told later.
         """
-        blocks = self._serving is not None and not isinstance(self._serving.transport, NativeTransport)
-        self._outbox.decide(
-            lambda: self._report_marks(stream, now_s) + self._conversation.tick(now_s),
-            spawn=self._send_elsewhere if blocks else None,
-        )
+        self._decide_elsewhere(lambda: self._report_marks(stream, now_s) + self._conversation.tick(now_s))
         gone, self._stream_gone = self._stream_gone, stream.closed
         if gone and self._stream_gone:
             lost = self._reconnects.away_s < UNLOADED_WITHIN_S
             self._end(ending.failure(UNLOADED) if lost else ending.STOPPED)
 
-    def _send_elsewhere(self, perform: Callable[[], None]) -> None:
-        self._workers.spawn("send", perform)
+    def _decide_elsewhere(self, decide: Callable[[], list[Action]]) -> None:
+        """On a thread of all calls, which a transport that waits for its server must not hold up."""
+        blocks = self._serving is not None and not isinstance(self._serving.transport, NativeTransport)
+        self._outbox.decide(decide, spawn=partial(self._workers.spawn, "send") if blocks else None)
 
     def _report_marks(self, stream: Stream, now_s: float) -> list[Action]:
         """Under the lock. Tells the conversation how far its items have been heard."""
@@ -278,8 +279,8 @@ class Call:
 
     def _is_quiet(self, words: LastWords) -> bool:
         """Whether the caller has heard all that is to come."""
-        stats = self._stream.stats() if self._stream is not None else None
-        if stats is not None and (stats.inject_queued_samples or stats.inject_playing):
+        stats = self._stream.stats() if self._stream else None
+        if stats and (stats.inject_queued_samples or stats.inject_playing):
             return False
         # At a limit of ours the model is still there: it answers what has been asked.
         return words.how.kind is not Kind.LIMIT or self._conversation.is_quiet()
@@ -295,6 +296,8 @@ class Call:
         with self._lock:
             self._adapter = RealtimeAdapter(self._conversation, self._settings.vad_silence_ms)
             self._links.append(link)
+            if self._over.is_set():
+                link.abort()  # the call's end has closed the links that it knew
         link.open()
 
     def _is_current(self, link: Link) -> bool:
@@ -318,9 +321,13 @@ class Call:
     def on_link_changed(self, link: Link) -> None:
         """The session has been changed since."""
         agreed = link.agreed
-        if agreed is not None and link is self._serving:
-            with self._lock:
-                self._conversation.turns_agreed(agreed.turns)
+        if agreed is None or link is not self._serving:
+            return
+        if (agreed.heard, agreed.said) != self._formats:
+            link.give_up("the server has changed the session's audio format under the call")
+            return
+        with self._lock:
+            self._conversation.turns_agreed(agreed.turns)
 
     def on_link_refused(self, link: Link, refused: Refused) -> None:
         """The session goes on without a field."""
@@ -390,10 +397,8 @@ class Call:
     def _serve_next(self, link: Link) -> None:
         """A next link's thread: the model is told what was said before."""
         self._taken_over.wait()
-        stream = self._stream
-        if stream is None:
-            return
-        self._serve(link, stream, lambda: self._resume(link))
+        if self._stream is not None:
+            self._serve(link, self._stream, lambda: self._resume(link))
 
     def _resume(self, link: Link) -> list[Action]:
         agreed = link.agreed
@@ -410,7 +415,7 @@ class Call:
             return
         chunk_ms, quiet_ms = chunks_ms(self._settings)
         hang_ms = self._settings.speech_hang_ms
-        self._said = agreed.said
+        self._formats = agreed.heard, agreed.said
         with self._lock:
             self._conversation.turns_agreed(agreed.turns)
         try:
@@ -500,7 +505,7 @@ class Call:
             return
         kind = str(event.get("type", "")).removeprefix("host.")
         data = {name: value for name, value in event.items() if name != "type"}
-        self._decide(lambda: self._conversation.host_event(kind, data, self._clock()))
+        self._decide_elsewhere(lambda: self._conversation.host_event(kind, data, self._clock()))
 
     # ---- events --------------------------------------------------------------------------------------------
 
@@ -509,7 +514,7 @@ class Call:
         kind = event.get("type")
         stream = self._stream
         if kind == "response.output_audio.delta":
-            self._downlink.delta(event, stream if self._serving else None, self._said, now_s)
+            self._downlink.delta(event, stream if self._serving else None, self._formats[1], now_s)
             return
         if kind == "transport.audio" and stream is not None and isinstance(link.transport, NativeTransport):
             self._downlink.queued(event, stream, link.transport, now_s)
@@ -547,7 +552,7 @@ class Call:
             case EndItem(item):
                 self._end_item(item)
             case Notify():
-                self._notify(action)
+                self._reporter.tell(action.kind, action.data, action.at_s)
             case RunFunction():
                 self._workers.spawn("function", self._run_function, action)
             case Fail(reason):
@@ -571,9 +576,6 @@ class Call:
             return  # what was decided for a link that is gone: the next one is told what was said
         for event in self._adapter.encode(action):
             link.send(event)
-
-    def _notify(self, action: Notify) -> None:
-        self._reporter.tell(action.kind, action.data, action.at_s)
 
     def _run_function(self, call: RunFunction) -> None:
         output = self._functions.output(call)

@@ -18,11 +18,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a conversation ends. after_heard: once the caller has heard what is being said."""
+    """Why a conversation ends."""
 
     kind: Kind
     reason: str
-    after_heard: bool = False
 
     @property
     def failed(self) -> bool:
@@ -43,7 +42,7 @@ class LastWords:
 
 
 HUNG_UP = Ending(Kind.CALLER, "the caller hung up, or the call was taken elsewhere")
-GOODBYE = Ending(Kind.SERVER, "the server ended the conversation", after_heard=True)
+GOODBYE = Ending(Kind.SERVER, "the server ended the conversation")
 STOPPED = Ending(Kind.STREAM, "the audio stream was stopped")
 
 

@@ -200,12 +200,12 @@ def stream_again(leg: Leg) -> Stream | None:
 
 
 def play_apology(leg: Leg, settings: Settings) -> None:
-    """Says the apology with the host's own player, for a call without a stream; returns when it has been
-    heard.
+    """Says the apology with the host's own player, for a call without a stream, and waits for its end.
 
-    On the call's thread; the call must have been answered. Raises nothing: what goes wrong is logged.
+    A call that has not been answered is not answered for this. On the call's thread. Raises nothing: what
+    goes wrong is logged.
     """
-    if not has_words(settings) or not leg.ready():
+    if not has_words(settings) or not leg.ready() or not leg.answered():
         return
     path = _made_elsewhere(
         leg, lambda: _folder.file(*apology_audio(settings.apology_text, settings.apology_file))

@@ -29,4 +29,5 @@ class Reconnects:
     @property
     def away_s(self) -> float:
         """How long ago the last one was lost; infinite when none was."""
-        return self._clock() - self._lost_s[-1] if self._lost_s else math.inf
+        lost_s = self._lost_s  # may be replaced meanwhile: any thread asks
+        return self._clock() - lost_s[-1] if lost_s else math.inf

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CAPTURE_TIMEOUT_MS = 1000
 PADDING_MS = 500  # kept of what was sent between turns: the server notices a turn when it has begun
-RESENT_BYTES = 48_000  # in one message
+MESSAGE_BYTES = 48_000  # of audio at most
 
 
 def chunks_ms(settings: Settings) -> tuple[int, int]:
@@ -46,23 +46,23 @@ class Unanswered:
         self._turns: LocalTurns | None = None
         self.unsent = b""  # what was captured and could not be sent
 
-    def begin(self, heard: Format) -> bytes:
-        """The next link, on which the model hears the caller in this format. What is to be sent over it
-        first.
+    def begin(self, heard: Format) -> None:
+        """The next link, on which the model hears the caller in this format: what it lacks is unsent.
 
         What was said in another format is not given on.
         """
         if heard != self._format:
             self._format, self._turns, self.unsent = heard, None, b""
             self._said.clear()
-        said = bytes(self._said) if self._turn_is_open() else b""
-        first, self.unsent = said + self.unsent, b""
+        if self._turn_is_open():
+            self.unsent = bytes(self._said) + self.unsent
         self._said.clear()
-        return first
 
     def turn_begins(self) -> None:
-        """Where the call detects turns, nothing that was sent before belongs to the one that begins."""
-        self._said.clear()
+        """Where the call detects turns, what was sent of a turn that has been answered is not needed any
+        more."""
+        if not self._turn_is_open():
+            self._said.clear()
 
     def sent(self, audio: bytes) -> None:
         """This was sent."""
@@ -107,21 +107,20 @@ class Uplink:
         """heard: the format in which the model is to hear the caller."""
         self._stream, self._transport, self._goes_on = stream, transport, goes_on
         self._unanswered = unanswered
-        self._first = unanswered.begin(heard)
+        unanswered.begin(heard)
 
     def resend(self) -> None:
         """Sends what the link before has not been answered. Before anything else."""
-        first, self._first = self._first, b""
-        for at in range(0, len(first), RESENT_BYTES):
-            self._send(first[at : at + RESENT_BYTES])
+        self._send(b"")
 
     def _send(self, audio: bytes) -> None:
         memory = self._unanswered
         memory.unsent += audio
-        if memory.unsent:
-            self._transport.send_audio(memory.unsent)
-            memory.sent(memory.unsent)
-            memory.unsent = b""
+        while memory.unsent:
+            part = memory.unsent[:MESSAGE_BYTES]
+            self._transport.send_audio(part)
+            memory.sent(part)
+            memory.unsent = memory.unsent[len(part) :]
 
     def run_audio(self) -> None:
         """Sends all that is captured: the server detects turns."""

@@ -22,32 +22,39 @@ class Caller:
     turn: int = 0  # the last that was over
     is_open: bool = False
     speech_end_s: float | None = None  # of the turn whose answer has not begun
-    utterance: Utterance | None = None  # of an open turn, where the call detects turns
+    open_since: int = 0  # the first turn that no answer has been heard of
+    utterances: list[Utterance] = field(default_factory=list)  # of open turns, where the call detects turns
     _again: bool = False  # the turn that is open is told once more, over a new connection
     _turn_of: dict[str, int] = field(default_factory=dict)  # of the caller's items
 
     def starts(self) -> int:
         """Their first word. Returns the number that the turn will have."""
+        turn = self.turn if self._again else self.turn + 1
+        if not self.is_open:
+            self.open_since = turn
         self.speaking = self.is_open = True
-        return self.turn if self._again else self.turn + 1
+        # What was sent as it came and has not been answered becomes the beginning of this turn.
+        self.utterances = [each for each in self.utterances if each.audio_base64 is not None]
+        return turn
 
     def stops(self, last_speech_s: float) -> int:
         """The turn is over. Returns its number."""
         if not self._again:
             self.turn += 1
+        if not self.is_open:
+            self.open_since = self.turn
         self.speaking, self.is_open, self._again = False, True, False
         self.speech_end_s = last_speech_s
-        self.utterance = None
         return self.turn
 
     def is_answered(self, turn: int) -> None:
         """Audio of an answer has come, to this turn."""
         if turn == self.turn and not self.speaking:
-            self.is_open, self.utterance, self._again = False, None, False
+            self.is_open, self.utterances, self._again = False, [], False
 
     def is_told_again(self) -> None:
         """What was said in the open turn is given to a new connection."""
-        self._again = not self.speaking
+        self._again = self._again or not self.speaking
         self.speaking = False
 
     def note(self, item_id: str, turn: int) -> None:

@@ -168,7 +168,7 @@ class Conversation:
         """What the caller said, where the call detects turns: as one item; None when it was sent as it
         came."""
         utterance = Utterance(f"turn_{self.caller.turn}", audio_base64)
-        self.caller.utterance = utterance
+        self.caller.utterances.append(utterance)
         self._note_turn(utterance.item_id, self.caller.turn)
         self.requests.want(Want(Why.REPLY))
         return [utterance, *self._go_on(now_s)]
@@ -443,7 +443,7 @@ class Conversation:
             self._greeting_response = response.response_id  # given when heard: _note_greeting_heard()
             return
         self._greeting_response = None
-        self._want_greeting()
+        self._want_greeting(now_s + OVERTAKEN_PATIENCE_S if self.requests.doubted is response else 0.0)
 
     def _check_greeting(self) -> None:
         """The response under way may turn out not to be the one that says the greeting."""
@@ -453,9 +453,9 @@ class Conversation:
         if active.response_id == self._greeting_response:
             self._greeting_response = None
 
-    def _want_greeting(self) -> None:
+    def _want_greeting(self, not_before_s: float = 0.0) -> None:
         if self._greeting_owed and not self.requests.is_wanted(Why.GREETING):
-            self.requests.want(Want(Why.GREETING, self._settings.greeting))
+            self.requests.want(Want(Why.GREETING, self._settings.greeting, not_before_s=not_before_s))
 
     def _note_greeting_cut(self) -> list[Action]:
         """After a flush. A greeting that may be cut short is over, unless nothing of it was heard."""
@@ -519,8 +519,7 @@ class Conversation:
         self._connected = True
         self.playout.link += 1
         self.turns = self._turns_asked = turns
-        open_turn = self.caller.turn + self.caller.speaking if self.caller.is_open else None
-        entries = self.history.entries(without_turn=open_turn)
+        entries = self.history.entries(before=self.caller.open_since if self.caller.is_open else None)
         if self._will_be_told_again:
             if self.floor is not Floor.SPEAKING:
                 self._move(Move.CALLER_STOPPED)
@@ -534,8 +533,7 @@ class Conversation:
 
     def link_resumed(self, now_s: float) -> list[Action]:
         """The new connection has what it is to know: what is wanted may be asked for."""
-        again = self.caller.utterance if self.caller.is_open else None
-        return [*([again] if again else []), *self._go_on(now_s)]
+        return [*self.caller.utterances, *self._go_on(now_s)]
 
     # ---- in: the call --------------------------------------------------------------------------------------
 

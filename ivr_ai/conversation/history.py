@@ -109,8 +109,8 @@ class History:
 
     # ---- all of it -----------------------------------------------------------------------------------------
 
-    def entries(self, without_turn: int | None = None) -> list[Entry]:
-        """What was said and heard, in order, but for the caller's words of one turn.
+    def entries(self, before: int | None = None) -> list[Entry]:
+        """What was said and heard, in order; of the caller's words only what was said before a turn.
 
         Items that are still playing count as heard to their ends. Calls of functions count once they have an
         output; an output counts with its call.
@@ -122,6 +122,7 @@ class History:
             if entry.role == "assistant" and entry.share is None:
                 entry = Entry("assistant", entry.text, entry.item_id, 1.0, entry.turn)
             wanted = entry.call_id in answered if entry.call_id else bool(entry.heard_text)
-            if wanted and not (entry.role == "user" and entry.turn == without_turn):
+            known = entry.role != "user" or before is None or entry.turn < before
+            if wanted and known:
                 kept.append(entry)
         return kept

@@ -140,6 +140,9 @@ class Requests:
         self._expected_since_s: float | None = None
         self._patience_s = math.inf
         self._expected_overtaken = False
+        self.doubted: Response | None = (
+            None  # cancelled without a beginning: the Ask's answer, as far as is known
+        )
         self._sign_s: float | None = None  # the last sign of what is waited for
 
     @property
@@ -269,6 +272,13 @@ class Requests:
         if asked is not None and self._answers_ask(request_id):
             self.asked = None
             return Response(response_id, asked.wants, asked.request_id, asked.overtaken, request_id is None)
+        doubted, self.doubted = self.doubted, None
+        if (
+            doubted is not None and request_id == doubted.request_id
+        ):  # this is the answer, and that was another
+            answered = {(want.why, want.about) for want in doubted.wants}
+            self.wants = [want for want in self.wants if (want.why, want.about) not in answered]
+            return Response(response_id, doubted.wants, doubted.request_id)
         # The service's own: the answer to what the caller said.
         wants = [Want(Why.REPLY)] if self.expected else []
         wants += [want for want in self.wants if want.why is Why.REPLY]
@@ -334,6 +344,7 @@ class Requests:
             return None
         else:
             over = self._begun(response_id, request_id)
+            self.doubted = over if cancelled and over.request_id and not request_id else None
         self.active = None
         self._wait_on(now_s)
         if over.request_id and self.expected:  # asked for before the turn was over: it is no answer to that

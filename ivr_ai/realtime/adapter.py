@@ -207,21 +207,18 @@ class RealtimeAdapter:
 
     def _on_error(self, event: Mapping[str, Any], now_s: float) -> list[Action]:
         error = event.get("error") or {}
-        code, message = (
-            str(error.get("code") or error.get("type") or "error"),
-            str(error.get("message") or ""),
-        )
+        code = str(error.get("code") or error.get("type") or "error")
+        message, param = str(error.get("message") or ""), str(error.get("param") or "")
         about = str(error.get("event_id") or "")
         notice = Notify("error", {"code": code, "message": message})
         if code in FATAL_CODES:
             return [notice, Fail(f"the server says {code}: {message}")]
         if about.startswith(ASK):
-            return self._on_refusal(about, code, str(error.get("param") or ""), message, notice, now_s)
+            return self._on_refusal(about, code, param, message, notice, now_s)
         if about.startswith(LATE):
             return [Notify("late", {"code": code, "message": message})]
-        if not about and self._is_about_asking(code):
-            trouble = self._trouble(code, message, now_s)
-            return [notice, *self._conversation.request_refused("", trouble, code == BUSY, now_s)]
+        if not about and self._is_about_asking(code, param):
+            return [notice, *self._on_refusal("", code, param, message, notice, now_s)[1:]]
         return [notice]
 
     def _on_refusal(
@@ -235,9 +232,10 @@ class RealtimeAdapter:
         actions = self._conversation.request_refused(about, trouble, busy, now_s)
         return [Notify("late", notice.data) if busy else notice, *actions]
 
-    def _is_about_asking(self, code: str) -> bool:
+    def _is_about_asking(self, code: str, param: str) -> bool:
         """Whether an error without an event_id can only be the refusal of the Ask that is out."""
-        return self._conversation.requests.may_be_refused and (code == BUSY or code in PASSING_CODES)
+        named = code == BUSY or code in PASSING_CODES or param.startswith("response.")
+        return named and self._conversation.requests.may_be_refused
 
     def _trouble(self, code: str, message: str, now_s: float) -> Trouble:
         after_s = retry_after_s(message)

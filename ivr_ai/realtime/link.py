@@ -450,6 +450,10 @@ class Link:
         with contextlib.suppress(TransportClosed):  # the end is told by the transport itself
             transport.send(event)
 
+    def give_up(self, reason: str) -> None:
+        """The connection is of no use any more, but another one may be. Told as its end."""
+        self._go(Gone(reason, passing=True))
+
     def abort(self) -> None:
         """Ends the connection at once, whatever it is doing. Never waits; nothing is heard of it any more."""
         with self._lock:

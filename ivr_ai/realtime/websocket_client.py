@@ -226,7 +226,7 @@ class _Socket(websocket.WebSocket):
 
     def idle(self) -> bool:
         """Whether a short message could be sent at once: nobody is stuck sending, and the server reads."""
-        if self.sock is None or not self.lock.acquire(timeout=_SEND_S):
+        if self.sock is None or self._aborted or not self.lock.acquire(timeout=_SEND_S):
             return False
         try:
             return _poll(self.sock, select.POLLOUT, 0)
@@ -288,6 +288,10 @@ class WebSocketTransport:
         try:
             self._ws.send(text)
         except (OSError, websocket.WebSocketException, AttributeError) as error:
+            if not isinstance(error, (BrokenPipeError, ConnectionResetError)):
+                # Part of a message may be on its way: nothing can follow that, and recv() tells of the end.
+                # Where the server has ended the connection, what it said before can still be read.
+                self._ws.abort()
             raise self._closed(error) from error
 
     def recv(self) -> Event:

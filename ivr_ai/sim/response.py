@@ -51,7 +51,8 @@ class Response:
 
     def start(self) -> None:
         if self._session.faults.done_without_created:
-            ghost = Response(self._session, Reply(), self._params, lambda response: None)
+            params = {**self._params, "metadata": None}  # begun by the service: nobody has asked for it
+            ghost = Response(self._session, Reply(), params, lambda response: None)
             ghost._done("cancelled", {"type": "cancelled", "reason": "turn_detected"})
         self._writes = self._writes or self._session.mishaps.writes()
         delay_ms = self._session.faults.created_delay_ms

@@ -13,20 +13,16 @@ def test_only_a_failure_is_one_for_the_failure_policy(kind):
     assert Ending(kind, "so").failed is (kind is Kind.FAILURE)
 
 
-def test_a_failure_has_its_reason_and_waits_for_nothing():
-    assert failure("no reply") == Ending(Kind.FAILURE, "no reply", after_heard=False)
+def test_a_failure_has_its_reason():
+    assert failure("no reply") == Ending(Kind.FAILURE, "no reply")
 
 
 @pytest.mark.parametrize(
-    ("how", "kind", "after_heard"),
-    [
-        (ending.HUNG_UP, Kind.CALLER, False),
-        (ending.GOODBYE, Kind.SERVER, True),
-        (ending.STOPPED, Kind.STREAM, False),
-    ],
+    ("how", "kind"),
+    [(ending.HUNG_UP, Kind.CALLER), (ending.GOODBYE, Kind.SERVER), (ending.STOPPED, Kind.STREAM)],
 )
-def test_endings_of_every_call(how, kind, after_heard):
-    assert (how.kind, how.after_heard, how.failed) == (kind, after_heard, False)
+def test_endings_of_every_call(how, kind):
+    assert (how.kind, how.failed) == (kind, False)
     assert how.reason
 
 

@@ -221,6 +221,8 @@ print(failure._folder.file(failure.tones(), 8000).parent)
             def ready(self) -> bool:
                 return True
 
+            answered = ready
+
             def sleep(self, ms: int) -> None:
                 time.sleep(ms / 1000)
 

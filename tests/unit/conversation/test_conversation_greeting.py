@@ -9,6 +9,7 @@ from ivr_ai.conversation.actions import Ask, SetTurns, Turns
 from ivr_ai.conversation.floor import Floor
 
 OFF = Turns(True, asks=False, interrupts=False)
+TURN_DETECTED = {"type": "cancelled", "reason": "turn_detected"}
 CANCEL = {"type": "response.cancel", "response_id": "r1"}
 
 
@@ -336,3 +337,23 @@ class TestBargeInOff:
         assert asks(talk.done("own")) == []
         talk.heard()
         assert talk.it.is_quiet()
+
+
+def test_a_stray_end_before_its_beginning_is_not_the_greetings():
+    """The end of a response that nobody has told of comes, and then the greeting begins."""
+    talk = Talk(greeting="Hello.")
+    talk.it.start(talk.now_s)
+    assert asks(talk.done("stray", "cancelled", status_details=TURN_DETECTED)) == []
+    talk.created("r1", "ask_1")
+    assert talk.audio("r1") == talk.it.generation
+    talk.done("r1")
+    assert asks(talk.later(5)) == []
+    assert talk.it.totals.responses == 1
+
+
+def test_a_greeting_that_ended_before_its_beginning_is_asked_for_again():
+    talk = Talk(greeting="Hello.")
+    talk.it.start(talk.now_s)
+    talk.done("r1", "cancelled", status_details=TURN_DETECTED)
+    assert asks(talk.later(0.9)) == []
+    assert asks(talk.later(0.2)) == [Ask("ask_2", "Hello.")]

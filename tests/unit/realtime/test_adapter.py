@@ -12,9 +12,11 @@ from ivr_ai.conversation.actions import (
     Ask,
     Fail,
     Notify,
+    Recall,
 )
-from ivr_ai.conversation.conversation import Conversation, Done
-from ivr_ai.conversation.requests import Trouble
+from ivr_ai.conversation.conversation import Conversation
+from ivr_ai.conversation.history import Entry
+from ivr_ai.conversation.requests import Done, Trouble
 from ivr_ai.realtime.adapter import (
     FATAL_CODES,
     LIMITED_CODES,
@@ -29,9 +31,9 @@ SILENCE_MS = 300
 
 
 class Asked:
-    """A stand-in for Requests: whether an Ask is out."""
+    """A stand-in for Requests: whether an Ask is out that may be refused."""
 
-    asked: object = None
+    may_be_refused = False
 
 
 class Heard:
@@ -98,7 +100,7 @@ class TestEvents:
             (
                 "response.output_item.added",
                 {"response_id": "r1", "item": {"id": "i1", "type": "message"}},
-                ("item_added", "r1", "i1"),
+                ("item_added", "r1", "i1", NOW_S),
             ),
             ("response.output_audio.done", {"response_id": "r1", "item_id": "i1"}, ("audio_ended", "i1")),
             (
@@ -110,7 +112,7 @@ class TestEvents:
             (
                 "response.function_call_arguments.done",
                 {"response_id": "r1", "call_id": "c1", "name": "f", "arguments": "{}"},
-                ("function_called", "r1", "c1", "f", "{}"),
+                ("function_called", "r1", "c1", "f", "{}", NOW_S),
             ),
             (
                 "conversation.item.input_audio_transcription.completed",
@@ -177,7 +179,7 @@ class TestEvents:
         random_ = random.Random(7)
         for _ in range(5000):
             wire = Wire()
-            wire.heard.requests.asked = random_.choice([None, object()])
+            wire.heard.requests.may_be_refused = random_.random() < 0.5
             body = {name: random_.choice(junk) for name in random_.sample(names, 4)}
             inner = [
                 "id",
@@ -416,7 +418,7 @@ class TestErrors:
         "code", ["conversation_already_has_active_response", "server_error", "rate_limit_exceeded"]
     )
     def test_without_an_id_one_that_can_only_be_about_our_ask_refuses_it(self, wire, code):
-        wire.heard.requests.asked = object()
+        wire.heard.requests.may_be_refused = True
         assert wire.error(code) == [notice("error", code), Notify("request_refused")]
         busy = code == "conversation_already_has_active_response"
         ((_, request_id, trouble, told_busy, _),) = wire.heard.calls
@@ -427,7 +429,7 @@ class TestErrors:
         assert wire.error(code) == [notice("error", code)]
 
     def test_without_an_id_any_other_refuses_nothing(self, wire):
-        wire.heard.requests.asked = object()
+        wire.heard.requests.may_be_refused = True
         assert wire.error("invalid_value") == [notice("error")]
 
     @pytest.mark.parametrize("error", [None, {}])
@@ -461,3 +463,23 @@ class TestErrors:
             _, *actions = adapter.on_event({"type": "error", "error": error}, NOW_S)
             ask = actions[-1]
         assert actions == [Fail("the model could not reply: invalid_value: I say nothing.")]
+
+
+def test_a_recall_is_the_history_replayed():
+    """An output whose call is not known is left out of both."""
+    entries = (
+        Entry("user", "What about Sunday?", "u1"),
+        Entry("call", "{}", call_id="c1", name="hours"),
+        Entry("output", "{}", call_id="c1"),
+        Entry("output", "{}", call_id="c0"),
+        Entry("assistant", "We are closed on Sundays.", "i1", 0.6),
+    )
+    recalled, replayed = (RealtimeAdapter(Heard(), SILENCE_MS) for _ in range(2))
+    events = recalled.encode(Recall(entries))
+    assert events == replayed.replay(list(entries))
+    assert [event["item"]["type"] for event in events] == [
+        "message",
+        "function_call",
+        "function_call_output",
+        "message",
+    ]

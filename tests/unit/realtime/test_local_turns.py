@@ -54,10 +54,35 @@ class TestTurns:
         assert of(turns(whole, silence_ms=0), 20, 0, 0) == [STARTED, STOPPED]
 
     def test_who_never_stops_is_answered_at_the_maximum_and_goes_on_with_a_next_turn(self, whole):
+        """The next one begins when as much again has gone by, and is cut at the maximum like the first."""
         local = turns(whole, max_ms=100)
-        assert of(local, 20, 0, 0, 0, 0, 0) == [STARTED, NOTHING, NOTHING, NOTHING, STOPPED]
+        for _ in range(3):
+            assert of(local, 20, 0, 0, 0, 0, 0) == [STARTED, NOTHING, NOTHING, NOTHING, STOPPED]
+            local.take()
+            assert of(local, 20, 0, 0, 0, 0) == [NOTHING] * 4
+
+    @pytest.mark.parametrize(("silent_ms", "turn"), [(299, NOTHING), (300, STARTED)])
+    def test_silence_ends_the_rest(self, silent_ms, turn, whole):
+        local = turns(whole, max_ms=100)
+        of(local, 20, 0, 0, 0, 0, 0)
+        assert of(local, 20, silent_ms, 0) == [NOTHING, turn]
+
+    def test_a_turn_that_was_silent_at_its_maximum_needs_no_rest(self, whole):
+        local = turns(whole, max_ms=100)
+        assert of(local, 20, 0, 0, 0, 0, 300, 0) == [STARTED, *[NOTHING] * 3, STOPPED, STARTED]
+
+    def test_what_is_said_in_the_rest_is_padding_of_the_next_turn(self, whole):
+        local = turns(whole, max_ms=100, prefix_ms=40)
+        of(local, 20, 0, 0, 0, 0, 0)
         local.take()
-        assert of(local, 20, 0, 0, 0, 0, 300) == [STARTED, NOTHING, NOTHING, NOTHING, STOPPED]
+        for n in range(1, 5):
+            assert local.feed(chunk(20, n), 0) == Fed(NOTHING, b"")
+        fed = local.feed(chunk(20, 5), 0)
+        assert fed.turn is STARTED
+        assert fed.audio + local.take() == chunk(20, 3) + chunk(20, 4) + chunk(20, 5)
+
+    def test_it_says_whether_turns_are_kept_whole(self, whole):
+        assert turns(whole).whole is whole
 
 
 class TestWholeTurns:
