@@ -215,9 +215,6 @@ class Call:
         if self._leg.ready():
             # Takes up a wake() that came too late: it would cut short what the dialplan does next.
             self._leg.sleep(1)
-        return self._summarise()
-
-    def _summarise(self) -> CallSummary:
         reason, duration_s = (self._ending or ending.HUNG_UP).reason, self._clock() - self._started_s
         summary = summarise(self.uuid, reason, round(duration_s, 3), self._conversation.totals, self._stream)
         log.log(logging.ERROR if self._failed else logging.INFO, "%s", summary.line())
@@ -261,9 +258,9 @@ class Call:
         blocks = self._serving is not None and not isinstance(self._serving.transport, NativeTransport)
         self._outbox.decide(decide, spawn=partial(self._workers.spawn, "send") if blocks else None)
 
-    def _report_marks(self, stream: Stream, now_s: float) -> list[Action]:
+    def _report_marks(self, stream: Stream | None, now_s: float) -> list[Action]:
         """Under the lock. Tells the conversation how far its items have been heard."""
-        marks = self._marks(stream)
+        marks = self._marks(stream) if stream is not None else []
         return [action for mark in marks for action in self._conversation.mark(mark, now_s)]
 
     def _marks(self, stream: Stream) -> Iterator[Mark]:
@@ -294,7 +291,7 @@ class Call:
         turns = self._conversation.turns_wanted
         link = Link(self._settings, self, wire, self._workers, self._clock, turns=turns)
         with self._lock:
-            self._adapter = RealtimeAdapter(self._conversation, self._settings.vad_silence_ms)
+            self._adapter = self._adapter.for_next_link()
             self._links.append(link)
             if self._over.is_set():
                 link.abort()  # the call's end has closed the links that it knew
@@ -466,7 +463,12 @@ class Call:
             self._decide(lambda: self._conversation.link_resumed(self._clock()))
 
     def _on_turn_started(self) -> None:
-        self._decide(lambda: self._conversation.caller_started(self._clock()))
+        now_s = self._clock()
+
+        def decide() -> list[Action]:
+            return self._report_marks(self._stream, now_s) + self._conversation.caller_started(now_s)
+
+        self._decide(decide)
 
     def _on_turn_stopped(self, audio_base64: str | None) -> None:
         now_s = self._clock()
@@ -525,9 +527,8 @@ class Call:
         last_speech_s = stream.last_speech_s() if stream is not None and kind == SPEECH_STOPPED else None
 
         def decide() -> list[Action]:
-            marks: list[Action] = []
-            if kind == SPEECH_STARTED and stream is not None:
-                marks = self._report_marks(stream, now_s)  # what has been heard by now cannot be cut short
+            # What has been heard by now cannot be cut short.
+            marks = self._report_marks(stream, now_s) if kind == SPEECH_STARTED else []
             return marks + self._adapter.on_event(event, now_s, last_speech_s)
 
         try:
@@ -550,7 +551,9 @@ class Call:
     def _perform(self, action: Action) -> None:
         match action:
             case EndItem(item):
-                self._end_item(item)
+                with contextlib.suppress(StreamClosed, StreamNotFound):
+                    if self._stream is not None:
+                        self._stream.end(item)
             case Notify():
                 self._reporter.tell(action.kind, action.data, action.at_s)
             case RunFunction():
@@ -564,11 +567,6 @@ class Call:
                 pass  # the outbox has done it
             case _:
                 self._send(action)
-
-    def _end_item(self, item: str) -> None:
-        if self._stream is not None:
-            with contextlib.suppress(StreamClosed, StreamNotFound):
-                self._stream.end(item)
 
     def _send(self, action: ToModel) -> None:
         link = self._serving

@@ -113,6 +113,12 @@ class RealtimeAdapter:
         self._limits_reset_s: float | None = None  # of the limit that is used up, as the server last said
         self._repeats = Repeats()
 
+    def for_next_link(self) -> RealtimeAdapter:
+        """One for another connection to the same server, which knows what this one has learned of that."""
+        adapter = RealtimeAdapter(self._conversation, self._vad_silence_ms)
+        adapter._takes_metadata = self._takes_metadata
+        return adapter
+
     # ---- in: events of the server --------------------------------------------------------------------------
 
     def on_event(
@@ -241,7 +247,7 @@ class RealtimeAdapter:
         after_s = retry_after_s(message)
         limited = code in LIMITED_CODES
         if limited and after_s is None and self._limits_reset_s is not None:
-            after_s = max(0.0, self._limits_reset_s - now_s)
+            after_s = self._limits_reset_s - now_s if now_s < self._limits_reset_s else None
         return Trouble(code, message, code in PASSING_CODES, limited, after_s)
 
     # ---- out: actions as events of the client --------------------------------------------------------------
