@@ -249,17 +249,18 @@ class TestFailing:
     def test_a_server_that_minds_what_a_call_can_do_without(self, place, sim):
         """Told of, by the setting's name; the call goes on."""
         server = sim(faults=Faults(refuse_fields=("audio.output.voice:nobody",)))
-        placed = place(server, [Say(SAYS), Hangup()], greeting="Say hello.", voice="nobody")
+        placed = place(server, [Say(SAYS), Hangup()], host=LINE, greeting="Say hello.", voice="nobody")
         assert placed.finish().result.turns == 1
         (refused,) = placed.of("setting_refused")
         assert refused.data["field"] == "audio.output.voice"
         assert refused.data["setting"] == "OPENAI_REALTIME_VOICE"
 
-    def test_a_server_that_minds_the_rate_of_pcm(self, place, sim):
-        """8 kHz, which the service refuses: what it takes is used, and told of."""
+    def test_a_server_that_minds_the_rate_of_pcm_gets_its_own(self, place, sim):
+        """PCM at 8 kHz, which the service refuses."""
         placed = place(sim(), [Say(SAYS), Hangup()], host=LINE, greeting="Say hello.", resample_input=False)
         assert placed.finish().result.turns == 1
-        assert len(placed.of("format_adjusted")) == 1
+        (adjusted,) = placed.of("format_adjusted")
+        assert adjusted.data["field"] == "audio.format"
 
     def test_the_caller_is_apologised_to_on_a_call_not_yet_answered(self, place, sorry):
         placed = place(NOBODY, host=LINE, apology_file=sorry, connect_timeout_ms=200)
