@@ -20,7 +20,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ivr_ai import ending, failure, watch
@@ -201,7 +200,7 @@ class Call:
                 actions = self._report_marks(stream, self._clock())
             for action in actions:
                 if isinstance(action, Notify):
-                    self._perform(action)
+                    self._notify(action)
         if self._stream_id is not None and not (stream and stream.closed):
             # A transferred call goes on without us. The id of a closed stream may be another's by now.
             self._leg.stop_stream(self._stream_id)
@@ -254,12 +253,15 @@ class Call:
         blocks = self._serving is not None and not isinstance(self._serving.transport, NativeTransport)
         self._outbox.decide(
             lambda: self._report_marks(stream, now_s) + self._conversation.tick(now_s),
-            spawn=partial(self._workers.spawn, "send") if blocks else None,
+            spawn=self._send_elsewhere if blocks else None,
         )
         gone, self._stream_gone = self._stream_gone, stream.closed
         if gone and self._stream_gone:
             lost = bool(self._lost_s) and now_s - self._lost_s[-1] < UNLOADED_WITHIN_S
             self._end(ending.failure(UNLOADED) if lost else ending.STOPPED)
+
+    def _send_elsewhere(self, perform: Callable[[], None]) -> None:
+        self._workers.spawn("send", perform)
 
     def _report_marks(self, stream: Stream, now_s: float) -> list[Action]:
         """Under the lock. Tells the conversation how far its items have been heard."""
@@ -348,7 +350,8 @@ class Call:
         """A link has ended, or never came about."""
         if not self._is_current(link):
             return
-        if link is not self._serving and (gone.goodbye or not link.ready):
+        unused = link is not self._serving
+        if unused and (gone.goodbye or not link.ready):
             self._end(ending.failure(gone.reason))
         elif gone.goodbye:
             self._end_after_words(ending.GOODBYE)
@@ -544,8 +547,8 @@ class Call:
         match action:
             case EndItem(item):
                 self._end_item(item)
-            case Notify(kind, data, at_s):
-                self._reporter.tell(kind, data, at_s)
+            case Notify():
+                self._notify(action)
             case RunFunction():
                 self._workers.spawn("function", self._run_function, action)
             case Fail(reason):
@@ -569,6 +572,9 @@ class Call:
             return  # what was decided for a link that is gone: the next one is told what was said
         for event in self._adapter.encode(action):
             link.send(event)
+
+    def _notify(self, action: Notify) -> None:
+        self._reporter.tell(action.kind, action.data, action.at_s)
 
     def _run_function(self, call: RunFunction) -> None:
         output = self._functions.output(call)
