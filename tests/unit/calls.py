@@ -29,6 +29,14 @@ def wait_for(what: Callable[[], object], timeout_s: float = 10.0) -> None:
         time.sleep(0.005)
 
 
+def wait_for_none(of: Callable[[], list], timeout_s: float = 10.0) -> None:
+    """Returns as soon as the list is empty; fails with what is still in it."""
+    deadline_s = time.monotonic() + timeout_s
+    while left := of():
+        assert time.monotonic() < deadline_s, left
+        time.sleep(0.02)
+
+
 # ---- what was heard ----------------------------------------------------------------------------------------
 
 

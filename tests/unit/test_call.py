@@ -173,7 +173,7 @@ class TestBargeIn:
 
     @pytest.mark.parametrize("settings", [{}, {"turn_detection": "none"}, {"input_mode": "item"}], ids=str)
     def test_the_model_is_told_what_the_recording_has(self, place, sim, settings):
-        server = sim(voice="tone:440:2000", faults=Faults(late_deltas=3))
+        server = sim(voice="tone:440:4000", faults=Faults(late_deltas=3))
         placed = place(server, self.SCRIPT, greeting="Say hello.", **settings)
         record = placed.finish()
         session = server.sessions[0]
@@ -181,7 +181,7 @@ class TestBargeIn:
         greeting_ms, cut_ms, answer_ms = lengths_ms(record.recording.ai)
         assert told == pytest.approx([cut_ms], abs=20)
         assert told[0] == placed.of("barge_in")[0].data["heard_ms"]
-        assert (greeting_ms, answer_ms) == pytest.approx((2000, 2000), abs=25)
+        assert (greeting_ms, answer_ms) == pytest.approx((4000, 4000), abs=25)
         assert (record.result.turns, record.result.barge_ins) == (2, 1)
         assert (
             session.received("response.cancel") == []
