@@ -54,7 +54,6 @@ SLEEP_MS = 10_000  # of the call's thread, which a wake() or the call's end cuts
 OPENED_TRY_S = 0.2  # how often to look whether the call has ended before its stream was opened
 JOIN_S = 1.0
 UNLOADED = "mod_audio_stream was unloaded under the call"
-UNLOADED_WITHIN_S = 3.0  # between the loss of a connection and that of the stream, when the module goes
 
 
 class Call:
@@ -98,6 +97,7 @@ class Call:
         self._stream_opened = threading.Event()  # publishes the id
         self._taken_over = threading.Event()  # publishes the stream; or the call is over
         self._stream_gone = False
+        self._unloaded = False  # the host has said that the module goes, and the stream with it
         self._uplink_free = threading.Lock()  # python transport: held while a link's uplink reads
         self._unanswered = Unanswered(settings, lambda: self._conversation.turn_is_open)
         self._settled = threading.Event()  # the first link is ready, or the call is over
@@ -121,7 +121,7 @@ class Call:
             why = self._leg.why_no_stream()  # before the answer: a call without audio is better not answered
             if why:
                 self._end(ending.failure(why))
-                failure.play_apology(self._leg, self._settings)
+                self._play_apology()
             else:
                 self._connect()
                 self._converse()
@@ -131,7 +131,7 @@ class Call:
         except StreamError as error:
             if self._leg.ready():  # else the caller was gone before there was a stream to open
                 self._end(ending.failure(str(error)))
-                failure.play_apology(self._leg, self._settings)
+                self._play_apology()
         finally:
             watch.calls.remove(self)
             summary = self._finish()
@@ -181,7 +181,7 @@ class Call:
         if self._stream is not None and self._stream.closed:
             stream = failure.stream_again(self._leg)  # the module was unloaded, and may be back
             if stream is None:
-                failure.play_apology(self._leg, self._settings)
+                self._play_apology()
                 return
             self._stream, self._stream_id = stream, stream.stream_id
         if not self._stream_started:
@@ -189,6 +189,10 @@ class Call:
         self._stream = self._stream or Stream.attach(self.uuid, self._stream_id or MAIN)
         with contextlib.suppress(StreamClosed):
             failure.speak_apology(self._leg, self._stream, self._settings)
+
+    def _play_apology(self) -> None:
+        watch.calls.remove(self)  # its wake() would cut the host's player short
+        failure.play_apology(self._leg, self._settings)
 
     def _finish(self) -> CallSummary:
         """Ends threads, connections and the stream; reports."""
@@ -236,8 +240,7 @@ class Call:
         if stream is not None:
             self._check_stream(stream, now_s)
         if 0 < self._settings.max_call_s < now_s - self._started_s and self._last_words is None:
-            limit_s = self._settings.max_call_s
-            reason = f"call limit of {limit_s:g} s reached (IVR_AI_MAX_CALL_S)"
+            reason = f"call limit of {self._settings.max_call_s:g} s reached (IVR_AI_MAX_CALL_S)"
             self._end_after_words(Ending(Kind.LIMIT, reason))
         if self._last_words is not None and self._last_words.said(now_s, self._is_quiet(self._last_words)):
             self._end(self._last_words.how)
@@ -250,8 +253,7 @@ class Call:
         self._decide_elsewhere(lambda: self._report_marks(stream, now_s) + self._conversation.tick(now_s))
         gone, self._stream_gone = self._stream_gone, stream.closed
         if gone and self._stream_gone:
-            lost = self._reconnects.away_s < UNLOADED_WITHIN_S
-            self._end(ending.failure(UNLOADED) if lost else ending.STOPPED)
+            self._end(ending.failure(UNLOADED) if self._unloaded else ending.STOPPED)
 
     def _decide_elsewhere(self, decide: Callable[[], list[Action]]) -> None:
         """On a thread of all calls, which a transport that waits for its server must not hold up."""
@@ -361,7 +363,7 @@ class Call:
         elif gone.goodbye:
             self._end_after_words(ending.GOODBYE)
         elif self._stream is not None and self._stream.closed:
-            self._reconnects.lost()  # the module was unloaded: _check_stream() ends the call
+            pass  # the module was unloaded: _check_stream() ends the call
         elif gone.passing and self._reconnects.may_be_made():
             self._reconnect(gone)
         else:
@@ -398,8 +400,7 @@ class Call:
             self._serve(link, self._stream, lambda: self._resume(link))
 
     def _resume(self, link: Link) -> list[Action]:
-        agreed = link.agreed
-        turns = agreed.turns if agreed else self._conversation.turns_wanted
+        turns = link.agreed.turns if link.agreed else self._conversation.turns_wanted
         away_ms = round(self._reconnects.away_s * 1000)
         return [*self._conversation.link_ready(turns, self._clock()), Notify("reconnected", {"ms": away_ms})]
 
@@ -506,6 +507,7 @@ class Call:
         if self._over.is_set():
             return
         kind = str(event.get("type", "")).removeprefix("host.")
+        self._unloaded = self._unloaded or kind == "unloaded"
         data = {name: value for name, value in event.items() if name != "type"}
         self._decide_elsewhere(lambda: self._conversation.host_event(kind, data, self._clock()))
 
