@@ -191,6 +191,13 @@ class Line:
             self._held = held
             self.tell({"type": "host.hold" if held else "host.unhold"})
 
+    def unload(self) -> None:
+        """Closes the stream under the call."""
+        stream = self._stream
+        if stream is not None:
+            stream.tell({"type": "host.unloaded"})
+            stream.close()
+
     # ---- the clock's thread ----
 
     def tick(self, caller_says: bytes) -> bytes:
@@ -269,6 +276,10 @@ class EmbeddedCall:
     def unhold(self) -> None:
         """The caller takes the call back. Any thread."""
         self._line.hold(False)
+
+    def unload(self) -> None:
+        """Does to the call what `unload mod_audio_stream` does. Any thread."""
+        self._line.unload()
 
     def finish(self, handler_end_s: float = HANDLER_END_S) -> None:
         """Waits until the call is over.

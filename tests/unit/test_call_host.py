@@ -94,8 +94,7 @@ class TestModuleUnloaded:
         leg = EmbeddedLeg if back else self.Gone
         placed = place(server, host=LINE, before=leg, **settings)
         placed.wait("heard")
-        stream = Stream.attach(placed.uuid)
-        steps = [stream.close, server.sessions[0].drop]
+        steps = [placed.call.unload, server.sessions[0].drop]
         for step in steps if stream_first else reversed(steps):
             step()
         record = placed.finish()
@@ -109,7 +108,7 @@ class TestModuleUnloaded:
         server = sim(voice="tone:440:8000")
         placed = place(server, greeting="Say hello.", apology_file=sorry)
         placed.wait("heard")
-        Stream.attach(placed.uuid).close()
+        placed.call.unload()
         server.sessions[0].drop()
         placed.gone_after_s(placed.hang_up())
         placed.finish()
