@@ -1,10 +1,8 @@
-"""What the model says, on its way to the caller: each item's audio goes into the stream under the generation
-that the
-conversation gives it.
+"""What the model says, on its way to the caller: each item's audio goes into the stream under the
+generation that the conversation gives it.
 
 With the native transport, audio is queued in C, and Downlink learns of each item now and then
-(`transport.audio`). With
-the python transport every delta comes here.
+(`transport.audio`). With the python transport every delta comes here.
 """
 
 from __future__ import annotations

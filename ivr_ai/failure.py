@@ -183,8 +183,7 @@ def should_apologise(leg: Leg, settings: Settings) -> bool:
     """Whether the caller is to hear the apology.
 
     Before the answer not when there is nothing to say, nor when the call is to be transferred: whoever sent
-    the call
-    here may still send it elsewhere, and an answer would take that from them.
+    the call here may still send it elsewhere, and an answer would take that from them.
     """
     if not leg.ready() or not has_words(settings):
         return False

@@ -6,9 +6,8 @@
     EmbeddedLeg      a call on the embedded host (ivr_ai/gateways/embedded_leg.py)
 
 `leg_of(session)` finds the adapter for a host's session. A host with a session of its own registers its
-adapter there.
-What the host tells a call (keys, hold, bridge) comes through the call's stream: see Stream.subscribe() in
-ivr_ai/audio/stream.py.
+adapter there. What the host tells a call (keys, hold, bridge) comes through the call's stream: see
+Stream.subscribe() in ivr_ai/audio/stream.py.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ class Leg(Protocol):
     """One call as its host has it. Names of causes, dialplans and variables are FreeSWITCH's.
 
     sleep(), answer(), open_stream() and play() belong to the thread that holds the call; the others may be
-    called from any
-    thread. After the call is over every method returns and does nothing.
+    called from any thread. After the call is over every method returns and does nothing.
     """
 
     @property

@@ -1,14 +1,11 @@
 """What a conversation wants done, done in the order in which it was decided.
 
 A decision is made under a lock and its actions are put into the outbox under the same lock, so no two
-threads' actions
-can change places on their way. Doing them needs no lock, and may take long: one thread at a time does it, and
-a thread
-that decides meanwhile leaves its actions to that one.
+threads' actions can change places on their way. Doing them needs no lock, and may take long: one thread at
+a time does it, and a thread that decides meanwhile leaves its actions to that one.
 
 A Flush is done at once, within the lock: nobody may see the cut before the conversation knows of it. What
-follows from
-the cut takes its place in the outbox.
+follows from the cut takes its place in the outbox.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """What the caller says, on its way to the model.
 
 With the native transport, libaudiostream's service threads read the capture ring and nothing is done here.
-With the python
-transport, a thread of the call reads it and sends what the caller says: all of it where the server detects
-turns, whole
-turns where the call does.
+With the python transport, a thread of the call reads it and sends what the caller says: all of it where the
+server detects turns, whole turns where the call does.
 """
 
 from __future__ import annotations
@@ -92,8 +90,7 @@ class Uplink:
     false.
 
     They raise StreamClosed when the call is over, TransportClosed when the link is gone; what was captured
-    and could
-    not be sent is then kept for the next link.
+    and could not be sent is then kept for the next link.
     """
 
     def __init__(

@@ -1,8 +1,7 @@
 """Threads of one call: begun with a name, waited for at its end.
 
 A thread's end is an Event and not Thread.join(): join() would leave an entry in threading's tables for each
-of
-FreeSWITCH's threads that ever waited.
+of FreeSWITCH's threads that ever waited.
 """
 
 from __future__ import annotations

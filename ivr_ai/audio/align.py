@@ -1,9 +1,8 @@
 """Both directions of a call on one time line, for hosts and recordings written in Python. See
 audio_stream_align.h.
 
-What comes at a moment is placed by the clock; jitter shorter than the delay is not heard, and directions that
-drift are
-moved in pauses.
+What comes at a moment is placed by the clock; jitter shorter than the delay is not heard, and directions
+that drift are moved in pauses.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """What a conversation wants done, as values. Call performs them in the order in which they were decided.
 
 To the model (an adapter turns these into events of the service): Ask, Cancel, Forget, Utterance, Output,
-Recall,
-SetTurns.
-To the call itself: Flush, EndItem, RunFunction, Notify, Fail.
+Recall, SetTurns. To the call itself: Flush, EndItem, RunFunction, Notify, Fail.
 """
 
 from __future__ import annotations
@@ -20,9 +18,8 @@ class Turns:
     """Who decides about the caller's turns.
 
     detects: the service says when the caller begins and stops; otherwise the call does. asks: the service
-    begins a
-    response by itself when a turn is over. interrupts: the service cancels its response when the caller
-    begins.
+    begins a response by itself when a turn is over. interrupts: the service cancels its response when the
+    caller begins.
     """
 
     detects: bool = True

@@ -1,8 +1,8 @@
 """The caller's turns: whether they speak, which turn is whose item, and what of it no answer has begun to.
 
 A turn is *open* from the caller's first word until the answer to it is heard of. What was said in an open
-turn is given
-to a new connection when one is lost: then the same turn begins and ends once more, and counts once.
+turn is given to a new connection when one is lost: then the same turn begins and ends once more, and counts
+once.
 """
 
 from __future__ import annotations

@@ -541,9 +541,8 @@ class Conversation:
         """Something that the host tells of the call: dtmf, hold, unhold, bridged, unbridged.
 
         What was being said when the call was put on hold waits for IVR_AI_HOLD_KEEP_S; after that it is
-        dropped when the
-        call comes back. Which key was pressed is told to nobody who keeps records: it may be part of a
-        secret.
+        dropped when the call comes back. Which key was pressed is told to nobody who keeps records: it may
+        be part of a secret.
         """
         told = Notify(kind, {name: value for name, value in data.items() if name != "digit"})
         if kind == "hold":

@@ -1,8 +1,7 @@
 """What both sides have said, as it was heard: for reports, and for a model that has to begin again.
 
-Of an item that was cut short as many words count as the share of it that was heard. Texts may come before or
-after
-their items have been heard; what was never heard is left out.
+Of an item that was cut short as many words count as the share of it that was heard. Texts may come before
+or after their items have been heard; what was never heard is left out.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """What is being said to the caller: items, the generation they are queued under, and what was heard of them.
 
-A response belongs to the generation in which it is first heard of. A flush begins a new generation: audio of
-older ones is
-dropped, here or by the stream. An item is complete when its end is told, when the next item of its response
-begins, or
-when its response is over, whichever comes first: services tell the ends of all items together, at the end of
-the
-response.
+A response belongs to the generation in which it is first heard of. A flush begins a new generation: audio
+of older ones is dropped, here or by the stream. An item is complete when its end is told, when the next
+item of its response begins, or when its response is over, whichever comes first: services tell the ends of
+all items together, at the end of the response.
 """
 
 from __future__ import annotations

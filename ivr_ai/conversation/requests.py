@@ -9,15 +9,12 @@
     ACTIVE(response)            a response is under way; done(): IDLE
 
 Wants say what responses are for: the greeting, a reply to the caller, an answer with what functions gave
-back. One
-request is for all wants that are ready, because one response can answer them all. What a failed response was
-for
-is wanted again, at once or at the time that the service has named, until RESPONSE_TRIES, or for failures that
-may pass until the time for it is over.
+back. One request is for all wants that are ready, because one response can answer them all. What a failed
+response was for is wanted again, at once or at the time that the service has named, until RESPONSE_TRIES,
+or for failures that may pass until the time for it is over.
 
 Where the service answers turns by itself, expect() says that it is about to. A response that then does not
-begin in
-time is asked for here.
+begin in time is asked for here.
 
 A response that the caller has spoken over before its beginning was told is *overtaken*: nobody will hear it.
 """

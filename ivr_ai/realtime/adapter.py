@@ -9,8 +9,7 @@ Every client event that can be refused carries an event_id which says what it is
     update_N    session.update: negotiation.py
 
 A response.create also carries its id in `metadata`, which comes back with response.created and says whose
-response that
-is. A server that does not take `metadata` is asked again without.
+response that is. A server that does not take `metadata` is asked again without.
 
 Source: OpenAI Realtime API reference (events; errors).
 """

@@ -1,12 +1,10 @@
 """Turn taking without the server's VAD: for OPENAI_INPUT_MODE=item and OPENAI_TURN_DETECTION=none.
 
 The stream knows whether somebody speaks (a level over a tracked noise floor, once per frame, in C).
-LocalTurns makes
-turns of that: a turn begins with the first speech, and is over after VAD_SILENCE_DURATION_MS of silence or
-after
-IVR_AI_UTTERANCE_MAX_S; after the latter, only silence, or as much time again, lets another one begin. A
-turn's audio begins VAD_PREFIX_PADDING_MS before the first speech; what lies between
-turns is never part of one.
+LocalTurns makes turns of that: a turn begins with the first speech, and is over after
+VAD_SILENCE_DURATION_MS of silence or after IVR_AI_UTTERANCE_MAX_S; after the latter, only silence, or as
+much time again, lets another one begin. A turn's audio begins VAD_PREFIX_PADDING_MS before the first
+speech; what lies between turns is never part of one.
 """
 
 from __future__ import annotations

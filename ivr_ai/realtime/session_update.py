@@ -1,8 +1,8 @@
 """The session.update that a call's settings ask for, and what of it a call can do without.
 
 The server applies all of an update or nothing: one field that it refuses, and the session silently stays on
-its own
-defaults. Which fields an update is tried without, and what the server has agreed to, is in negotiation.py.
+its own defaults. Which fields an update is tried without, and what the server has agreed to, is in
+negotiation.py.
 
 Source: OpenAI Realtime API reference, session.update.
 """
