@@ -19,6 +19,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ivr_ai.audio.formats import Format
@@ -118,7 +119,8 @@ class Link:
         self._workers = workers
         self._clock = clock
         self._lock = threading.Lock()  # of everything below; never held across I/O or a listener's call
-        self._negotiation = Negotiation(settings, wire, turns, tools)
+        self._new_negotiation = partial(Negotiation, settings, wire, turns, tools)
+        self._negotiation = self._new_negotiation()  # of the connection: each attempt begins anew
         self._transport: NativeTransport | WebSocketTransport | None = None
         self._dial: Attempt | None = None  # python transport: the attempt under way
         self._attempts = 0
@@ -146,6 +148,7 @@ class Link:
             self._attempts += 1
             attempt = self._attempts
             self._opened_s = None
+            self._negotiation = self._new_negotiation()
         if choose(self._settings) == "native":
             self._connect_native(attempt)
             return
@@ -228,9 +231,11 @@ class Link:
             server_speaks = isinstance(kind, str) and not kind.startswith("transport.")
             return talk.begin() if server_speaks and talk.agreed is None else None
         error = event.get("error") or {}
-        if error.get("code") == EXPIRED:
+        if error.get("code") == EXPIRED and self.ready:
             return [Impossible("")]
         self._last_code = str(error.get("code") or "") if not self.ready else ""
+        if self._last_code == EXPIRED:
+            return []  # the CLOSE that follows lets the link try again
         if talk.is_about_update(error):
             return talk.refused(error)
         return [] if talk.is_about_old_update(error) else None
@@ -298,7 +303,7 @@ class Link:
             passing = error.passing
             limit_s = min(limit_s, REFUSED_S) if error.refused else limit_s
         else:
-            passing = self._may_pass(error.code) or self._last_code in PASSING_CODES
+            passing = self._may_pass(error.code) or self._last_code in (*PASSING_CODES, EXPIRED)
         at_s = now_s + RETRY_S[min(self._attempts, len(RETRY_S)) - 1]
         return at_s if passing and at_s < self.began_s + limit_s else None
 
