@@ -131,7 +131,8 @@ class HostListener(Protocol):
     """Who is told what the host sees of a call."""
 
     def on_host_event(self, event: dict[str, Any]) -> None:
-        """host.dtmf (digit, duration_ms), host.hold, host.unhold, host.bridged (other_uuid), host.unbridged.
+        """host.dtmf (digit, duration_ms), host.hold, host.unhold, host.bridged (other_uuid), host.unbridged,
+        host.unloaded (mod_audio_stream is unloaded: the stream is closed next).
 
         Called on the one thread that delivers (ivr_ai.audio.delivery), in order with the events of native
         transports: be quick. What it raises is logged.

@@ -117,6 +117,12 @@ void host_events_unwatch(switch_core_session_t *session)
 	switch_core_event_hook_remove_recv_dtmf(session, on_dtmf);
 }
 
+/* Told before the streams are closed: an application sees that nobody has stopped them. */
+void host_events_unloaded(switch_core_session_t *session)
+{
+	tell(switch_core_session_get_uuid(session), "{\"type\":\"host.unloaded\"}");
+}
+
 switch_bool_t host_events_idle(void)
 {
 	return switch_atomic_read(&host_events.busy) ? SWITCH_FALSE : SWITCH_TRUE;

@@ -537,6 +537,7 @@ switch_status_t taps_init(switch_memory_pool_t *pool, const module_config *confi
 /* Removes what we left on one call. */
 static void detach(switch_core_session_t *session)
 {
+	host_events_unloaded(session);
 	switch_core_media_bug_remove_all_function(session, TAP_FUNCTION);
 	switch_core_event_hook_remove_read_frame(session, on_read_hook);
 	host_events_unwatch(session);

@@ -169,7 +169,8 @@ size_t as_host_inject(as_stream *stream, int16_t *samples, size_t n);
  * dropped and counted; AS_ECLOSED, AS_EINVAL, AS_ENOMEM. The host's events:
  *   {"type":"host.dtmf","digit":"5","duration_ms":100}     a key, 0-9 * # A-D (F: hook flash)
  *   {"type":"host.hold"}, {"type":"host.unhold"}           the far end holds the call, and takes it back
- *   {"type":"host.bridged","other_uuid":"..."}, {"type":"host.unbridged"}     with another leg */
+ *   {"type":"host.bridged","other_uuid":"..."}, {"type":"host.unbridged"}     with another leg
+ *   {"type":"host.unloaded"}                               mod_audio_stream is unloaded: the stream is closed next */
 int as_stream_tell(as_stream *stream, const char *json);
 /* The same, for all streams of a call. Returns how many were told. */
 int as_call_tell(const char *uuid, const char *json);
