@@ -71,7 +71,6 @@ OPENED_TRY_S = 0.2  # how often to look whether the call has ended before its st
 JOIN_S = 1.0
 RECONNECTS_WITHIN_S = 60.0  # what IVR_AI_RECONNECT_MAX counts
 UNLOADED = "mod_audio_stream was unloaded under the call"
-UNLOADED_WITHIN_S = 3.0  # between the loss of a connection and that of the stream, when the module goes
 
 
 class Call:
@@ -116,6 +115,8 @@ class Call:
         self._stream_id: str | None = None  # once it is open
         self._stream_opened = threading.Event()  # publishes the id
         self._stream_gone = False
+        self._unloaded = False  # the host has said that the module goes, and the stream with it
+        self._attaching = threading.Lock()  # one thread makes the stream the call's
         self._uplink_free = threading.Lock()  # python transport: held while a link's uplink reads
         self._unsent = b""  # what an uplink had read when its link was lost
         self._settled = threading.Event()  # the first link is ready, or the call is over
@@ -140,6 +141,7 @@ class Call:
             why = self._leg.why_no_stream()  # before the answer: a call without audio is better not answered
             if why:
                 self._end(ending.failure(why))
+                self._play_apology()
             else:
                 self._connect()
                 self._converse()
@@ -149,6 +151,7 @@ class Call:
         except StreamError as error:
             if self._leg.ready():  # else the caller was gone before there was a stream to open
                 self._end(ending.failure(str(error)))
+                self._play_apology()
         finally:
             watch.calls.remove(self)
             summary = self._finish()
@@ -206,6 +209,12 @@ class Call:
         self._stream = self._stream or Stream.attach(self.uuid, self._stream_id or MAIN)
         with contextlib.suppress(StreamClosed):
             failure.speak_apology(self._leg, self._stream, self._settings)
+
+    def _play_apology(self) -> None:
+        """Says sorry to a connected caller where no stream can be opened: with the host's own player."""
+        watch.calls.remove(self)  # its wake() would cut the player short
+        if self._leg.answered() and failure.should_apologise(self._leg, self._settings):
+            failure.play_apology(self._leg, self._settings)
 
     def _finish(self) -> CallSummary:
         """Ends threads, connections and the stream; reports."""
@@ -275,8 +284,7 @@ class Call:
         )
         gone, self._stream_gone = self._stream_gone, stream.closed
         if gone and self._stream_gone:
-            lost = bool(self._lost_s) and now_s - self._lost_s[-1] < UNLOADED_WITHIN_S
-            self._end(ending.failure(UNLOADED) if lost else ending.STOPPED)
+            self._end(ending.failure(UNLOADED) if self._unloaded else ending.STOPPED)
 
     def _send_elsewhere(self, perform: Callable[[], None]) -> None:
         self._workers.spawn("send", perform)
@@ -366,12 +374,12 @@ class Call:
         """A link has ended, or never came about."""
         if not self._is_current(link):
             return
-        if link is not self._serving:
+        if not link.ready or (gone.goodbye and link is not self._serving):
             self._end(ending.failure(gone.reason))
         elif gone.goodbye:
             self._end_after_words(ending.GOODBYE)
         elif self._stream is not None and self._stream.closed:
-            self._lost_s.append(self._clock())  # the module was unloaded: _check_stream() ends the call
+            pass  # the module was unloaded: _check_stream() ends the call
         elif gone.passing and self._may_reconnect():
             self._reconnect(gone)
         else:
@@ -387,9 +395,12 @@ class Call:
         self._lost_s.append(self._clock())
         log.warning("call %s: %s: connecting again", self.uuid, gone.reason)
         self._reporter.tell("reconnecting", {"reason": gone.reason})
-        self._serving = None
-        self._decide(lambda: self._conversation.link_lost(self._clock()))
+        self._decide(self._lose_link)
         self._connect()
+
+    def _lose_link(self) -> list[Action]:
+        self._serving = None
+        return self._conversation.link_lost(self._clock())
 
     # ---- serving a link ------------------------------------------------------------------------------------
 
@@ -398,14 +409,13 @@ class Call:
         stream = self._attach()
         if stream is None:
             return
-        self._take_over(stream)
         self._settled.wait()
         if not self._over.is_set():
             self._serve(self._links[0], stream, lambda: self._conversation.start(self._clock()))
 
     def _serve_next(self, link: Link) -> None:
         """A next link's thread: the model is told what was said before."""
-        stream = self._stream
+        stream = self._attach()  # the first link may have been lost before there was one
         if stream is None:
             return
         with self._lock:
@@ -448,8 +458,15 @@ class Call:
             pass  # told by those whose end it is
 
     def _begin(self, link: Link, begin: Callable[[], list[Action]]) -> None:
-        self._serving = link
-        self._decide(begin)
+        """Nothing is begun on a link that has been lost meanwhile."""
+
+        def decide() -> list[Action]:
+            if link.gone is not None or not self._is_current(link):
+                return []
+            self._serving = link
+            return begin()
+
+        self._decide(decide)
 
     def _goes_on(self, link: Link) -> Callable[[], bool]:
         return lambda: self._is_current(link) and link.gone is None
@@ -480,13 +497,16 @@ class Call:
         self._decide(decide)
 
     def _attach(self) -> Stream | None:
-        """The stream, once it has been started; None when the call is over before that."""
+        """The stream, once it is open, made the call's; None when the call is over before that."""
         while not self._over.is_set():
             if self._stream_opened.wait(OPENED_TRY_S):
-                try:
-                    return Stream.attach(self.uuid, self._stream_id or MAIN)
-                except StreamNotFound:
-                    self._end(ending.STOPPED)
+                with self._attaching:
+                    try:
+                        if self._stream is None:
+                            self._take_over(Stream.attach(self.uuid, self._stream_id or MAIN))
+                        return self._stream
+                    except StreamNotFound:
+                        self._end(ending.STOPPED)
         return None
 
     def _take_over(self, stream: Stream) -> None:
@@ -505,6 +525,7 @@ class Call:
             return
         now_s = self._clock()
         kind = str(event.get("type", "")).removeprefix("host.")
+        self._unloaded = self._unloaded or kind == "unloaded"
         data = {name: value for name, value in event.items() if name != "type"}
         self._decide(lambda: self._conversation.host_event(kind, data, now_s))
 
