@@ -71,11 +71,13 @@ class SipCaller:
         codec: str = "PCMU",
         ptime_ms: int = 20,
         name: str = "caller",
+        display_name: str | None = None,
     ) -> None:
-        """Raises ValueError for an unknown codec."""
+        """display_name: the caller's name where it differs. Raises ValueError for an unknown codec."""
         if codec not in CODECS:
             raise ValueError(f"unknown codec {codec!r}: use one of {', '.join(CODECS)}")
         self.server, self.codec, self.ptime_ms, self.name = server, CODECS[codec], ptime_ms, name
+        self.display_name = name if display_name is None else display_name
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._socket.bind((_HOST, 0))
@@ -237,7 +239,7 @@ class SipCall:
         self.ended_by: str | None = None  # "caller" or "switch"
         self._caller = caller
         self._changed = threading.Condition()  # over all that changes after __init__
-        self._local = f'"{caller.name}" <sip:{caller.name}@{_HOST}>;tag={secrets.token_hex(4)}'
+        self._local = f'"{caller.display_name}" <sip:{caller.name}@{_HOST}>;tag={secrets.token_hex(4)}'
         self._remote = f"<{uri}>"
         self._target = uri
         self._cseq = 0

@@ -32,10 +32,11 @@ class Message(NamedTuple):
         return message
 
     def encode(self) -> bytes:
+        """UTF-8; surrogate escapes (PEP 383) are the bytes they stand for, whatever those are."""
         body = self.body.encode()
         headers = (*self.headers, ("Content-Length", str(len(body))))
         lines = [self.start, *(f"{name}: {value}" for name, value in headers)]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape") + body
 
     @property
     def method(self) -> str:
