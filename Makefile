@@ -144,6 +144,11 @@ churn: ext module site ## thousands of short calls through FreeSWITCH, hung up a
 	$(need-freeswitch)
 	@IVR_AI_TEST_SITE='$(CURDIR)/$(SITE)' FS_PREFIX='$(FS_PREFIX)' $(VENV_PYTHON) tests/load/churn.py
 
+.PHONY: kill-links
+kill-links: ext module site ## a hundred calls through FreeSWITCH whose connections are killed at random: do they go on?
+	$(need-freeswitch)
+	@IVR_AI_TEST_SITE='$(CURDIR)/$(SITE)' FS_PREFIX='$(FS_PREFIX)' $(VENV_PYTHON) tests/load/kill_links.py
+
 .PHONY: stream-races
 stream-races: ext module ## thousands of streams to WebSocket servers, ended at any moment in any way: what is left behind?
 	$(need-freeswitch)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ears import audible_span, frequency_hz, heard_in_order, level_db, peaks, samples
+from ears import audible_span, frequency_hz, heard_in_order, level_db, noise, peaks, samples
 from support.rtp import AUDIBLE_PEAK
 from support.sip import SipCall, SipCaller
 from taps import wait_until
 
-from ivr_ai.audio.formats import Format
+from ivr_ai.audio.formats import Format, write_wav
+from ivr_ai.audio.g711 import pcmu_decode, pcmu_encode
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.record import SessionRecord
 from ivr_ai.sim.server import SimServer
@@ -25,6 +27,8 @@ VOICE = "tone:440"  # 350 ms a word
 WORD_MS = 350
 GREETING = "One two three."
 REPLY = "One two three four five."
+# What G.711 says exactly: between two of its steps, coders may differ.
+APOLOGY = pcmu_decode(pcmu_encode(noise(8000, 0.4, seed=99, peak=12000)))
 DIALOGUE = {"turn": [{"on": "greeting", "say": GREETING}, {"say": REPLY}], "fallback": [REPLY]}
 
 
@@ -46,6 +50,13 @@ def settings(url: str, **more: object) -> dict[str, str]:
 def place(caller: SipCaller, sim: SimServer, extension: str = "1234", **more: object) -> SipCall:
     """Dials; returns at once."""
     return caller.call(extension, settings(sim.url, **more))
+
+
+def write_apology(folder: Path) -> Path:
+    """APOLOGY as a file for IVR_AI_APOLOGY_FILE."""
+    path = folder / "sorry.wav"
+    write_wav(path, APOLOGY, 8000)
+    return path
 
 
 def spoken(call: SipCall, text: str, voice: str = VOICE) -> bytes:
@@ -86,6 +97,22 @@ def asked_format(record: SessionRecord, direction: str) -> Format:
         update["session"].get("audio", {}).get(direction, {}) for update in record.received("session.update")
     ]
     return Format.from_wire([audio["format"] for audio in asked if "format" in audio][-1])
+
+
+def loud_s(call: SipCall, first: int = 0) -> list[float]:
+    """When the audible packets came, from a packet on."""
+    packets, decode = call.media.audio_packets()[first:], call.media.codec.decode
+    return [p.arrived_s for p in packets if np.abs(samples(decode(p.payload))).max() > AUDIBLE_PEAK]
+
+
+def utterances_ms(call: SipCall, gap_ms: int = 60) -> list[float]:
+    """How long each stretch of sound lasted that the caller heard, in order; shorter gaps are none."""
+    heard, rate_hz = call.media.codec.decode(heard_in_order(call)), call.media.codec.rate_hz
+    loud = np.flatnonzero(np.abs(samples(heard)) > AUDIBLE_PEAK)
+    if not len(loud):
+        return []
+    stretches = np.split(loud, np.flatnonzero(np.diff(loud) > gap_ms * rate_hz // 1000) + 1)
+    return [(stretch[-1] + 1 - stretch[0]) * 1000 / rate_hz for stretch in stretches]
 
 
 def check_tones(heard: bytes, rate_hz: int, lines: list[str], slack_ms: float) -> None:

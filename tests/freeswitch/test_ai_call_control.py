@@ -14,7 +14,19 @@ import numpy as np
 import pytest
 from ears import frequency_hz, noise, peaks, samples
 from lines import TRIES, at_once
-from models import GREETING, KEY, REPLY, model, place, settings, spoken, times_heard, wait_heard, wait_quiet
+from models import (
+    GREETING,
+    KEY,
+    REPLY,
+    loud_s,
+    model,
+    place,
+    settings,
+    spoken,
+    times_heard,
+    wait_heard,
+    wait_quiet,
+)
 from support.rtp import AUDIBLE_PEAK
 from support.sip import SipCall, SipCaller, SipError
 from support.switch import TONE_HZ, FreeSwitch
@@ -121,12 +133,6 @@ def barge_in(caller: SipCaller, talk_s: float, said_into: str) -> BargeIn:
     )
 
 
-def loud_s(call: SipCall, first: int) -> list[float]:
-    """When the audible packets came, from a packet on."""
-    packets, decode = call.media.audio_packets()[first:], call.media.codec.decode
-    return [p.arrived_s for p in packets if np.abs(samples(decode(p.payload))).max() > AUDIBLE_PEAK]
-
-
 @pytest.mark.parametrize("said_into", ["greeting", "reply"])
 def test_barge_in(new_caller: NewCaller, said_into: str) -> None:
     """At several moments at once: silence at once, and the model is told what was heard."""
@@ -207,7 +213,6 @@ def test_a_call_that_goes_on_too_long(switch: FreeSwitch, sim: SimServer, caller
 def test_stopping_the_stream_ends_the_conversation(
     switch: FreeSwitch, probe: Probe, talkative: SimServer, caller: SipCaller
 ) -> None:
-    """The module going away stops it, too."""
     call = place(caller, talkative).wait_answered()
     wait_until(lambda: call.first_audio_at_s)
     assert probe.command(call.call_id, "stop") == "+OK"

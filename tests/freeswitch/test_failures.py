@@ -20,18 +20,27 @@ from pathlib import Path
 
 import pytest
 from ears import audible_span, frequency_hz, level_db, noise
-from models import GREETING, KEY, REPLY, VOICE, model, settings, spoken, times_heard, wait_heard, wait_quiet
+from models import (
+    APOLOGY,
+    GREETING,
+    KEY,
+    REPLY,
+    VOICE,
+    model,
+    settings,
+    spoken,
+    times_heard,
+    wait_heard,
+    wait_quiet,
+    write_apology,
+)
 from support.sip import SipCall, SipCaller
 from support.switch import MUSIC_HZ, TONE_HZ, FreeSwitch
 
-from ivr_ai.audio.formats import write_wav
-from ivr_ai.audio.g711 import pcmu_decode, pcmu_encode
 from ivr_ai.sim.faults import Faults
 from ivr_ai.sim.server import SimServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# What G.711 says exactly: between two of its steps, coders may differ.
-APOLOGY = pcmu_decode(pcmu_encode(noise(8000, 0.4, seed=99, peak=12000)))
 AT_ONCE = 8  # calls: this process serves most of their models
 WELL_TURNS = 3
 CAUSE = "NORMAL_TEMPORARY_FAILURE"
@@ -165,8 +174,7 @@ class Incident:
 
     def __init__(self, switch: FreeSwitch, folder: Path) -> None:
         self.switch, self.folder = switch, folder
-        self.apology = folder / "sorry.wav"
-        write_wav(self.apology, APOLOGY, 8000)
+        self.apology = write_apology(folder)
         self.outcomes: dict[str, Outcome] = {}
         self.problems: dict[str, Exception] = {}
 
