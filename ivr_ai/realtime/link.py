@@ -17,7 +17,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -126,7 +126,7 @@ class Link:
         self._clock = clock
         self._lock = threading.Lock()  # of everything below; never held across I/O or a listener's call
         self._negotiation = Negotiation(settings, wire, turns, tools)
-        self._steps: deque[Step] = deque()  # decided under the lock, taken in that order
+        self._steps: deque[Step | Gone] = deque()  # decided under the lock, taken in that order
         self._taking = threading.Lock()  # held by the thread that takes them
         self._repeats = Repeats()
         self._transport: NativeTransport | WebSocketTransport | None = None
@@ -253,7 +253,7 @@ class Link:
         self._take()
         return kind in ("session.created", "session.updated", "error")
 
-    def _steps_of(self, kind: Any, event: Mapping[str, Any]) -> list[Step] | None:
+    def _steps_of(self, kind: Any, event: Mapping[str, Any]) -> Sequence[Step | Gone] | None:
         """Under the lock. None: the event is none of the session's."""
         talk = self._negotiation
         if kind == "session.created":
@@ -264,14 +264,16 @@ class Link:
             server_speaks = isinstance(kind, str) and not kind.startswith("transport.")
             return talk.begin() if server_speaks and talk.agreed is None else None
         error = event.get("error") or {}
-        if error.get("code") == EXPIRED:
-            return [Impossible("")]
+        if error.get("code") == EXPIRED and self.ready:
+            return [Gone("the server's session has expired (session_expired)", passing=True)]
         self._last_code = str(error.get("code") or "") if not self.ready else ""
+        if self._last_code == EXPIRED:
+            return []  # the CLOSE that follows lets the link try again
         if talk.is_about_update(error):
             return talk.refused(error)
         return [] if talk.is_about_old_update(error) else None
 
-    def _note(self, steps: list[Step]) -> None:
+    def _note(self, steps: Sequence[Step | Gone]) -> None:
         """Under the lock, while the link is not over. Follow with _take()."""
         if any(isinstance(step, Send) for step in steps):
             self._settled.clear()
@@ -286,7 +288,7 @@ class Link:
             finally:
                 self._taking.release()
 
-    def _take_step(self, step: Step) -> None:
+    def _take_step(self, step: Step | Gone) -> None:
         match step:
             case SpeakBeta(temperature):
                 self._speak_beta(temperature)
@@ -298,8 +300,8 @@ class Link:
                 self._listener.on_link_adjusted(self, step)
             case Settled():
                 self._on_settled()
-            case Impossible(""):
-                self._go(Gone("the server's session has expired (session_expired)", 0, passing=True))
+            case Gone():
+                self._go(step)
             case Impossible(reason):
                 self._go(Gone(reason))
 
@@ -351,7 +353,7 @@ class Link:
             passing = error.passing
             limit_s = min(limit_s, REFUSED_S) if error.refused else limit_s
         else:
-            passing = self._may_pass(error.code) or self._last_code in PASSING_CODES
+            passing = self._may_pass(error.code) or self._last_code in (*PASSING_CODES, EXPIRED)
         at_s = now_s + RETRY_S[min(self._attempts, len(RETRY_S)) - 1]
         return at_s if passing and at_s < self.began_s + limit_s else None
 

@@ -212,11 +212,19 @@ class TestHandshake:
             "the server accepted no session within 3000 ms (IVR_AI_CONNECT_TIMEOUT_MS)", passing=True
         )
 
-    @pytest.mark.parametrize("ready", [True, False])
-    def test_an_expired_session(self, start, ready):
-        it = start().ready() if ready else start().opened()
+    def test_an_expired_session(self, start):
+        it = start().ready()
         it.event("error", error={"code": "session_expired", "message": "60 minutes."})
         assert it.gone == Gone("the server's session has expired (session_expired)", passing=True)
+
+    def test_one_that_expires_before_it_was_accepted_is_tried_again_when_it_is_closed(self, start):
+        it = start().opened()
+        it.event("error", error={"code": "session_expired", "message": "60 minutes."})
+        assert it.ear.of("gone") == []
+        it.closed(TransportClosed(1008, ""))
+        assert it.ear.of("gone") == []
+        it.later(1.0)
+        assert len(it.fakes) == 2
 
 
 class TestBeta:
