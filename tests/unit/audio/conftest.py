@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from line import Events, Line
+from stream_ends import app, host, name  # noqa: F401
 from wire_server import Visit, WireServer
 
 from ivr_ai.audio.streamer import Streamer

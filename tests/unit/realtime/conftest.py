@@ -13,6 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for `from talk import ...` in any import mode
 
+from native_line import meet  # noqa: F401
+
 
 class Certificates(NamedTuple):
     """An authority and what it has signed, made for these tests. PEM files."""

@@ -6,12 +6,10 @@ import base64
 import json
 
 import pytest
-import test_native
-from test_native import FRAME, PCMU, Line, Listening, noise, settings
+from native_line import FRAME, PCMU, Line, Listening, noise, settings
 
 from ivr_ai.realtime.native import NativeTransport
 
-meet = test_native.meet
 QUIET_FRAMES = 100  # 2 s
 
 
