@@ -24,6 +24,7 @@ class Progress:
         self._reply_s: float | None = None  # a reply that is on the line and whose words are not known yet
         self._waited_ms: float | None = None
         self._words: list[str] = []  # words that came before they were heard
+        self._held: list[str] = []  # lines that come after the reply whose words are awaited
 
     def host_event(self, event: HostEvent) -> None:
         """What the caller did and heard."""
@@ -32,9 +33,9 @@ class Progress:
                 self._answered_s = event.at_s
                 self._line(event.at_s, MARK, "answered")
             elif event.kind == "caller_speaks":
-                self._flush_reply()
                 self._line(event.at_s, CALLER, event.data["text"])
             elif event.kind == "caller_quiet":
+                self._flush_reply()
                 self._caller_quiet_s = event.at_s
             elif event.kind == "caller_hears":
                 self._reply_begins(event.at_s)
@@ -54,7 +55,6 @@ class Progress:
     def barge_in(self, at_s: float, heard_ms: float) -> None:
         """The model has been told how much was heard of a reply that was cut short."""
         with self._lock:
-            self._flush_reply()
             self._line(at_s, MARK, f"interrupted: {heard_ms:,.0f} ms of the reply were heard")
 
     def failure(self, at_s: float, text: str) -> None:
@@ -75,9 +75,16 @@ class Progress:
             return
         words, self._words = " ".join(self._words) or "(speaks)", []
         waited = f"   [after {self._waited_ms:.0f} ms]" if self._waited_ms is not None else ""
-        self._line(self._reply_s, AI, words + waited)
-        self._reply_s = None
+        reply_s, self._reply_s = self._reply_s, None
+        self._line(reply_s, AI, words + waited)
+        for line in self._held:
+            self._write(line)
+        self._held.clear()
 
     def _line(self, at_s: float, who: str, text: str) -> None:
         since_s = max(0.0, at_s - self._answered_s) if self._answered_s else 0.0
-        self._write(f"{since_s:6.1f} s  {who:<6}  {text}")
+        line = f"{since_s:6.1f} s  {who:<6}  {text}"
+        if self._reply_s is None:
+            self._write(line)
+        else:
+            self._held.append(line)

@@ -65,6 +65,8 @@ class TestSummarise:
             stream.inject(b"\1\0" * 320, "i1", Format("s16", 16000))
             for _ in range(3):
                 stream.host_inject(frame)
+            stream.inject(b"\1\0" * 320, "i1", Format("s16", 16000))
+            stream.host_inject(frame)
             stats = stream.stats()
             summary = summarise("c-1", "so", 1.0, Totals(), stream)
         lost = stats.capture_dropped_samples + stats.capture_discarded_samples

@@ -358,6 +358,7 @@ class TestMany:
                 for one in talks:
                     one.events.wait("stream_started")
                 visits = {}
+                server.visit(len(talks) - 1)
                 for visit in server.visits:
                     first = visit.wait(lambda visit: visit.texts())[0]
                     visits[int(first[1:]) if first[0] == "m" else int(visit.events()[0]["metadata"][1:])] = (

@@ -305,6 +305,7 @@ def test_a_failure_that_passes_is_waited_for(start):
         assert 0.3 <= asked(talk)[-1] - before_s < 0.8
     fail(talk, 4)
     talk.events.wait("openai_response_generated", 4)
+    talk.events.wait("openai_error", 4)
     assert [error["fatal"] for error in talk.events.of("openai_error")] == [False] * 4
     time.sleep(0.5)
     assert len(asked(talk)) == 3

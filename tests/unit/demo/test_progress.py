@@ -62,7 +62,7 @@ def test_a_reply_whose_words_never_come_is_printed_all_the_same():
         ]
     ) == [
         "   0.0 s  --      answered",
-        "   5.0 s  --      the caller gave up waiting for reply_end",
         "   1.0 s  AI      (speaks)",
+        "   5.0 s  --      the caller gave up waiting for reply_end",
         "   5.0 s  --      the caller hung up (NORMAL_CLEARING)",
     ]
