@@ -62,7 +62,6 @@ LOSSES: dict[str, Callable[[SessionRecord], None]] = {
 MOMENTS = ("silence", "thought", "reply under way", "queued reply", "caller speaks")
 CASES = [(moment, loss) for moment in MOMENTS for loss in LOSSES]
 STALLED_FRAMES = 4  # that FreeSWITCH may read late, and cut up, on a machine that stalls
-LOST_WORDS_MS = 200  # of a caller's speech that was on its way to the old connection, at most
 
 
 @dataclass
@@ -207,9 +206,12 @@ def test_the_next_reply_is_heard_in_full(lost: Lost, moment: str) -> None:
 
 
 def test_the_model_is_told_what_was_said(lost: Lost, moment: str) -> None:
-    """In order, before anything is asked of it: each side's words as far as they were heard."""
+    """In order, before anything is asked of it: each side's words as far as they were heard.
+
+    A turn that had no answer yet is not among them: its audio is sent again.
+    """
     said = [("assistant", GREETING)]
-    if moment != "caller speaks":
+    if moment not in ("caller speaks", "thought"):
         said.append(("user", ASKED))
     if moment in ("silence", "queued reply"):
         said.append(("assistant", LONG))
@@ -228,16 +230,14 @@ def test_the_turns_are_the_servers_from_the_start(lost: Lost) -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_caller_who_speaks_meanwhile_is_heard(all_lost: dict[tuple[str, str], Lost], loss: str) -> None:
-    """The old connection has the beginning, the new one the rest: in order, and with little between them."""
+    """The old connection has the beginning; the new one hears all of the turn, from its first word."""
     lost = all_lost["caller speaks", loss]
     said = lost.said
     first, second = (record.audio for record in lost.records)
-    begun = first.index(said[:3200])
-    heard_samples = (len(first) - begun) // 2
+    assert said[:3200] in first
     start = np.flatnonzero(np.abs(samples(second)) > AUDIBLE_PEAK)[0] * 2
-    resumed_samples = said.index(second[start : start + 320]) // 2
-    assert 0 <= resumed_samples - heard_samples <= LOST_WORDS_MS * 8
-    frames = [said[at : at + 320] for at in range(resumed_samples * 2, len(said) - 319, 320)]
+    assert said.index(second[start : start + 320]) < 320
+    frames = [said[at : at + 320] for at in range(0, len(said) - 319, 320)]
     assert sum(frame not in second for frame in frames) <= STALLED_FRAMES
     over = [event for event in lost.timeline if event["kind"] == "speech_stopped"]
     assert len(over) == 1
