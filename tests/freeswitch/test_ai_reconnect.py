@@ -57,7 +57,7 @@ AFTERWARDS = {"turn": [{"on": "greeting", "say": REPLY}], "fallback": [REPLY]}  
 LOSSES: dict[str, Callable[[SessionRecord], None]] = {
     "reset": lambda record: record.drop(),
     "1001": lambda record: record.close(1001),
-    "1011": lambda record: record.close(1011, "internal error"),
+    "1011": lambda record: record.close(1011, "the server restarts"),
 }
 MOMENTS = ("silence", "thought", "reply under way", "queued reply", "caller speaks")
 CASES = [(moment, loss) for moment in MOMENTS for loss in LOSSES]
@@ -234,11 +234,12 @@ def test_a_caller_who_speaks_meanwhile_is_heard(all_lost: dict[tuple[str, str], 
     lost = all_lost["caller speaks", loss]
     said = lost.said
     first, second = (record.audio for record in lost.records)
-    assert said[:3200] in first
-    start = np.flatnonzero(np.abs(samples(second)) > AUDIBLE_PEAK)[0] * 2
-    assert said.index(second[start : start + 320]) < 320
     frames = [said[at : at + 320] for at in range(0, len(said) - 319, 320)]
-    assert sum(frame not in second for frame in frames) <= STALLED_FRAMES
+    before = [n for n, frame in enumerate(frames) if frame in first]
+    after = [n for n, frame in enumerate(frames) if frame in second]
+    assert before and after and after[0] <= STALLED_FRAMES
+    assert len(before) >= before[-1] + 1 - STALLED_FRAMES
+    assert len(after) >= len(frames) - STALLED_FRAMES
     over = [event for event in lost.timeline if event["kind"] == "speech_stopped"]
     assert len(over) == 1
 

@@ -52,6 +52,12 @@ def test_what_is_no_sip_is_refused(datagram: bytes) -> None:
         Message.parse(datagram)
 
 
+def test_a_name_may_be_any_bytes() -> None:
+    name = "J\xfcrg".encode("latin-1").decode("utf-8", "surrogateescape")
+    sent = Message("BYE sip:a@b SIP/2.0", (("From", f'"{name}" <sip:a@b>'),)).encode()
+    assert b'From: "J\xfcrg" <sip:a@b>\r\n' in sent
+
+
 def test_a_session_description_survives_the_trip() -> None:
     sdp = AudioSdp("127.0.0.1", 4002, {97: "L16/16000", 101: "telephone-event/16000"}, "sendonly")
     body = write_sdp(sdp, session=3, version=4, ptime_ms=20)
