@@ -457,7 +457,10 @@ class Link:
         self._go(Gone(reason, passing=True))
 
     def abort(self) -> None:
-        """Ends the connection at once, whatever it is doing. Never waits; nothing is heard of it any more."""
+        """Ends the connection at once, whatever it is doing. Never waits.
+
+        Nothing is told of the link any more, but for what another thread is telling at this moment.
+        """
         with self._lock:
             self._closing = True
             self._settled.set()

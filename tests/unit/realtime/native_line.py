@@ -144,10 +144,12 @@ def meet(request) -> Iterator[Callable[..., Line]]:
             accepting.join(5)
             stream = joined or stack.enter_context(HostStream.create(f"call-{peer.port}", wire=wire))
             transport.attach(stream, heard, said, chunk_ms=20, quiet_chunk_ms=20, hang_ms=0)
-            if listen:
+            if listen and joined is None:
                 transport.listen()
             transport.send({"type": "hello"})
             assert peer.read()[0] == TEXT  # by now it has joined them
+            if listen and joined is not None:
+                transport.listen()  # not before: audio that waits in the stream would come before the hello
             return Line(transport, listening, peer, stream)
 
         yield start

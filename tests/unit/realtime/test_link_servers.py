@@ -460,6 +460,6 @@ def lines_of(mishap: dict[str, Any], transport: str, random_: random.Random, cou
             time.sleep(random_.choice([0.0, 0.001, 0.005, 0.02, 0.06, 0.15]))
             for how in random_.choice(ways):
                 getattr(it.link, how)()
-            heard = len(it.ear.heard)
+            heard = settled(lambda it=it: len(it.ear.heard))  # what was being told as the link was ended
             it.end()
             assert len(it.ear.heard) == heard
