@@ -6,6 +6,7 @@ import os
 import random
 import threading
 import time
+from statistics import median
 
 import pytest
 from calls import SAYS, wait_for_none
@@ -15,6 +16,8 @@ from ivr_ai.gateways.caller import Hangup, Say
 
 CALLS = 100
 KILLING_S = 6.0
+GAP_MS = 1000  # on a machine that keeps up
+USUAL_GAP_MS = 250
 CONNECT_MS = 5500  # IVR_AI_CONNECT_TIMEOUT_MS, and a look of the watch
 SEED = 28
 ENDS = (
@@ -56,6 +59,26 @@ class Killer:
         self._thread.join()
 
 
+class Lateness:
+    """How late the machine was at worst with a thread that wanted to do something every 20 ms."""
+
+    def __init__(self) -> None:
+        self.worst_ms = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            since_s = time.monotonic()
+            time.sleep(0.02)
+            self.worst_ms = max(self.worst_ms, (time.monotonic() - since_s) * 1000 - 20)
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
 def losses(placed) -> list:
     """What was told of lost connections, in order."""
     return [event for event in placed.events if event.kind in ("reconnecting", "reconnected", "failure")]
@@ -85,9 +108,11 @@ def test_connections_killed_at_random_in_a_hundred_calls(place, sim, transport, 
     calls = [place(server, script, **settings) for _ in range(CALLS)]
     for each in calls:
         each.wait("answered", timeout_s=30)
+    late = Lateness()
     killer = Killer(server, KILLING_S / 200, new_too)
     time.sleep(KILLING_S)
     killer.stop()
+    late.stop()
     wait_for_none(lambda: [told(each) for each in calls if not is_settled(each)])
 
     up = [each for each in calls if not each.call.over]
@@ -107,7 +132,9 @@ def test_connections_killed_at_random_in_a_hundred_calls(place, sim, transport, 
     for each in calls:
         each.finish()
         each.gone_after_s(time.monotonic())
-    # How long gaps are on a machine that has nothing else to do: tests/load/kill_links.py.
-    assert max(event.data["ms"] for each in calls for event in each.of("reconnected")) < CONNECT_MS
+    gaps_ms = [event.data["ms"] for each in calls for event in each.of("reconnected")]
+    assert median(gaps_ms) < USUAL_GAP_MS + late.worst_ms
+    # A connection that is lost while it is being made is made again, which takes its time.
+    assert max(gaps_ms) < (CONNECT_MS if new_too else GAP_MS + late.worst_ms)
     assert open_streams() == []
     wait_for_none(lambda: os.listdir("/proc/self/fd")[before:])
