@@ -29,14 +29,15 @@ CAPACITY = 10_000  # events: of 200 busy calls, about a minute
 LOG_EVERY = 1000  # dropped events
 
 Callback = Callable[["CallEvent"], None]
+Wants = Callable[["CallEvent"], bool]
 
 
 class Subscription:
     """One subscriber of a Bus. Its thread starts with the first event."""
 
-    def __init__(self, bus: Bus, name: str, callback: Callback, capacity: int) -> None:
+    def __init__(self, bus: Bus, name: str, callback: Callback, capacity: int, wants: Wants | None) -> None:
         self.name, self.capacity = name, capacity
-        self._bus, self._callback = bus, callback
+        self._bus, self._callback, self._wants = bus, callback, wants
         # An Event is set when what came before it has been delivered; None ends the thread.
         self._queue: SimpleQueue[CallEvent | threading.Event | None] = SimpleQueue()
         self._open = True
@@ -86,6 +87,11 @@ class Subscription:
 
     def _offer(self, event: CallEvent) -> None:
         """Any thread. Queues, or drops and counts. Never waits, never raises."""
+        try:
+            if self._wants is not None and not self._wants(event):
+                return
+        except Exception:  # the callback may know better what to do with the event
+            log.exception("subscriber %s: whether it wants %s", self.name, event.kind)
         if self._queue.qsize() >= self.capacity:
             self._drop()
             return
@@ -139,15 +145,19 @@ class Bus:
         """Those there are now."""
         return self._subscribers
 
-    def subscribe(self, name: str, callback: Callback, *, capacity: int = CAPACITY) -> Subscription:
+    def subscribe(
+        self, name: str, callback: Callback, *, capacity: int = CAPACITY, wants: Wants | None = None
+    ) -> Subscription:
         """Calls callback(event) for each event from now on, one at a time, on a thread of the subscription's
         own.
 
-        capacity: how many events may wait. Raises ValueError for less than one, RuntimeError on a closed bus.
+        capacity: how many events may wait. wants: wants(event) says on the publishing thread whether an event
+        is to be queued, all are when None; an event that is not wakes no thread. It must be quick and take no
+        lock. Raises ValueError for a capacity of less than one, RuntimeError on a closed bus.
         """
         if capacity < 1:
             raise ValueError(f"subscriber {name}: a queue for {capacity} events holds nothing")
-        subscription = Subscription(self, name, callback, capacity)
+        subscription = Subscription(self, name, callback, capacity, wants)
         with self._lock:
             if self._closed:
                 raise RuntimeError(f"subscriber {name}: the bus is closed")

@@ -20,7 +20,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 from ivr_ai import ending, failure, watch
@@ -257,8 +256,13 @@ class Call:
 
     def _decide_elsewhere(self, decide: Callable[[], list[Action]]) -> None:
         """On a thread of all calls, which a transport that waits for its server must not hold up."""
-        blocks = self._serving is not None and not isinstance(self._serving.transport, NativeTransport)
-        self._outbox.decide(decide, spawn=partial(self._workers.spawn, "send") if blocks else None)
+        self._outbox.decide(decide, perform=self._perform_elsewhere)
+
+    def _perform_elsewhere(self, perform: Callable[[], None]) -> None:
+        if self._serving is None or isinstance(self._serving.transport, NativeTransport):
+            perform()
+        else:
+            self._workers.spawn("send", perform)
 
     def _report_marks(self, stream: Stream | None, now_s: float) -> list[Action]:
         """Under the lock. Tells the conversation how far its items have been heard."""

@@ -30,8 +30,9 @@ class Outbox:
         self._waiting: deque[Action] = deque()
         self._performing = threading.Lock()  # held by the thread that does what waits
 
-    def decide(self, decide: Decide, spawn: Callable[[Callable[[], None]], None] | None = None) -> None:
-        """Asks decide() under the lock, and does what it wants. spawn: does it on another thread instead.
+    def decide(self, decide: Decide, perform: Callable[[Callable[[], None]], None] | None = None) -> None:
+        """Asks decide() under the lock, and does what it wants. perform: is given that to do instead, perhaps
+        on another thread; not called when there is nothing.
 
         Raises what decide() raises; then nothing is done.
         """
@@ -39,8 +40,8 @@ class Outbox:
             for action in decide():
                 self._waiting.extend(self._flush() if isinstance(action, Flush) else [action])
             waiting = bool(self._waiting)
-        if waiting and spawn is not None:
-            spawn(self.perform)
+        if waiting and perform is not None:
+            perform(self.perform)
         elif waiting:
             self.perform()
 

@@ -62,7 +62,7 @@ class Runtime:
         settings = warmup.process_settings()
         self._levels.follow(settings)
         warmup.load_for(settings)
-        self.bus.subscribe("timeline", self._timelines)
+        self.bus.subscribe("timeline", self._timelines, wants=self._timelines.wants)
         self.tools = plugins.load_tools()
         plugins.load_observers(self.bus)
         atexit.register(self.shutdown)

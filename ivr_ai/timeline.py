@@ -89,6 +89,10 @@ class Timelines:
         for each in given_up:
             log.warning("call %s: no timeline, its end was never heard of", each)
 
+    def wants(self, event: CallEvent) -> bool:
+        """Whether the event is of a call that has a timeline. Takes no lock."""
+        return event.uuid in self._calls
+
     def __call__(self, event: CallEvent) -> None:
         """Takes an event; with `ended`, writes the file. A disk that refuses is one warning a directory."""
         with self._lock:

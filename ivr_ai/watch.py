@@ -62,9 +62,8 @@ class Watch:
                 self._tick(each)
 
     def _tick(self, watched: Watched) -> None:
-        with self._lock:
-            if watched not in self._watched:
-                return  # removed since the list was made
+        if watched not in self._watched:
+            return  # removed since the list was made
         try:
             watched.tick()
         except BaseException:  # one call's fault is no other's, whatever it raises

@@ -81,6 +81,8 @@ class Conversation:
         """detects: whether the service says when the caller speaks; otherwise the call does."""
         self._settings = settings
         self._detects = detects
+        self._left_to_service = Turns(detects, asks=detects, interrupts=detects)
+        self._kept_back = Turns(detects, asks=False, interrupts=False)
         self._greeting_owed = bool(settings.greeting)
         # The response that says the greeting, and has not been heard to its end.
         self._greeting_response: str | None = None
@@ -102,8 +104,7 @@ class Conversation:
     @property
     def turns_wanted(self) -> Turns:
         """Who is to decide about turns at this moment: what the service is to be asked for."""
-        hands_off = self._detects and self.may_interrupt
-        return Turns(self._detects, asks=hands_off, interrupts=hands_off)
+        return self._left_to_service if self._detects and self.may_interrupt else self._kept_back
 
     @property
     def may_interrupt(self) -> bool:

@@ -61,6 +61,7 @@ PASSING_CODES = LIMITED_CODES | {"server_error", "internal_error", "service_unav
 BUSY = "conversation_already_has_active_response"
 ASK, LATE, ITEM = "ask_", "late_", "item_"
 TAG = "ivr_ai_ask"  # in a response's metadata
+COMMITTED = "input_audio_buffer.committed"
 SPEECH_STARTED = "input_audio_buffer.speech_started"
 SPEECH_STOPPED = "input_audio_buffer.speech_stopped"
 _AGAIN_IN = re.compile(
@@ -87,7 +88,7 @@ class RealtimeAdapter:
     _HANDLERS = MappingProxyType(
         {
             SPEECH_STARTED: "_on_speech_started",
-            "input_audio_buffer.committed": "_on_committed",
+            COMMITTED: "_on_committed",
             "response.created": "_on_response_created",
             "response.output_item.added": "_on_item_added",
             "response.output_audio.done": "_on_audio_done",
@@ -100,8 +101,9 @@ class RealtimeAdapter:
             "error": "_on_error",
         }
     )
-    EVENTS = frozenset({*_HANDLERS, SPEECH_STOPPED, "session.created", "session.updated"})
-    """Server events, in GA names, that mean something here or to the link; audio apart."""
+    EVENTS = frozenset({*_HANDLERS, SPEECH_STOPPED, "session.created", "session.updated"} - {COMMITTED})
+    """Server events, in GA names, that mean something here or to the link where the service detects turns;
+    audio apart. A transport that delivers no others wakes Python less often."""
 
     def __init__(self, conversation: Conversation, vad_silence_ms: int) -> None:
         """vad_silence_ms: the silence that ends a turn, by which speech_stopped comes late."""
@@ -334,11 +336,11 @@ def _id(body: Mapping[str, Any], name: str) -> str:
 def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """An object that an event can do without: empty where there is none."""
     value = body.get(name)
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _tag(response: Mapping[str, Any]) -> str:
     """The Ask that a response answers, as its metadata says; "" where that says nothing."""
     metadata = response.get("metadata")
-    tag = metadata.get(TAG) if isinstance(metadata, Mapping) else None
+    tag = metadata.get(TAG) if isinstance(metadata, dict) else None
     return tag if isinstance(tag, str) else ""

@@ -52,6 +52,7 @@ log = logging.getLogger("ivr_ai.realtime")
 Event = dict[str, Any]
 
 # What would do harm when it comes twice: the answer to a later update, audio. The adapter sees to the others.
+NEGOTIATED = frozenset({"session.created", "session.updated", "error"})
 ONCE = frozenset({"session.created", "session.updated", "response.output_audio.delta"})
 GRACE_S = 0.5  # for the transport to report its own timeout first: it knows more
 FIRST_WORD_S = 0.5  # how long session.created is waited for before the session is updated without it
@@ -233,7 +234,7 @@ class Link:
         try:
             if kind in ONCE and self._repeats.is_repeated(event):
                 return
-            mine = self._negotiate(attempt, kind, event)
+            mine = (kind in NEGOTIATED or not self.ready) and self._negotiate(attempt, kind, event)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             message = f"the server sent a malformed {kind!s:.60} event: {error}"
             self._listener.on_link_complaint(self, "malformed", message)
@@ -251,7 +252,7 @@ class Link:
                 return False
             self._note(steps)
         self._take()
-        return kind in ("session.created", "session.updated", "error")
+        return kind in NEGOTIATED
 
     def _steps_of(self, kind: Any, event: Mapping[str, Any]) -> Sequence[Step | Gone] | None:
         """Under the lock. None: the event is none of the session's."""
@@ -370,23 +371,23 @@ class Link:
 
     def tick(self, now_s: float) -> None:
         """Time passes. The watch's thread: quick, neither waits nor sends on a transport that may block."""
+        if self.ready:
+            self._check_alive(now_s)
+            return
         with self._lock:
-            if self._is_over:
+            if self._is_over or self.ready:
                 return
             again = self._retry_at_s is not None and now_s >= self._retry_at_s
             if again:
                 self._retry_at_s = None
             silent = self._opened_s is not None and now_s - self._opened_s > FIRST_WORD_S
-            steps = self._negotiation.begin() if silent and not self.ready else []
+            steps = self._negotiation.begin() if silent else []
             self._note(steps)
         if again:
             self._connect()
         if steps:
             self._workers.spawn("hello", self._take)
-        if self.ready:
-            self._check_alive(now_s)
-        else:
-            self._check_connecting(now_s)
+        self._check_connecting(now_s)
 
     def _check_connecting(self, now_s: float) -> None:
         """Limits the time until the session is accepted, over all attempts."""
@@ -399,7 +400,7 @@ class Link:
     def _check_alive(self, now_s: float) -> None:
         """A server that is silent too long is asked for a sign of life; one that gives none has hung."""
         transport = self._transport
-        if transport is None or transport.pings_itself:
+        if transport is None or transport.pings_itself or self._is_over:
             return
         silent_s = now_s - transport.last_received_s
         if not 0 < self._settings.ping_interval_s <= silent_s:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-EVENT_IDS_KEPT = 256
+EVENT_IDS_KEPT = 64  # a few turns of one connection; 100 bytes each
 
 
 class Repeats:

@@ -47,13 +47,12 @@ static void drop_oldest(rt_recall *recall, size_t kept)
 
 static int make_room(rt_recall *recall, size_t n)
 {
-	size_t room = recall->room ? recall->room : 2 * recall->padding_bytes;
-	while (room < recall->bytes + n) {
-		room *= 2;
-	}
-	if (room == recall->room) {
+	if (recall->bytes + n <= recall->room) {
 		return 0;
 	}
+	/* A second at a time: the room that doubling leaves empty is memory of every call. */
+	size_t step = 2 * recall->padding_bytes;
+	size_t room = (recall->bytes + n + step - 1) / step * step;
 	uint8_t *data = realloc(recall->data, room);
 	if (!data) {
 		return -1;

@@ -69,6 +69,25 @@ class TestDelivery:
             mine = [each.data["number"] for each in seen if each.uuid == f"call-{n}"]
             assert mine == list(range(2000))
 
+    def test_only_what_a_subscriber_wants_wakes_its_thread(self, bus):
+        seen: list[int] = []
+        wants = lambda each: each.uuid == "mine"  # noqa: E731
+        subscription = bus.subscribe("picky", lambda each: seen.append(each.data["number"]), wants=wants)
+        bus.publish(event(1, "another"))
+        assert (threads(), subscription.queued) == ([], 0)
+        bus.publish(event(2, "mine"))
+        bus.publish(event(3, "another"))
+        assert bus.close(LONG_S)
+        assert seen == [2]
+
+    def test_a_filter_that_raises_is_logged_and_holds_nothing_back(self, bus, caplog):
+        seen: list[int] = []
+        bus.subscribe("broken", lambda each: seen.append(each.data["number"]), wants=lambda each: 1 / 0 > 1)
+        bus.publish(event(1))
+        assert bus.close(LONG_S)
+        assert seen == [1]
+        assert "subscriber broken: whether it wants counted" in caplog.text
+
     def test_callbacks_run_on_one_thread_of_their_own(self, bus):
         on: set[int] = set()
         bus.subscribe("mine", lambda each: on.add(threading.get_ident()))

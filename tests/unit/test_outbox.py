@@ -64,7 +64,7 @@ class TestDeciding:
     def test_nothing_wanted(self):
         box, elsewhere = Box(), Elsewhere()
         box.decide()
-        box.decide(spawn=elsewhere)
+        box.decide(perform=elsewhere)
         assert (box.done, elsewhere.kept) == ([], [])
 
     def test_decisions_are_made_under_the_lock_and_done_outside_of_it(self):
@@ -175,9 +175,9 @@ class TestThreads:
         assert box.done == ["a", "b", "c"]
         assert len(set(box.threads)) == 1
 
-    def test_spawn_is_asked_to_perform_elsewhere(self):
+    def test_what_is_wanted_may_be_performed_elsewhere(self):
         box, elsewhere = Box(), Elsewhere()
-        box.decide("a", spawn=elsewhere)
+        box.decide("a", perform=elsewhere)
         assert box.done == []
         elsewhere.run()
         assert box.done == ["a"]
@@ -185,7 +185,7 @@ class TestThreads:
 
     def test_what_was_to_be_done_elsewhere_is_not_overtaken(self):
         box, elsewhere = Box(), Elsewhere()
-        box.decide("a", spawn=elsewhere)
+        box.decide("a", perform=elsewhere)
         box.decide("b")
         assert box.done == ["a", "b"]
         elsewhere.run()
