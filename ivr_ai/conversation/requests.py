@@ -186,7 +186,7 @@ class Requests:
 
     def next(self, now_s: float) -> Request | None:
         """The next request, for everything that is ready; None when there is nothing to ask, or not now."""
-        if self.state is not State.IDLE:
+        if not (self.wants or self.expected) or self.state is not State.IDLE:
             return None
         if self.expected:
             if now_s < (self._expected_since_s or 0.0) + self._patience_s:

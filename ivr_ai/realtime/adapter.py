@@ -61,6 +61,7 @@ PASSING_CODES = LIMITED_CODES | {"server_error", "internal_error", "service_unav
 BUSY = "conversation_already_has_active_response"
 ASK, LATE, ITEM = "ask_", "late_", "item_"
 TAG = "ivr_ai_ask"  # in a response's metadata
+AUDIO_DONE = "response.output_audio.done"
 COMMITTED = "input_audio_buffer.committed"
 SPEECH_STARTED = "input_audio_buffer.speech_started"
 SPEECH_STOPPED = "input_audio_buffer.speech_stopped"
@@ -91,7 +92,7 @@ class RealtimeAdapter:
             COMMITTED: "_on_committed",
             "response.created": "_on_response_created",
             "response.output_item.added": "_on_item_added",
-            "response.output_audio.done": "_on_audio_done",
+            AUDIO_DONE: "_on_audio_done",
             "response.output_audio_transcript.done": "_on_transcript",
             "response.function_call_arguments.done": "_on_function_call",
             "response.done": "_on_response_done",
@@ -101,9 +102,8 @@ class RealtimeAdapter:
             "error": "_on_error",
         }
     )
-    EVENTS = frozenset({*_HANDLERS, SPEECH_STOPPED, "session.created", "session.updated"} - {COMMITTED})
-    """Server events, in GA names, that mean something here or to the link where the service detects turns;
-    audio apart. A transport that delivers no others wakes Python less often."""
+    EVENTS = frozenset({*_HANDLERS, SPEECH_STOPPED, "session.created", "session.updated"})
+    """Server events, in GA names, that mean something here or to the link; audio apart."""
 
     def __init__(self, conversation: Conversation, vad_silence_ms: int) -> None:
         """vad_silence_ms: the silence that ends a turn, by which speech_stopped comes late."""

@@ -25,7 +25,7 @@ from ivr_ai.audio.formats import Format
 from ivr_ai.config import Settings
 from ivr_ai.conversation.actions import Turns
 from ivr_ai.realtime import negotiation
-from ivr_ai.realtime.adapter import EXPIRED, PASSING_CODES, RealtimeAdapter
+from ivr_ai.realtime.adapter import AUDIO_DONE, COMMITTED, EXPIRED, PASSING_CODES, RealtimeAdapter
 from ivr_ai.realtime.choose import choose
 from ivr_ai.realtime.dialects import BetaDialect
 from ivr_ai.realtime.native import NativeTransport
@@ -51,9 +51,12 @@ log = logging.getLogger("ivr_ai.realtime")
 
 Event = dict[str, Any]
 
-# What would do harm when it comes twice: the answer to a later update, audio. The adapter sees to the others.
 NEGOTIATED = frozenset({"session.created", "session.updated", "error"})
+# What would do harm when it comes twice: the answer to a later update, audio. The adapter sees to the others.
 ONCE = frozenset({"session.created", "session.updated", "response.output_audio.delta"})
+# Every event wakes Python. C ends an item itself at its audio.done, and `committed` says something only where
+# turns are detected here, over the python transport.
+NATIVE_EVENTS = RealtimeAdapter.EVENTS - {AUDIO_DONE, COMMITTED}
 GRACE_S = 0.5  # for the transport to report its own timeout first: it knows more
 FIRST_WORD_S = 0.5  # how long session.created is waited for before the session is updated without it
 RETRY_S = (0.1, 0.2, 0.4, 0.8)  # between attempts; the last one again and again
@@ -169,7 +172,7 @@ class Link:
                 return
             attempt = self._begin_attempt()
             hearer = _Hearer(self, attempt)
-            transport = NativeTransport(self._settings, hearer, events=RealtimeAdapter.EVENTS)
+            transport = NativeTransport(self._settings, hearer, events=NATIVE_EVENTS)
             self._transport = transport
         try:
             transport.open()
