@@ -32,13 +32,13 @@ static void nothing_finished(void *arg, const char *reason)
 	(void)arg, (void)reason;
 }
 
-static int is_word(const char *text)
+static int is_word(const char *text, size_t room)
 {
-	size_t n = text ? strlen(text) : RT_ID_MAX;
-	for (size_t i = 0; i < n && n < RT_ID_MAX; i++) {
-		n = text[i] < ' ' || text[i] > '~' ? RT_ID_MAX : n;
+	size_t n = text ? strlen(text) : room;
+	for (size_t i = 0; i < n && n < room; i++) {
+		n = text[i] < ' ' || text[i] > '~' ? room : n;
 	}
-	return n < RT_ID_MAX;
+	return n < room;
 }
 
 /* Names spelt with escapes are not taken here. */
@@ -47,10 +47,10 @@ static void check_json(const char *text, size_t n, int error, const rt_message *
 	json_t *event = memchr(text, '\\', n) ? NULL : json_loadb(text, n, JSON_DECODE_INT_AS_REAL, NULL);
 	const char *type = json_string_value(json_object_get(event, "type"));
 	const char *item = json_string_value(json_object_get(event, "item_id"));
-	if (is_word(type) && *type && strncmp(type, "transport.", 10)) {
+	if (is_word(type, RT_TYPE_MAX) && *type && strncmp(type, "transport.", 10)) {
 		expect(!error || message->kind == RT_AUDIO_DELTA, "a JSON object with a type is none");
 		expect(!strcmp(message->type, type), "another type");
-		expect(!strcmp(message->item_id, is_word(item) ? item : ""), "another item");
+		expect(!strcmp(message->item_id, is_word(item, RT_ID_MAX) ? item : ""), "another item");
 	} else if (event) {
 		expect(error, "no type, and yet an event");
 	}

@@ -129,7 +129,7 @@ static void test_large_events(void **state)
 static void test_ids_too_long_are_none(void **state)
 {
 	(void)state;
-	char id[RT_ID_MAX + 1], text[512];
+	char id[RT_ID_MAX + 1], text[2 * RT_ID_MAX];
 	memset(id, 'x', sizeof(id));
 	for (size_t length = RT_ID_MAX - 1; length <= RT_ID_MAX; length++) {
 		id[length] = '\0';
@@ -139,6 +139,28 @@ static void test_ids_too_long_are_none(void **state)
 	}
 	assert_string_equal(parsed("{\"type\":\"response.created\",\"response\":{\"id\":\"a\\u0000b\"}}", 0).response_id,
 						"");
+}
+
+static void test_audio_with_an_id_too_long_is_told_apart(void **state)
+{
+	(void)state;
+	char id[RT_ID_MAX + 1], text[2 * RT_ID_MAX];
+	static const char *const texts[] = {
+		"{\"type\":\"response.output_audio.delta\",\"response_id\":\"r\",\"item_id\":\"%s\",\"delta\":\"QUJD\"}",
+		"{\"type\":\"response.output_audio.delta\",\"response_id\":\"%s\",\"item_id\":\"i\",\"delta\":\"QUJD\"}",
+	};
+	memset(id, 'x', RT_ID_MAX);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		id[RT_ID_MAX] = '\0';
+		snprintf(text, sizeof(text), texts[i], id);
+		parsed(text, AS_EFULL);
+		id[RT_ID_MAX - 1] = '\0';
+		snprintf(text, sizeof(text), texts[i], id);
+		assert_string_equal(i ? parsed(text, 0).response_id : parsed(text, 0).item_id, id);
+		id[RT_ID_MAX - 1] = 'x';
+	}
+	assert_non_null(strstr(rt_complaint(AS_EFULL), "more than 1023 characters"));
+	assert_string_equal(rt_complaint(AS_EINVAL), "the server sent what is not an event");
 }
 
 static void test_what_is_not_an_event(void **state)
@@ -200,6 +222,7 @@ int main(void)
 		cmocka_unit_test(test_audio_without_a_response),
 		cmocka_unit_test(test_large_events),
 		cmocka_unit_test(test_ids_too_long_are_none),
+		cmocka_unit_test(test_audio_with_an_id_too_long_is_told_apart),
 		cmocka_unit_test(test_what_is_not_an_event),
 		cmocka_unit_test(test_appends_are_json_around_base64),
 	};

@@ -383,8 +383,9 @@ static void on_delta(openai_talk *talk, const rt_message *message)
 void openai_talk_message(openai_talk *talk, char *text, size_t n)
 {
 	rt_message message;
-	if (rt_parse(text, n, &message) || (message.kind != RT_AUDIO_DELTA && n > EVENT_MAX_BYTES)) {
-		complain(talk, "malformed", "the server sent what is not an event");
+	int error = rt_parse(text, n, &message);
+	if (error || (message.kind != RT_AUDIO_DELTA && n > EVENT_MAX_BYTES)) {
+		complain(talk, "malformed", rt_complaint(error));
 		return;
 	}
 	switch (message.kind) {

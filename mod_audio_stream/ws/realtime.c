@@ -162,7 +162,7 @@ static void pass_on(as_realtime *rt, const rt_message *message, const char *data
 		return;
 	}
 	if (n > EVENT_MAX_BYTES) {
-		on_nonsense(rt, "the server sent an event of more than 1 MiB; from now on such messages are only counted");
+		on_nonsense(rt, "the server sent an event of more than 1 MiB");
 	} else if (event_queue_put(rt->queue, &rt->source, data, n,
 							   message->kind == RT_SPEECH_STARTED ? EVENT_DECISIVE : 0)) {
 		ws_disconnect(rt->actor, CODE_AWAY, "events are not taken", 0);
@@ -214,7 +214,7 @@ static void on_message(void *arg, int binary, char *data, size_t n)
 	rt_message message;
 	int error = binary ? AS_EINVAL : rt_parse(data, n, &message);
 	if (error) {
-		on_nonsense(rt, "the server sent what is not an event; from now on such messages are only counted");
+		on_nonsense(rt, rt_complaint(error));
 	} else if (message.kind == RT_AUDIO_DELTA) {
 		on_delta(rt, &message);
 	} else {

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "realtime_audio.h"
 
 #include <stdlib.h>
@@ -17,7 +18,8 @@
 /* Audio held back, or the end of an item (bytes = 0). */
 struct rt_held {
 	rt_held *next;
-	rt_item item;
+	const rt_response *response;
+	uint64_t mark;
 	size_t bytes;
 	uint8_t data[];
 };
@@ -31,12 +33,35 @@ void rt_audio_init(rt_audio *audio)
 	audio->held_end = &audio->held;
 }
 
+static void forget_item(rt_item *item)
+{
+	free(item->id);
+	memset(item, 0, sizeof(*item));
+}
+
+static void forget_response(rt_response *response)
+{
+	free(response->id);
+	memset(response, 0, sizeof(*response));
+}
+
+static void forget_all(rt_audio *audio)
+{
+	for (int i = 0; i < RT_ITEMS; i++) {
+		forget_item(&audio->items[i]);
+	}
+	for (int i = 0; i < RT_RESPONSES; i++) {
+		forget_response(&audio->responses[i]);
+	}
+}
+
 void rt_audio_free(rt_audio *audio)
 {
 	for (rt_held *held = audio->held, *next; held; held = next) {
 		next = held->next;
 		free(held);
 	}
+	forget_all(audio);
 	rt_recall_free(&audio->recall);
 	as_stream_unref(audio->stream);
 }
@@ -141,7 +166,7 @@ void rt_audio_pump(rt_audio *audio, ws_actor *actor)
 static rt_response *find_response(rt_audio *audio, const char *id)
 {
 	for (int i = 0; i < RT_RESPONSES; i++) {
-		if (!strcmp(audio->responses[i].id, id)) {
+		if (audio->responses[i].id && !strcmp(audio->responses[i].id, id)) {
 			return &audio->responses[i];
 		}
 	}
@@ -151,7 +176,7 @@ static rt_response *find_response(rt_audio *audio, const char *id)
 static rt_item *find_item(rt_audio *audio, const char *id)
 {
 	for (int i = 0; i < RT_ITEMS; i++) {
-		if (!strcmp(audio->items[i].id, id)) {
+		if (audio->items[i].id && !strcmp(audio->items[i].id, id)) {
 			return &audio->items[i];
 		}
 	}
@@ -164,15 +189,15 @@ static void release(rt_audio *audio, const rt_response *response, uint32_t gener
 	rt_held **link = &audio->held;
 	while (*link) {
 		rt_held *held = *link;
-		if (held->item.response != response) {
+		if (held->response != response) {
 			link = &held->next;
 			continue;
 		}
 		if (generation && held->bytes) {
-			as_inject_write(audio->stream, held->item.mark, generation, audio->format.out_encoding,
+			as_inject_write(audio->stream, held->mark, generation, audio->format.out_encoding,
 							audio->format.out_rate_hz, held->data, held->bytes);
 		} else if (generation) {
-			as_inject_end(audio->stream, held->item.mark);
+			as_inject_end(audio->stream, held->mark);
 		}
 		audio->held_bytes -= held->bytes;
 		*link = held->next;
@@ -181,21 +206,23 @@ static void release(rt_audio *audio, const rt_response *response, uint32_t gener
 	audio->held_end = link;
 }
 
-/* The response's entry, made when it is first heard of. The oldest one makes room. */
+/* The response's entry, made when it is first heard of; NULL without memory. The oldest one makes room. */
 static rt_response *response_of(rt_audio *audio, const char *id, int hold)
 {
 	rt_response *response = find_response(audio, id);
-	if (response) {
+	char *kept_id = response ? NULL : strdup(id);
+	if (!kept_id) {
 		return response;
 	}
 	response = &audio->responses[audio->next_response++ % RT_RESPONSES];
 	release(audio, response, 0);
 	for (int i = 0; i < RT_ITEMS; i++) {
 		if (audio->items[i].response == response) {
-			memset(&audio->items[i], 0, sizeof(audio->items[i]));
+			forget_item(&audio->items[i]);
 		}
 	}
-	strcpy(response->id, id);
+	forget_response(response);
+	response->id = kept_id;
 	response->held = hold;
 	response->generation = hold ? 0 : as_inject_generation(audio->stream);
 	return response;
@@ -218,25 +245,28 @@ static void end_item(rt_audio *audio, const rt_item *item)
 static void end_item_before(rt_audio *audio, const rt_response *response)
 {
 	rt_item *before = &audio->items[(audio->next_item + RT_ITEMS - 1) % RT_ITEMS];
-	if (before->id[0] && before->response == response) {
+	if (before->response == response) {
 		end_item(audio, before);
 	}
 }
 
+/* The item's entry, made with its first audio; NULL without memory. */
 static rt_item *item_of(rt_audio *audio, const rt_message *message, int hold)
 {
 	rt_item *item = find_item(audio, message->item_id);
-	if (!item) {
-		rt_response *response = response_of(audio, message->response_id, hold);
-		if (hold && response->generation) { /* of before the caller spoke, and nobody knows yet that it speaks */
-			response->held = 1;
-			response->generation = 0;
-		}
-		end_item_before(audio, response);
-		item = &audio->items[audio->next_item++ % RT_ITEMS];
-		*item = (rt_item){.mark = atomic_fetch_add(&last_mark, 1) + 1, .response = response};
-		strcpy(item->id, message->item_id);
+	rt_response *response = item ? NULL : response_of(audio, message->response_id, hold);
+	char *id = response ? strdup(message->item_id) : NULL;
+	if (!id) {
+		return item;
 	}
+	if (hold && response->generation) { /* of before the caller spoke, and nobody knows yet that it speaks */
+		response->held = 1;
+		response->generation = 0;
+	}
+	end_item_before(audio, response);
+	item = &audio->items[audio->next_item++ % RT_ITEMS];
+	forget_item(item);
+	*item = (rt_item){.id = id, .mark = atomic_fetch_add(&last_mark, 1) + 1, .response = response};
 	return item;
 }
 
@@ -251,7 +281,8 @@ static int hold_back(rt_audio *audio, const rt_item *item, const void *data, siz
 		return AS_ENOMEM;
 	}
 	held->next = NULL;
-	held->item = *item;
+	held->response = item->response;
+	held->mark = item->mark;
 	held->bytes = bytes;
 	memcpy(held->data, data, bytes);
 	*audio->held_end = held;
@@ -348,7 +379,7 @@ rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, 
 		return complain("base64", "the server sent audio that is not base64");
 	}
 	rt_item *item = item_of(audio, message, hold); /* not before: who is held back has to be announced */
-	long result = bytes ? queue(audio, item, message->base64, (size_t)bytes) : 0;
+	long result = !item ? AS_ENOMEM : bytes ? queue(audio, item, message->base64, (size_t)bytes) : 0;
 	if (result == AS_EFULL || result == AS_ENOMEM) {
 		audio->full_deltas++;
 		return complain("full", "a reply is too long to hold and loses its end");
@@ -384,8 +415,7 @@ void rt_audio_forget(rt_audio *audio)
 	for (int i = 0; i < RT_RESPONSES; i++) {
 		release(audio, &audio->responses[i], 0);
 	}
-	memset(audio->items, 0, sizeof(audio->items));
-	memset(audio->responses, 0, sizeof(audio->responses));
+	forget_all(audio);
 	memset(audio->heard, 0, sizeof(audio->heard));
 }
 

@@ -27,13 +27,13 @@
 typedef struct rt_held rt_held;
 
 typedef struct rt_response {
-	char id[RT_ID_MAX];
+	char *id;            /* NULL: no response */
 	uint32_t generation; /* 0 while held, and when dropped */
 	int held;            /* waits for rt_audio_route() */
 } rt_response;
 
 typedef struct rt_item {
-	char id[RT_ID_MAX];
+	char *id; /* NULL: no item */
 	uint64_t mark;
 	rt_response *response;
 	int64_t announced_ns;

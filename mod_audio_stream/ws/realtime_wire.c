@@ -80,7 +80,7 @@ static void read_member(void *arg, const json_member *member)
 
 /* The string as it is meant. Escapes are allowed, though nobody needs them in a
  * type or an id. 0 when it does not fit. */
-static int read_string(const json_member *string, char *out)
+static int read_string(const json_member *string, char *out, size_t room)
 {
 	if (!memchr(string->value, '\\', string->bytes)) {
 		memcpy(out, string->value, string->bytes);
@@ -89,7 +89,7 @@ static int read_string(const json_member *string, char *out)
 	}
 	json_t *text = json_loadb(string->value - 1, string->bytes + 2, JSON_DECODE_ANY, NULL);
 	size_t bytes = json_string_length(text);
-	int fits = text && bytes < RT_ID_MAX;
+	int fits = text && bytes < room;
 	if (fits) {
 		memcpy(out, json_string_value(text), bytes + 1);
 	}
@@ -100,9 +100,9 @@ static int read_string(const json_member *string, char *out)
 /* 1 when it is a short string of printable ASCII, which types and ids are, else
  * 0 and "". One too long to be kept whole is none: cut short it could be
  * another one's. */
-static int copy_word(char *out, const json_member *string)
+static int copy_word(char *out, const json_member *string, size_t room)
 {
-	int good = string->kind == '"' && string->bytes < RT_ID_MAX && read_string(string, out);
+	int good = string->kind == '"' && string->bytes < room && read_string(string, out, room);
 	for (const char *c = out; good && *c; c++) {
 		good = *c >= ' ' && *c <= '~';
 	}
@@ -112,13 +112,23 @@ static int copy_word(char *out, const json_member *string)
 	return good;
 }
 
+static const json_member *response_id(const fields *f)
+{
+	return f->has_response ? &f->nested_id : &f->response_id;
+}
+
+static int is_too_long(const json_member *id)
+{
+	return id->kind == '"' && id->bytes >= RT_ID_MAX;
+}
+
 static int read_audio(const fields *f, rt_message *out)
 {
 	if (!f->has_response && !f->has_response_id) {
 		strcpy(out->response_id, NO_RESPONSE);
 	}
 	if (f->delta.kind != '"' || !out->response_id[0] || !out->item_id[0]) {
-		return AS_EINVAL;
+		return is_too_long(&f->item_id) || is_too_long(response_id(f)) ? AS_EFULL : AS_EINVAL;
 	}
 	out->base64 = (char *)f->delta.value;
 	out->base64_length = f->delta.bytes;
@@ -129,15 +139,23 @@ int rt_parse(char *text, size_t n, rt_message *out)
 {
 	fields f = {0};
 	memset(out, 0, sizeof(*out));
-	if (json_members(text, n, read_member, &f) || f.disguised || !copy_word(out->type, &f.type) || !out->type[0] ||
-		!strncmp(out->type, OWN_EVENTS, sizeof(OWN_EVENTS) - 1)) {
+	if (json_members(text, n, read_member, &f) || f.disguised || !copy_word(out->type, &f.type, RT_TYPE_MAX) ||
+		!out->type[0] || !strncmp(out->type, OWN_EVENTS, sizeof(OWN_EVENTS) - 1)) {
 		return AS_EINVAL;
 	}
 	out->kind = kind_of(out->type);
-	copy_word(out->response_id, f.has_response ? &f.nested_id : &f.response_id);
-	copy_word(out->item_id, &f.item_id);
-	copy_word(out->event_id, &f.event_id);
+	copy_word(out->response_id, response_id(&f), RT_ID_MAX);
+	copy_word(out->item_id, &f.item_id, RT_ID_MAX);
+	copy_word(out->event_id, &f.event_id, RT_ID_MAX);
 	return out->kind == RT_AUDIO_DELTA ? read_audio(&f, out) : 0;
+}
+
+const char *rt_complaint(int error)
+{
+	return error == AS_EFULL
+			   ? "the server sent audio whose item or response has an id of more than 1023 characters: it "
+				 "is not played"
+			   : "the server sent what is not an event";
 }
 
 size_t rt_append_bytes(size_t n)

@@ -11,7 +11,8 @@
 
 #include <stddef.h>
 
-#define RT_ID_MAX 128
+#define RT_TYPE_MAX 128
+#define RT_ID_MAX 1024 /* OpenAI's are 20 to 30 characters long; some gateways put several into one */
 
 typedef enum rt_kind {
 	RT_OTHER,       /* a JSON object of no interest here */
@@ -28,7 +29,7 @@ typedef enum rt_kind {
 
 typedef struct rt_message {
 	rt_kind kind;
-	char type[RT_ID_MAX];
+	char type[RT_TYPE_MAX];
 	char response_id[RT_ID_MAX]; /* "" when there is none, or it is too long to be one */
 	char item_id[RT_ID_MAX];
 	char event_id[RT_ID_MAX];
@@ -36,9 +37,11 @@ typedef struct rt_message {
 	size_t base64_length;
 } rt_message;
 
-/* Reads a message of n bytes. The text is not changed. 0, or AS_EINVAL when it cannot be a JSON object with a type, has a
- * name spelt with escapes, or is audio without its ids. */
+/* Reads a message of n bytes. The text is not changed. 0; AS_EINVAL when it cannot be a JSON object with a type, has a
+ * name spelt with escapes, or is audio without its ids; AS_EFULL for audio with an id of RT_ID_MAX characters or more. */
 int rt_parse(char *text, size_t n, rt_message *out);
+/* What to say of a message that rt_parse() returned an error for. */
+const char *rt_complaint(int error);
 
 /* input_audio_buffer.append around n bytes of audio; buf needs rt_append_bytes(n). Returns its length. */
 size_t rt_append_bytes(size_t n);

@@ -121,6 +121,7 @@ class TestSloppyServers:
             {"duplicate_events": True},
             {"reorder_events": True},
             {"id_chars": 100},
+            {"id_chars": 1000},
             {"created_delay_ms": 150},
             {"delta_bytes": 1001},
         ],
