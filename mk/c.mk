@@ -1,10 +1,10 @@
 # How the C parts are compiled. Sources are found by their directory, so a new file needs no change here.
 #
-#     build/libaudiostream.so.1       core/ ws/                   no FreeSWITCH
+#     build/libaudiostream.so.1       core/ wire/ net/ stream/    no FreeSWITCH
 #     build/mod_audio_stream.so       freeswitch/                 links the library; finds it in build/
 #     build/install/mod_audio_stream.so                           the same; finds the library in libdir
-#     build/tests/{asan,tsan}/*       core/ ws/ tests/            one program for each test_*.c and stress_*.c
-#     build/tests/fuzz/NAME           core/ ws/ tests/fuzz_NAME.c clang's libFuzzer with ASan and UBSan
+#     build/tests/{asan,tsan}/*       the library's and tests/    one program for each test_*.c and stress_*.c
+#     build/tests/fuzz/NAME           and tests/fuzz_NAME.c       clang's libFuzzer with ASan and UBSan
 #     build/tests/replay/NAME         the same, and replay.c      gcc: feeds it tests/corpus/NAME, as a test
 #     build/tests/bench/*             tests/bench_*.c             links the library
 
@@ -19,8 +19,11 @@ LIBRARY := build/$(SONAME)
 MODULE_NAME := mod_audio_stream.so
 MODULE := build/$(MODULE_NAME)
 
-CORE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/core/*.c $(C_DIR)/ws/*.c))
-GLUE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/freeswitch/*.c $(C_DIR)/core/command*.c))
+LAYERS := core wire net stream
+CORE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(LAYERS:%=$(C_DIR)/%/*.c)))
+GLUE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/freeswitch/*.c))
+# The command parser belongs to the module, and is tested without FreeSWITCH.
+PARSER := $(filter freeswitch/command%,$(GLUE))
 C_FILES := $(wildcard $(C_DIR)/*/*.[ch])
 TEST_PROGRAMS := $(notdir $(basename $(wildcard $(C_DIR)/tests/test_*.c $(C_DIR)/tests/stress_*.c)))
 TEST_HELPERS := $(filter-out $(addprefix tests/,test_% stress_% bench_% fuzz_% replay), \
@@ -31,7 +34,7 @@ C_TESTS := $(foreach s,$(SANITIZERS),$(addprefix build/tests/$(s)/,$(TEST_PROGRA
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror=implicit-function-declaration \
 	-Werror=incompatible-pointer-types -Werror=int-conversion -Werror=return-type
-C_COMMON := $(WARNINGS) -fPIC -fvisibility=hidden -I$(C_DIR)/include -I$(C_DIR)/core -I$(C_DIR)/ws -MMD -MP
+C_COMMON := $(WARNINGS) -fPIC -fvisibility=hidden -I$(C_DIR)/include $(LAYERS:%=-I$(C_DIR)/%) -MMD -MP
 
 # Asked once, and only by recipes: what they name is there after `make deps`.
 PACKAGES := speexdsp libwebsockets openssl zlib jansson sndfile libmpg123 ogg vorbis opus
@@ -99,7 +102,7 @@ check-headers:
 	$(need-headers)
 	$(call say,CHECK,$(GLUE) against $(includedir))
 	@for source in $(GLUE:%=$(C_DIR)/%.c); do \
-		$(CC) -std=gnu11 $(WARNINGS) -Werror -I$(C_DIR)/include -I$(C_DIR)/core -isystem '$(includedir)' -fsyntax-only $$source; done
+		$(CC) -std=gnu11 $(WARNINGS) -Werror -I$(C_DIR)/include $(LAYERS:%=-I$(C_DIR)/%) -isystem '$(includedir)' -fsyntax-only $$source; done
 
 # Everything a test may use, as an archive: a program takes from it what it calls.
 build/obj/%/all.a:
@@ -107,7 +110,7 @@ build/obj/%/all.a:
 	@ar rcs $@ $^
 
 define test-program
-build/obj/$(1)/all.a: $(addprefix build/obj/$(1)/,$(addsuffix .o,$(TEST_HELPERS) $(CORE)))
+build/obj/$(1)/all.a: $(addprefix build/obj/$(1)/,$(addsuffix .o,$(TEST_HELPERS) $(CORE) $(PARSER)))
 
 build/tests/$(1)/%: build/obj/$(1)/tests/%.o build/obj/$(1)/all.a
 	@mkdir -p $$(@D)
@@ -119,7 +122,7 @@ build/tests/replay/%: build/obj/asan/tests/fuzz_%.o build/obj/asan/tests/replay.
 	@mkdir -p $(@D)
 	@$(CC) $(FLAGS_asan) $^ $(CORE_LIBS) -o $@
 
-build/obj/fuzz/all.a: $(CORE:%=build/obj/fuzz/%.o)
+build/obj/fuzz/all.a: $(CORE:%=build/obj/fuzz/%.o) $(PARSER:%=build/obj/fuzz/%.o)
 
 build/tests/fuzz/%: build/obj/fuzz/tests/fuzz_%.o build/obj/fuzz/all.a
 	@mkdir -p $(@D)

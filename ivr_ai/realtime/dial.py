@@ -2,7 +2,7 @@
 
 The address families take turns. An attempt begins a quarter of a second after the one before, or as soon as
 that has failed; the first to connect wins and the others are closed. One deadline bounds them all.
-mod_audio_stream/ws/dial.c is the same for the connections of the C library.
+mod_audio_stream/net/dial.c is the same for the connections of the C library.
 """
 
 from __future__ import annotations

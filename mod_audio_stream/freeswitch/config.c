@@ -4,9 +4,9 @@
  * The module's own settings are the table below. Everything else is an option of libaudiostream, which knows the names,
  * what is allowed and the defaults; a channel variable goes over the environment, and that over the file.
  */
-#include <limits.h>
+#include "config.h"
 
-#include "mod_audio_stream.h"
+#include <limits.h>
 
 #define CONFIG_FILE "audio_stream.conf"
 #define ERROR_BYTES 512

@@ -1,10 +1,12 @@
 /*
- * events.c - CUSTOM events mod_audio_stream::*, and a stream's description in JSON.
+ * events.c - CUSTOM events mod_audio_stream::*.
  *
  * An event is fired by the worker, so that those of a stream come in the order in which they happened, on whichever
  * threads that was, and nobody waits for FreeSWITCH's event queues.
  */
-#include "mod_audio_stream.h"
+#include "events.h"
+
+#include "worker.h"
 
 #define SUBCLASS_BYTES 128
 
@@ -76,12 +78,6 @@ void events_free(void)
 {
 	free_first(NAMES);
 	events.reserved = SWITCH_FALSE;
-}
-
-/* cJSON numbers are doubles: exact up to 2^53 samples, 6000 years at 48 kHz. */
-static void number(cJSON *object, const char *name, uint64_t value)
-{
-	cJSON_AddItemToObject(object, name, cJSON_CreateNumber((double)value));
 }
 
 /* ---- Firing ------------------------------------------------------------------------------------------------------ */
@@ -198,7 +194,7 @@ static void run_event(job_t *job)
 
 void events_fire(const char *name, switch_core_session_t *session, const char *stream_id, cJSON *body)
 {
-	number(body, "at", (uint64_t)switch_micro_time_now() / 1000);
+	cJSON_AddNumberToObject(body, "at", (double)(switch_micro_time_now() / 1000));
 	char *text = cJSON_PrintUnformatted(body);
 	switch_event_t *event = new_event(name, switch_core_session_get_uuid(session), session, stream_id, text);
 	event_job_t *job = event ? calloc(1, sizeof(*job)) : NULL;
@@ -223,56 +219,4 @@ void events_fire_now(const char *name, const char *uuid, const char *stream_id, 
 	if (event) {
 		switch_event_fire(&event);
 	}
-}
-
-/* ---- Describing -------------------------------------------------------------------------------------------------- */
-
-static cJSON *describe_capture(const as_stats *stats)
-{
-	cJSON *capture = cJSON_CreateObject();
-	number(capture, "samples", stats->capture_samples);
-	number(capture, "read", stats->capture_read_samples);
-	number(capture, "dropped", stats->capture_dropped_samples);
-	number(capture, "overruns", stats->capture_overruns);
-	number(capture, "paused_samples", stats->capture_paused_samples);
-	cJSON_AddItemToObject(capture, "paused", cJSON_CreateBool(stats->capture_paused));
-	cJSON_AddItemToObject(capture, "speech", cJSON_CreateBool(stats->capture_active));
-	return capture;
-}
-
-static cJSON *describe_inject(const as_stats *stats)
-{
-	cJSON *inject = cJSON_CreateObject();
-	number(inject, "written", stats->inject_written_samples);
-	number(inject, "queued", stats->inject_queued_samples);
-	number(inject, "played", stats->inject_played_samples);
-	number(inject, "flushed", stats->inject_flushed_samples);
-	number(inject, "flushes", stats->inject_flushes);
-	number(inject, "underruns", stats->inject_underruns);
-	number(inject, "underrun_samples", stats->inject_underrun_samples);
-	number(inject, "full_writes", stats->inject_full_writes);
-	number(inject, "stale_writes", stats->inject_stale_writes);
-	cJSON_AddItemToObject(inject, "paused", cJSON_CreateBool(stats->inject_paused));
-	cJSON_AddItemToObject(inject, "playing", cJSON_CreateBool(stats->inject_playing));
-	return inject;
-}
-
-cJSON *events_describe(as_stream *stream)
-{
-	static const char *const encodings[] = {[AS_S16] = "L16", [AS_PCMU] = "PCMU", [AS_PCMA] = "PCMA"};
-	as_info info;
-	as_stats stats;
-	as_stream_info(stream, &info);
-	as_stream_stats(stream, &stats);
-	cJSON *body = cJSON_CreateObject();
-	cJSON_AddItemToObject(body, "uuid", cJSON_CreateString(info.uuid));
-	cJSON_AddItemToObject(body, "streamId", cJSON_CreateString(info.id));
-	cJSON_AddItemToObject(body, "source", cJSON_CreateString("embedded"));
-	number(body, "rate", (uint64_t)info.app_rate_hz);
-	number(body, "callRate", (uint64_t)info.rate_hz);
-	cJSON_AddItemToObject(body, "callCodec", cJSON_CreateString(encodings[info.wire_encoding]));
-	cJSON_AddItemToObject(body, "capture", describe_capture(&stats));
-	cJSON_AddItemToObject(body, "inject", describe_inject(&stats));
-	streams_describe(stream, body);
-	return body;
 }

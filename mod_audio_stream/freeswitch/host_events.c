@@ -5,7 +5,9 @@
  * hook never keeps one. The rest comes as events, on FreeSWITCH's threads for them. Only those streams hear of it that
  * somebody has subscribed to, which no streamer does; for the others this costs a look into the registry.
  */
-#include "mod_audio_stream.h"
+#include "host_events.h"
+
+#include "audio_stream.h"
 
 #define SAMPLES_PER_MS 8 /* FreeSWITCH counts a key's duration in samples at 8 kHz, whatever the codec */
 

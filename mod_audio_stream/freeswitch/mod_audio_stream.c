@@ -1,15 +1,23 @@
 /*
  * mod_audio_stream - taps and feeds a call's audio.
  *
- *     fs_cli, ESL, ${uuid_audio_stream(...)}  ─┐                            ┌─▶ tap.c ──────────▶ libaudiostream
- *     dialplan application uuid_audio_stream  ─┴▶ core/command.c ─▶ run() ──┴─▶ streams.c ─▶ tap.c, a streamer
+ *     fs_cli, ESL, ${uuid_audio_stream(...)}  ─┐                       ┌─▶ tap.c ───────────▶ libaudiostream
+ *     dialplan application uuid_audio_stream  ─┴▶ command.c ─▶ run() ──┴─▶ ws_streams.c ─▶ tap.c, a streamer
  *
- * This file registers the module and turns commands into calls; tap.c does the audio, streams.c gives it to a streamer
- * of the library, events.c says what happened, worker.c is the thread that says it, host_events.c tells streams of keys
- * and holds. The stream itself lies in
- * libaudiostream, which the Python extension shares: one registry in the process.
+ * This file registers the module and turns commands into calls; tap.c does the audio, ws_streams.c gives it to a streamer
+ * of the library, events.c says what happened, worker.c is the thread that says it, describe.c is what `status` says,
+ * host_events.c tells streams of keys and holds. The stream itself lies in libaudiostream, which the Python extension
+ * shares: one registry in the process.
  */
-#include "mod_audio_stream.h"
+#include "command.h"
+#include "config.h"
+#include "describe.h"
+#include "events.h"
+#include "host_events.h"
+#include "status.h"
+#include "tap.h"
+#include "worker.h"
+#include "ws_streams.h"
 
 SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load);
 SWITCH_MODULE_SHUTDOWN_FUNCTION(mod_audio_stream_shutdown);
@@ -59,7 +67,7 @@ static cJSON *describe_streams(const as_command *command)
 		as_stream *stream = NULL;
 		int wanted = !command->has_stream_id || !strcmp(infos[i].id, command->stream_id);
 		if (wanted && as_stream_find(command->uuid, infos[i].id, 0, &stream) == 0) {
-			cJSON_AddItemToArray(streams, events_describe(stream));
+			cJSON_AddItemToArray(streams, describe_stream(stream));
 			as_stream_unref(stream);
 		}
 	}
@@ -110,7 +118,7 @@ static switch_status_t start_embedded(switch_core_session_t *session, const as_c
 	const tap_request request = {
 		.stream_id = command->stream_id,
 		.track_name = command->track,
-		.track = streams_track(command->tracks),
+		.track = ws_streams_track(command->tracks),
 		.rate_hz = command->rate_hz,
 		.inject = SWITCH_TRUE,
 		.capture_ms = config.capture_buffer_ms,
@@ -134,7 +142,7 @@ static switch_status_t start_embedded(switch_core_session_t *session, const as_c
 
 static switch_status_t start(switch_core_session_t *session, const as_command *command, char *error)
 {
-	return command->dialect ? streams_start(session, command, error, ERROR_BYTES)
+	return command->dialect ? ws_streams_start(session, command, error, ERROR_BYTES)
 							: start_embedded(session, command, error);
 }
 
@@ -159,7 +167,7 @@ static switch_status_t run_stop(switch_core_session_t *session, const as_command
 	if (!stream) {
 		return SWITCH_STATUS_FALSE;
 	}
-	streams_stop(stream, command->text, SWITCH_FALSE);
+	ws_streams_stop(stream, command->text, SWITCH_FALSE);
 	switch_status_t status = tap_stop(session, stream, command->text);
 	as_stream_unref(stream);
 	return status == SWITCH_STATUS_SUCCESS ? status : no_stream(command, error);
@@ -183,7 +191,7 @@ static switch_status_t run_graceful(const as_command *command, char *error)
 	if (!stream) {
 		return SWITCH_STATUS_FALSE;
 	}
-	switch_status_t status = streams_stop(stream, command->text, SWITCH_TRUE);
+	switch_status_t status = ws_streams_stop(stream, command->text, SWITCH_TRUE);
 	if (status != SWITCH_STATUS_SUCCESS) {
 		status = no_server(command, stream, error);
 	}
@@ -213,7 +221,7 @@ static switch_status_t run_send_text(const as_command *command, char *error)
 	if (!stream) {
 		return SWITCH_STATUS_FALSE;
 	}
-	switch_status_t status = streams_send_text(stream, command->text, &result);
+	switch_status_t status = ws_streams_send_text(stream, command->text, &result);
 	if (status != SWITCH_STATUS_SUCCESS) {
 		status = no_server(command, stream, error);
 	} else if (result) {
@@ -373,7 +381,8 @@ static switch_status_t start_parts(switch_memory_pool_t *pool, const char *modna
 		return SWITCH_STATUS_MEMERR;
 	}
 	as_ws_threads((int)as_options_number(config.options, "MOD_AUDIO_STREAM_SERVICE_THREADS"));
-	if (taps_init(pool, &config) != SWITCH_STATUS_SUCCESS || streams_init(pool, &config) != SWITCH_STATUS_SUCCESS) {
+	if (taps_init(pool, &config, describe_stream) != SWITCH_STATUS_SUCCESS ||
+		ws_streams_init(pool, &config) != SWITCH_STATUS_SUCCESS) {
 		return SWITCH_STATUS_MEMERR;
 	}
 	if (worker_start(pool) != SWITCH_STATUS_SUCCESS) {
@@ -410,11 +419,11 @@ SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load)
 
 SWITCH_MODULE_SHUTDOWN_FUNCTION(mod_audio_stream_shutdown)
 {
-	streams_stop_all("module unloaded");
+	ws_streams_stop_all("module unloaded");
 	host_events_stop();
 	switch_status_t status = taps_shutdown();
 	if (status == SWITCH_STATUS_SUCCESS) {
-		streams_shutdown();
+		ws_streams_shutdown();
 		events_free();
 		switch_console_del_complete_func(LIST_STREAMS);
 		switch_console_set_complete("del " COMMAND);

@@ -12,7 +12,11 @@
  * Lifetime. A tap lies in its session's pool. Its bugs own it, and commands while they work on it. FreeSWITCH calls CLOSE
  * once for each bug, after the last of its other callbacks has returned; the last owner to leave ends the tap.
  */
-#include "tap.h"
+#include "tap_internal.h"
+
+#include "events.h"
+#include "host_events.h"
+#include "status.h"
 
 #define DELAY_MS 40        /* and a packet: how far a stream of both directions is behind, and a packet may be late */
 #define SHUTDOWN_TRIES 100 /* times 50 ms */
@@ -32,6 +36,7 @@ static struct {
 	volatile switch_atomic_t busy; /* hooks and closes running */
 	switch_bool_t unloading;
 	module_config config;
+	tap_describe describe;
 } globals;
 
 /* ---- The end ----------------------------------------------------------------------------------------------------- */
@@ -72,9 +77,9 @@ static void unlist_tap(audio_tap_t *gone)
 	switch_mutex_unlock(globals.mutex);
 }
 
-static cJSON *describe(const audio_tap_t *tap)
+static cJSON *describe_tap(const audio_tap_t *tap)
 {
-	cJSON *body = events_describe(tap->stream);
+	cJSON *body = globals.describe(tap->stream);
 	if (tap->source) {
 		cJSON_ReplaceItemInObject(body, "source", cJSON_CreateString(tap->source));
 	}
@@ -87,7 +92,7 @@ static void announce_end(const audio_tap_t *tap)
 	const char *reason = tap->reason ? tap->reason : globals.unloading ? "module unloaded" : "hangup";
 	switch_log_printf(SWITCH_CHANNEL_SESSION_LOG(tap->leg->session), SWITCH_LOG_DEBUG, "stream stopped: %s\n", reason);
 	if (tap->announced) {
-		cJSON *body = describe(tap);
+		cJSON *body = describe_tap(tap);
 		cJSON_AddItemToObject(body, "reason", cJSON_CreateString(reason));
 		events_fire(EVENT_STOPPED, tap->leg->session, tap->id, body);
 	}
@@ -485,7 +490,7 @@ switch_status_t tap_announce(switch_core_session_t *session, const as_stream *st
 		return SWITCH_STATUS_NOTFOUND;
 	}
 	tap->announced = SWITCH_TRUE;
-	events_fire(EVENT_STARTED, session, tap->id, describe(tap));
+	events_fire(EVENT_STARTED, session, tap->id, describe_tap(tap));
 	leave(tap);
 	return SWITCH_STATUS_SUCCESS;
 }
@@ -524,8 +529,9 @@ switch_status_t tap_stop(switch_core_session_t *session, const as_stream *stream
 
 /* ---- The module -------------------------------------------------------------------------------------------------- */
 
-switch_status_t taps_init(switch_memory_pool_t *pool, const module_config *config)
+switch_status_t taps_init(switch_memory_pool_t *pool, const module_config *config, tap_describe describe)
 {
+	globals.describe = describe;
 	globals.config = *config;
 	globals.unloading = SWITCH_FALSE;
 	if (globals.mutex) {

@@ -14,7 +14,7 @@
  * tells whether anything was lost: if so the frame before it is repeated, fading, in its place; if not they never were.
  * A track with both directions goes by the clock (audio_stream_align.h): there a filler is just time that passes.
  */
-#include "tap.h"
+#include "tap_internal.h"
 
 #define PATIENCE_US 60000 /* nobody wrote for this long: we do */
 #define FILLERS_HELD 3    /* frames; from the fourth on it is silence (DTX) or loss, and time has to pass */

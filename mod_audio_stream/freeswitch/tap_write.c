@@ -9,7 +9,7 @@
  * it. Serials tell where one frame ends and the next begins: within a frame they fall, because bugs attached with
  * SMBF_FIRST stand in the list the newest first.
  */
-#include "tap.h"
+#include "tap_internal.h"
 
 /* ---- Injecting --------------------------------------------------------------------------------------------------- */
 

@@ -5,7 +5,7 @@
  * locks of FreeSWITCH, and a service thread has other connections to look after. So they leave a job here. Jobs run one
  * after the other in the order in which they came, which keeps a stream's events in order.
  */
-#include "mod_audio_stream.h"
+#include "worker.h"
 
 #define JOBS_MAX 20000 /* waiting; more means that nobody takes events off FreeSWITCH's hands */
 #define BYTES_MAX (32 * 1024 * 1024)

@@ -4,7 +4,7 @@
  *     a streamer    sends a stream's capture to a server and plays what it sends, in one of two wire dialects
  *     a realtime    the audio half of an OpenAI Realtime conversation; events go to and come from the application
  *
- * Both run on the library's few service threads (ws/loop.h); the functions here may be called from any other thread and
+ * Both run on the library's few service threads (net/loop.h); the functions here may be called from any other thread and
  * never wait for the network, as_events_recv() excepted. Callbacks come on a service thread and must be quick.
  *
  * The part between the two "cffi" lines is read as it stands by the Python binding: declarations and integer #defines only.
