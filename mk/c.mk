@@ -34,7 +34,7 @@ C_TESTS := $(foreach s,$(SANITIZERS),$(addprefix build/tests/$(s)/,$(TEST_PROGRA
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror=implicit-function-declaration \
 	-Werror=incompatible-pointer-types -Werror=int-conversion -Werror=return-type
-C_COMMON := $(WARNINGS) -fPIC -fvisibility=hidden -I$(C_DIR)/include $(LAYERS:%=-I$(C_DIR)/%) -MMD -MP
+C_COMMON := $(WARNINGS) -fPIC -fvisibility=hidden -I$(C_DIR)/include $(LAYERS:%=-I$(C_DIR)/%) -iquote $(C_DIR)/freeswitch -MMD -MP
 
 # Asked once, and only by recipes: what they name is there after `make deps`.
 PACKAGES := speexdsp libwebsockets openssl zlib jansson sndfile libmpg123 ogg vorbis opus
