@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define CLOSE_TIMEOUT_MS 1500 /* for the server's CLOSE */
 #define END_TIMEOUT_MS 1900   /* for everything once the call is over */
@@ -188,6 +189,23 @@ static json_t *about_end(const as_streamer *s, const ws_end *end)
 	return body;
 }
 
+/* What listeners of other modules look for beside our own members: {"status", "message": {...}}. */
+static void add_status(json_t *body, const as_streamer *s, const ws_end *end, int retry_ms)
+{
+	json_object_set_new(body, "status", json_string(end->opened ? "disconnected" : "error"));
+	json_t *message = json_object();
+	if (end->opened) {
+		json_object_set_new(message, "code", json_integer(end->code));
+		json_object_set_new(message, "reason", streamer_string(end->reason));
+	} else {
+		json_object_set_new(message, "retries", json_integer(s->attempt));
+		json_object_set_new(message, "error", streamer_string(end->reason));
+		json_object_set_new(message, "wait_time", json_integer(retry_ms > 0 ? retry_ms : 0));
+		json_object_set_new(message, "http_status", json_integer(end->http_status));
+	}
+	json_object_set_new(body, "message", message);
+}
+
 /* retry_ms: -1 when it is not opened again. */
 static void announce_end(as_streamer *s, const ws_end *end, int retry_ms)
 {
@@ -195,6 +213,9 @@ static void announce_end(as_streamer *s, const ws_end *end, int retry_ms)
 	if (retry_ms >= 0) {
 		json_object_set_new(body, "attempt", json_integer(s->attempt));
 		json_object_set_new(body, "retryInMs", json_integer(retry_ms));
+	}
+	if (s->dialect == &streamer_binary) {
+		add_status(body, s, end, retry_ms);
 	}
 	const char *failed = end->why == WS_WHY_TIMEOUT ? s->dialect->timed_out : s->dialect->failed;
 	streamer_event(s, end->opened ? s->dialect->closed : failed, body);
@@ -270,6 +291,16 @@ static void on_start(void *arg)
 	connect(arg);
 }
 
+/* "connectionTime": the time of day in UTC, as 2026-01-31T09:00:00Z. */
+static void add_time(json_t *body)
+{
+	char text[32];
+	time_t now = time(NULL);
+	struct tm utc;
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+	json_object_set_new(body, "connectionTime", json_string(text));
+}
+
 static void on_open(void *arg)
 {
 	as_streamer *s = arg;
@@ -282,6 +313,11 @@ static void on_open(void *arg)
 	json_t *body = json_object();
 	json_object_set_new(body, "serverUrl", streamer_string(s->target.shown));
 	json_object_set_new(body, "reconnects", json_integer((json_int_t)s->reopened));
+	if (s->dialect == &streamer_binary) {
+		json_object_set_new(body, "status", json_string("connected"));
+	} else {
+		add_time(body);
+	}
 	streamer_event(s, s->dialect->opened, body);
 	streamer_log(s, "info", "connected to %s", s->target.shown);
 	if (s->dialect->on_open) {

@@ -163,6 +163,30 @@ class TestReconnect:
         assert 32 <= waits_ms[0] <= 48 and 64 <= waits_ms[1] <= 96 and waits_ms[2] is None
         assert one.events.names() == ["connection_failed"] * 3 + ["stream_error", "stream_stopped"]
 
+    def test_the_members_that_listeners_of_other_modules_look_for(self, talk):
+        one = talk(options=SOON)
+        close(one.visit, 1011)
+        one.events.wait("connect", 2)
+        assert [event["status"] for event in one.events.of("connect")] == ["connected", "connected"]
+        ended = one.events.of("disconnect")[0]
+        assert (ended["status"], ended["message"]) == ("disconnected", {"code": 1011, "reason": ""})
+
+    def test_and_where_no_connection_came_about(self, talk):
+        options = {"STREAM_RECONNECT_MAX": 1, "STREAM_RECONNECT_DELAY_MS": 40}
+        one = talk(url=f"ws://127.0.0.1:{refused_port()}/", options=options)
+        one.over()
+        first, last = one.events.of("error")
+        assert [event["status"] for event in (first, last)] == ["error", "error"]
+        said = {"retries": 1, "error": first["error"], "wait_time": first["retryInMs"], "http_status": 0}
+        assert first["message"] == said
+        assert (last["message"]["retries"], last["message"]["wait_time"]) == (1, 0)
+
+    def test_the_time_of_connecting_in_the_json_dialect(self, talk):
+        one = talk(dialect="json")
+        told = one.events.wait("connection_established")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["connectionTime"])
+        assert (told["serverUrl"], "status" in told) == (one.server.url.rstrip("?"), False)
+
     def test_not_at_all_by_default(self, talk):
         one = talk()
         one.visit.drop()
