@@ -41,6 +41,7 @@ from ivr_ai.conversation.actions import (
 from ivr_ai.conversation.caller import Caller
 from ivr_ai.conversation.calls import FunctionCall, FunctionCalls
 from ivr_ai.conversation.floor import Floor, Move, after
+from ivr_ai.conversation.greeting import Greeting
 from ivr_ai.conversation.history import History
 from ivr_ai.conversation.playout import Playout
 from ivr_ai.conversation.requests import (
@@ -83,12 +84,10 @@ class Conversation:
         self._detects = detects
         self._left_to_service = Turns(detects, asks=detects, interrupts=detects)
         self._kept_back = Turns(detects, asks=False, interrupts=False)
-        self._greeting_owed = bool(settings.greeting)
-        # The response that says the greeting, and has not been heard to its end.
-        self._greeting_response: str | None = None
         self.history = History()
         self.playout = Playout(self.history)
         self.requests = Requests(settings.response_timeout_s)
+        self._greeting = Greeting(settings, self.requests, self.playout)
         self.floor = Floor.LISTENING
         self.totals = Totals(turn_latencies_ms=self.playout.latencies_ms)
         self.turns = self.turns_wanted
@@ -109,11 +108,7 @@ class Conversation:
     @property
     def may_interrupt(self) -> bool:
         """Whether the caller may cut short what is said."""
-        return self._settings.barge_in and not self._greeting_is_protected
-
-    @property
-    def _greeting_is_protected(self) -> bool:
-        return self._greeting_owed and not self._settings.greeting_interruptible
+        return self._settings.barge_in and not self._greeting.is_protected
 
     def turns_agreed(self, turns: Turns) -> None:
         """What the service has agreed to, or states, about turns."""
@@ -208,7 +203,7 @@ class Conversation:
         if before is not None:
             if before.response_id == response_id:
                 requests.tell_apart(response_id, request_id or "", now_s)
-                self._check_greeting()
+                self._greeting.check()
                 return []
             actions += self.playout.end_response(before.response_id)  # its end was never told
             requests.supersede()
@@ -225,8 +220,7 @@ class Conversation:
         self._begin_voice(response_id, heard=not overtaken)
         if overtaken:
             return [*actions, Cancel(response_id)]
-        if any(want.why is Why.GREETING for want in response.wants):
-            self._greeting_response = response_id
+        self._greeting.begun(response)
         self._move(Move.RESPONSE_BEGAN)
         return actions
 
@@ -321,7 +315,7 @@ class Conversation:
         if self.requests.is_over(done.response_id):
             return []
         self.requests.tell_apart(done.response_id, done.request_id, now_s)
-        self._check_greeting()
+        self._greeting.check()
         return [*self._over(done, now_s), *self._go_on(now_s)]
 
     def _over(self, done: Done, now_s: float) -> list[Action]:
@@ -338,7 +332,7 @@ class Conversation:
         elif done.trouble is not None:
             actions += self._tell(done)
         if response is not None:
-            self._note_greeting(response, done, now_s)
+            self._greeting.over(response, done, now_s)
         self._note_drained()
         return actions + self._note_greeting_heard()
 
@@ -371,7 +365,7 @@ class Conversation:
         """An Ask was refused. request_id: "" where the service does not say which. busy: a response is under
         way."""
         ours, reason = self.requests.refused(request_id, trouble, busy, now_s)
-        self._check_greeting()
+        self._greeting.check()
         actions: list[Action] = [Fail(reason)] if reason else []
         if ours and self.requests.active is None:
             self._note_ended()
@@ -409,7 +403,7 @@ class Conversation:
         actions, cut_ms = self.playout.flushed(flushed, marks)
         self.totals.barge_ins += cut_ms is not None
         self._note_drained()
-        return first + actions + self._note_greeting_cut()
+        return first + actions + (self._return_turns() if self._greeting.cut() else [])
 
     def _note_ended(self) -> None:
         """What was asked for or under way is over: the floor is free, unless an answer is still to come."""
@@ -430,55 +424,13 @@ class Conversation:
 
     def start(self, now_s: float) -> list[Action]:
         """The call has been answered: greet the caller, if that is wanted."""
-        if not self._greeting_owed:
+        if not self._greeting.owed:
             return []
-        self.requests.want(Want(Why.GREETING, self._settings.greeting))
+        self._greeting.want()
         return [Notify("greeting"), *self._go_on(now_s)]
 
-    def _note_greeting(self, response: Response, done: Done, now_s: float) -> None:
-        """After the response that was to say the greeting."""
-        if not any(want.why is Why.GREETING for want in response.wants):
-            return
-        whole = self.playout.spoke(done.response_id) and self.playout.is_current(done.response_id)
-        if whole and not done.cancelled and done.trouble is None:
-            self._greeting_response = response.response_id  # given when heard: _note_greeting_heard()
-            return
-        self._greeting_response = None
-        self._want_greeting(now_s + OVERTAKEN_PATIENCE_S if self.requests.doubted is response else 0.0)
-
-    def _check_greeting(self) -> None:
-        """The response under way may turn out not to be the one that says the greeting."""
-        active = self.requests.active
-        if active is None or any(want.why is Why.GREETING for want in active.wants):
-            return
-        if active.response_id == self._greeting_response:
-            self._greeting_response = None
-
-    def _want_greeting(self, not_before_s: float = 0.0) -> None:
-        if self._greeting_owed and not self.requests.is_wanted(Why.GREETING):
-            self.requests.want(Want(Why.GREETING, self._settings.greeting, not_before_s=not_before_s))
-
-    def _note_greeting_cut(self) -> list[Action]:
-        """After a flush. A greeting that may be cut short is over, unless nothing of it was heard."""
-        response_id = self._greeting_response
-        if response_id is None:
-            return []
-        if self.requests.is_over(response_id) and not self.playout.was_cut(response_id):
-            return self._note_greeting_heard()  # in the very last moment
-        may_be_cut = not self._greeting_is_protected
-        self._greeting_response = None
-        self._greeting_owed = not (may_be_cut and self.playout.was_heard(response_id))
-        self._want_greeting()
-        return []
-
     def _note_greeting_heard(self) -> list[Action]:
-        response_id = self._greeting_response
-        if response_id is None or not self.requests.is_over(response_id):
-            return []
-        if self.playout.of_response(response_id):
-            return []
-        self._greeting_response, self._greeting_owed = None, False
-        return self._return_turns()
+        return self._return_turns() if self._greeting.heard() else []
 
     # ---- in: the connection --------------------------------------------------------------------------------
 
@@ -496,8 +448,7 @@ class Conversation:
                 self.requests.want(Want(want.why, want.instructions))
         if active is not None:
             self._answer_outputs(active.response_id)
-            if active.response_id == self._greeting_response:
-                self._greeting_response = None
+            self._greeting.lost(active)
         self._note_ended()
         self._note_drained()
         return actions
@@ -528,8 +479,7 @@ class Conversation:
             self.requests.forget_replies()
             # The service tells of the turn again. Where nothing came through, the caller is to say it again.
             self.requests.want(Want(Why.REPLY, SAY_AGAIN, not_before_s=now_s + RESUME_PATIENCE_S))
-        if self._greeting_response is None:
-            self._want_greeting()
+        self._greeting.want_after_loss()
         return [Recall(tuple(entries))] if entries else []
 
     def link_resumed(self, now_s: float) -> list[Action]:
