@@ -249,7 +249,9 @@ class Call:
 
         A closed stream has to be seen twice: the end of the call closes it too, and may be told later.
         """
-        self._decide_elsewhere(lambda: self._downlink.heard(stream, now_s) + self._conversation.tick(now_s))
+        talk = self._conversation
+        silent_s = stream.silent_ms() / 1000 if talk.caller.speaking else 0.0
+        self._decide_elsewhere(lambda: self._downlink.heard(stream, now_s) + talk.tick(now_s, silent_s))
         gone, self._stream_gone = self._stream_gone, stream.closed
         if gone and self._stream_gone:
             self._end(ending.failure(UNLOADED) if self._unloaded else ending.STOPPED)

@@ -61,6 +61,7 @@ SAY_AGAIN = (
     "You did not hear the caller's last words, because the connection was lost. Say sorry in a few words, in "
     "the language of the conversation, and ask them to say it again."
 )
+TURN_END_LOST_S = 5.0  # of silence, beyond what ends a turn: then the service has not noticed
 RESUME_PATIENCE_S = 1.5  # for the service to hear that the caller is still speaking, after a new connection
 
 
@@ -97,6 +98,7 @@ class Conversation:
         self._held_since_s: float | None = None
         self._cancel: str | None = None  # the response to cancel once the flush is done
         self._calls = FunctionCalls()
+        self._outputs_left: str | None = None  # by a response's functions, to the answer to the caller's turn
 
     # ---- what is agreed about turns ------------------------------------------------------------------------
 
@@ -147,6 +149,9 @@ class Conversation:
     def caller_stopped(self, now_s: float, last_speech_s: float, item_id: str = "") -> list[Action]:
         """The caller's turn is over. last_speech_s: when they were last heard; the turn's latency counts from
         it."""
+        if self.caller.end_is_known():
+            return []
+        self._outputs_left = None
         turn = self.totals.turns = self.caller.stops(last_speech_s)
         self._note_turn(item_id, turn)
         if self.floor is not Floor.SPEAKING:
@@ -159,6 +164,27 @@ class Conversation:
             self.requests.want(Want(Why.REPLY))
         notice = Notify("speech_stopped", {"turn": turn}, last_speech_s)
         return [notice, *self._go_on(now_s)]
+
+    def _check_turn_end(self, now_s: float, silent_s: float) -> list[Action]:
+        """A turn whose end the service has missed, or has not told, is ended here: nobody would answer it, or
+        anything else be asked for.
+        """
+        waits_s = self._settings.vad_silence_ms / 1000 + TURN_END_LOST_S
+        if not (self._detects and self._connected and self.caller.speaking) or silent_s < waits_s:
+            return []
+        answered = self.caller.answered_by_service
+        turn = self.totals.turns = self.caller.stops(None if answered else now_s - silent_s, inferred=True)
+        notice = Notify("speech_stopped", {"turn": turn}, now_s - silent_s)
+        left, self._outputs_left = self._outputs_left, None
+        if answered:
+            self.caller.is_answered(turn)
+            if left is not None:
+                self.requests.want(Want(Why.OUTPUTS, about=left))
+            return [notice]
+        if self.floor is not Floor.SPEAKING:
+            self._move(Move.CALLER_STOPPED)
+        self.requests.want(Want(Why.REPLY))
+        return [notice, Utterance(f"turn_{turn}", None)]
 
     def utterance(self, audio_base64: str | None, now_s: float) -> list[Action]:
         """What the caller said, where the call detects turns: as one item; None when it was sent as it
@@ -221,6 +247,7 @@ class Conversation:
         if overtaken:
             return [*actions, Cancel(response_id)]
         self._greeting.begun(response)
+        self.caller.answered_by_service = self.caller.answered_by_service or not response.request_id
         self._move(Move.RESPONSE_BEGAN)
         return actions
 
@@ -308,6 +335,8 @@ class Conversation:
         self._calls.answered(response_id)
         if self.floor is not Floor.HEARING:
             self.requests.want(Want(Why.OUTPUTS, about=response_id))
+        else:
+            self._outputs_left = response_id
 
     def response_done(self, done: Done, now_s: float) -> list[Action]:
         """A response is over, however that came."""
@@ -505,11 +534,15 @@ class Conversation:
                 return [told, *self._interrupt(by_caller=False)]
         return [told]
 
-    def tick(self, now_s: float) -> list[Action]:
-        """Time passes: asks for what is due, and gives up on a response that does not come."""
+    def tick(self, now_s: float, silent_s: float = 0.0) -> list[Action]:
+        """Time passes: asks for what is due, and gives up on a response that does not come.
+
+        silent_s: how long the line has been silent, where the caller is said to speak.
+        """
         if self.requests.is_late(now_s):
             return self._late(now_s)
-        return [*self._go_on(now_s), *self._return_turns()]
+        ended = self._check_turn_end(now_s, silent_s) if silent_s else []
+        return [*ended, *self._go_on(now_s), *self._return_turns()]
 
     def _late(self, now_s: float) -> list[Action]:
         active = self.requests.active
