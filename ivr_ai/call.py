@@ -19,12 +19,12 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ivr_ai import ending, failure, watch
 from ivr_ai.audio.formats import Format
-from ivr_ai.audio.stream import MAIN, Mark, Stream, StreamBusy, StreamClosed, StreamError, StreamNotFound
+from ivr_ai.audio.stream import MAIN, Stream, StreamBusy, StreamClosed, StreamError, StreamNotFound
 from ivr_ai.bus import Bus
 from ivr_ai.config import Settings
 from ivr_ai.conversation.actions import Action, EndItem, Fail, Flush, Notify, RunFunction, SetTurns, ToModel
@@ -201,7 +201,7 @@ class Call:
         stream = self._stream
         if stream is not None:
             with self._lock:
-                actions = self._report_marks(stream, self._clock())
+                actions = self._downlink.heard(stream, self._clock())
             for action in actions:
                 if isinstance(action, Notify):
                     self._reporter.tell(action.kind, action.data, action.at_s)
@@ -249,7 +249,9 @@ class Call:
 
         A closed stream has to be seen twice: the end of the call closes it too, and may be told later.
         """
-        self._decide_elsewhere(lambda: self._report_marks(stream, now_s) + self._conversation.tick(now_s))
+        talk = self._conversation
+        silent_s = stream.silent_ms() / 1000 if talk.caller.speaking else 0.0
+        self._decide_elsewhere(lambda: self._downlink.heard(stream, now_s) + talk.tick(now_s, silent_s))
         gone, self._stream_gone = self._stream_gone, stream.closed
         if gone and self._stream_gone:
             self._end(ending.failure(UNLOADED) if self._unloaded else ending.STOPPED)
@@ -263,16 +265,6 @@ class Call:
             perform()
         else:
             self._workers.spawn("send", perform)
-
-    def _report_marks(self, stream: Stream | None, now_s: float) -> list[Action]:
-        """Under the lock. Tells the conversation how far its items have been heard."""
-        marks = self._marks(stream) if stream is not None else []
-        return [action for mark in marks for action in self._conversation.mark(mark, now_s)]
-
-    def _marks(self, stream: Stream) -> Iterator[Mark]:
-        for item in self._conversation.unheard_items():
-            with contextlib.suppress(StreamNotFound):
-                yield stream.mark(item)
 
     def _end_after_words(self, how: Ending) -> None:
         """Ends the call when the caller has heard what is being said, or at once when that is nothing."""
@@ -471,7 +463,7 @@ class Call:
         now_s = self._clock()
 
         def decide() -> list[Action]:
-            return self._report_marks(self._stream, now_s) + self._conversation.caller_started(now_s)
+            return self._downlink.heard(self._stream, now_s) + self._conversation.caller_started(now_s)
 
         self._decide(decide)
 
@@ -534,7 +526,7 @@ class Call:
 
         def decide() -> list[Action]:
             # What has been heard by now cannot be cut short.
-            marks = self._report_marks(stream, now_s) if kind == SPEECH_STARTED else []
+            marks = self._downlink.heard(stream, now_s) if kind == SPEECH_STARTED else []
             return marks + self._adapter.on_event(event, now_s, last_speech_s)
 
         try:
@@ -552,7 +544,7 @@ class Call:
         if stream is None:
             return []
         flushed = stream.flush()
-        return self._conversation.flushed(flushed, list(self._marks(stream)), self._clock())
+        return self._conversation.flushed(flushed, self._downlink.marks(stream), self._clock())
 
     def _perform(self, action: Action) -> None:
         match action:

@@ -1,5 +1,5 @@
 """What the model says, on its way to the caller: each item's audio goes into the stream under the
-generation that the conversation gives it.
+generation that the conversation gives it, and the conversation is told how far the caller has heard it.
 
 With the native transport, audio is queued in C, and Downlink learns of each item now and then
 (`transport.audio`). With the python transport every delta comes here.
@@ -8,11 +8,12 @@ With the native transport, audio is queued in C, and Downlink learns of each ite
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from ivr_ai.audio.formats import Format
-from ivr_ai.audio.stream import Stream, StreamFull
+from ivr_ai.audio.stream import Mark, Stream, StreamFull, StreamNotFound
 from ivr_ai.conversation.actions import Action
 from ivr_ai.conversation.conversation import Conversation
 from ivr_ai.outbox import Outbox
@@ -22,7 +23,7 @@ Complain = Callable[[str, str], None]
 
 
 class Downlink:
-    """That of one call, over all of its links. Its methods come on the thread that delivers events."""
+    """That of one call, over all of its links. delta() and queued(): on the thread that delivers events."""
 
     def __init__(self, conversation: Conversation, outbox: Outbox, complain: Complain) -> None:
         """complain(about, message): told what is wrong with the server's audio."""
@@ -67,3 +68,16 @@ class Downlink:
 
         self._outbox.decide(decide)
         return placed[0]
+
+    def heard(self, stream: Stream | None, now_s: float) -> list[Action]:
+        """Tells the conversation how far its items were heard. Any thread, under the outbox's lock."""
+        marks = self.marks(stream) if stream is not None else []
+        return [action for mark in marks for action in self._conversation.mark(mark, now_s)]
+
+    def marks(self, stream: Stream) -> list[Mark]:
+        """Where the items stand that have not been heard to their ends. Under the outbox's lock."""
+        marks = []
+        for item in self._conversation.unheard_items():
+            with contextlib.suppress(StreamNotFound):
+                marks.append(stream.mark(item))
+        return marks

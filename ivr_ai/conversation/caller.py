@@ -23,8 +23,10 @@ class Caller:
     is_open: bool = False
     speech_end_s: float | None = None  # of the turn whose answer has not begun
     open_since: int = 0  # the first turn that no answer has been heard of
+    answered_by_service: bool = False  # a response that nobody asked for has begun since their first word
     utterances: list[Utterance] = field(default_factory=list)  # of open turns, where the call detects turns
     _again: bool = False  # the turn that is open is told once more, over a new connection
+    _end_inferred: bool = False  # the last turn's end was not told, and may still be
     _turn_of: dict[str, int] = field(default_factory=dict)  # of the caller's items
 
     def starts(self) -> int:
@@ -33,19 +35,25 @@ class Caller:
         if not self.is_open:
             self.open_since = turn
         self.speaking = self.is_open = True
+        self.answered_by_service = self._end_inferred = False
         # What was sent as it came and has not been answered becomes the beginning of this turn.
         self.utterances = [each for each in self.utterances if each.audio_base64 is not None]
         return turn
 
-    def stops(self, last_speech_s: float) -> int:
-        """The turn is over. Returns its number."""
+    def stops(self, last_speech_s: float | None, *, inferred: bool = False) -> int:
+        """The turn is over. Returns its number. inferred: nobody has told so."""
         if not self._again:
             self.turn += 1
         if not self.is_open:
             self.open_since = self.turn
         self.speaking, self.is_open, self._again = False, True, False
-        self.speech_end_s = last_speech_s
+        self.speech_end_s, self._end_inferred = last_speech_s, inferred
         return self.turn
+
+    def end_is_known(self) -> bool:
+        """Whether the end that is told now is that of a turn whose end was inferred before. Says so once."""
+        known, self._end_inferred = self._end_inferred, False
+        return known
 
     def is_answered(self, turn: int) -> None:
         """Audio of an answer has come, to this turn."""

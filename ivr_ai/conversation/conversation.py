@@ -41,6 +41,7 @@ from ivr_ai.conversation.actions import (
 from ivr_ai.conversation.caller import Caller
 from ivr_ai.conversation.calls import FunctionCall, FunctionCalls
 from ivr_ai.conversation.floor import Floor, Move, after
+from ivr_ai.conversation.greeting import Greeting
 from ivr_ai.conversation.history import History
 from ivr_ai.conversation.playout import Playout
 from ivr_ai.conversation.requests import (
@@ -60,6 +61,7 @@ SAY_AGAIN = (
     "You did not hear the caller's last words, because the connection was lost. Say sorry in a few words, in "
     "the language of the conversation, and ask them to say it again."
 )
+TURN_END_LOST_S = 5.0  # of silence, beyond what ends a turn: then the service has not noticed
 RESUME_PATIENCE_S = 1.5  # for the service to hear that the caller is still speaking, after a new connection
 
 
@@ -83,12 +85,10 @@ class Conversation:
         self._detects = detects
         self._left_to_service = Turns(detects, asks=detects, interrupts=detects)
         self._kept_back = Turns(detects, asks=False, interrupts=False)
-        self._greeting_owed = bool(settings.greeting)
-        # The response that says the greeting, and has not been heard to its end.
-        self._greeting_response: str | None = None
         self.history = History()
         self.playout = Playout(self.history)
         self.requests = Requests(settings.response_timeout_s)
+        self._greeting = Greeting(settings, self.requests, self.playout)
         self.floor = Floor.LISTENING
         self.totals = Totals(turn_latencies_ms=self.playout.latencies_ms)
         self.turns = self.turns_wanted
@@ -98,6 +98,7 @@ class Conversation:
         self._held_since_s: float | None = None
         self._cancel: str | None = None  # the response to cancel once the flush is done
         self._calls = FunctionCalls()
+        self._outputs_left: str | None = None  # by a response's functions, to the answer to the caller's turn
 
     # ---- what is agreed about turns ------------------------------------------------------------------------
 
@@ -109,11 +110,7 @@ class Conversation:
     @property
     def may_interrupt(self) -> bool:
         """Whether the caller may cut short what is said."""
-        return self._settings.barge_in and not self._greeting_is_protected
-
-    @property
-    def _greeting_is_protected(self) -> bool:
-        return self._greeting_owed and not self._settings.greeting_interruptible
+        return self._settings.barge_in and not self._greeting.is_protected
 
     def turns_agreed(self, turns: Turns) -> None:
         """What the service has agreed to, or states, about turns."""
@@ -152,6 +149,9 @@ class Conversation:
     def caller_stopped(self, now_s: float, last_speech_s: float, item_id: str = "") -> list[Action]:
         """The caller's turn is over. last_speech_s: when they were last heard; the turn's latency counts from
         it."""
+        if self.caller.end_is_known():
+            return []
+        self._outputs_left = None
         turn = self.totals.turns = self.caller.stops(last_speech_s)
         self._note_turn(item_id, turn)
         if self.floor is not Floor.SPEAKING:
@@ -164,6 +164,27 @@ class Conversation:
             self.requests.want(Want(Why.REPLY))
         notice = Notify("speech_stopped", {"turn": turn}, last_speech_s)
         return [notice, *self._go_on(now_s)]
+
+    def _check_turn_end(self, now_s: float, silent_s: float) -> list[Action]:
+        """A turn whose end the service has missed, or has not told, is ended here: nobody would answer it, or
+        anything else be asked for.
+        """
+        waits_s = self._settings.vad_silence_ms / 1000 + TURN_END_LOST_S
+        if not (self._detects and self._connected and self.caller.speaking) or silent_s < waits_s:
+            return []
+        answered = self.caller.answered_by_service
+        turn = self.totals.turns = self.caller.stops(None if answered else now_s - silent_s, inferred=True)
+        notice = Notify("speech_stopped", {"turn": turn}, now_s - silent_s)
+        left, self._outputs_left = self._outputs_left, None
+        if answered:
+            self.caller.is_answered(turn)
+            if left is not None:
+                self.requests.want(Want(Why.OUTPUTS, about=left))
+            return [notice]
+        if self.floor is not Floor.SPEAKING:
+            self._move(Move.CALLER_STOPPED)
+        self.requests.want(Want(Why.REPLY))
+        return [notice, Utterance(f"turn_{turn}", None)]
 
     def utterance(self, audio_base64: str | None, now_s: float) -> list[Action]:
         """What the caller said, where the call detects turns: as one item; None when it was sent as it
@@ -208,7 +229,7 @@ class Conversation:
         if before is not None:
             if before.response_id == response_id:
                 requests.tell_apart(response_id, request_id or "", now_s)
-                self._check_greeting()
+                self._greeting.check()
                 return []
             actions += self.playout.end_response(before.response_id)  # its end was never told
             requests.supersede()
@@ -225,8 +246,8 @@ class Conversation:
         self._begin_voice(response_id, heard=not overtaken)
         if overtaken:
             return [*actions, Cancel(response_id)]
-        if any(want.why is Why.GREETING for want in response.wants):
-            self._greeting_response = response_id
+        self._greeting.begun(response)
+        self.caller.answered_by_service = self.caller.answered_by_service or not response.request_id
         self._move(Move.RESPONSE_BEGAN)
         return actions
 
@@ -314,6 +335,8 @@ class Conversation:
         self._calls.answered(response_id)
         if self.floor is not Floor.HEARING:
             self.requests.want(Want(Why.OUTPUTS, about=response_id))
+        else:
+            self._outputs_left = response_id
 
     def response_done(self, done: Done, now_s: float) -> list[Action]:
         """A response is over, however that came."""
@@ -321,7 +344,7 @@ class Conversation:
         if self.requests.is_over(done.response_id):
             return []
         self.requests.tell_apart(done.response_id, done.request_id, now_s)
-        self._check_greeting()
+        self._greeting.check()
         return [*self._over(done, now_s), *self._go_on(now_s)]
 
     def _over(self, done: Done, now_s: float) -> list[Action]:
@@ -338,7 +361,7 @@ class Conversation:
         elif done.trouble is not None:
             actions += self._tell(done)
         if response is not None:
-            self._note_greeting(response, done, now_s)
+            self._greeting.over(response, done, now_s)
         self._note_drained()
         return actions + self._note_greeting_heard()
 
@@ -371,7 +394,7 @@ class Conversation:
         """An Ask was refused. request_id: "" where the service does not say which. busy: a response is under
         way."""
         ours, reason = self.requests.refused(request_id, trouble, busy, now_s)
-        self._check_greeting()
+        self._greeting.check()
         actions: list[Action] = [Fail(reason)] if reason else []
         if ours and self.requests.active is None:
             self._note_ended()
@@ -409,7 +432,7 @@ class Conversation:
         actions, cut_ms = self.playout.flushed(flushed, marks)
         self.totals.barge_ins += cut_ms is not None
         self._note_drained()
-        return first + actions + self._note_greeting_cut()
+        return first + actions + (self._return_turns() if self._greeting.cut() else [])
 
     def _note_ended(self) -> None:
         """What was asked for or under way is over: the floor is free, unless an answer is still to come."""
@@ -430,55 +453,13 @@ class Conversation:
 
     def start(self, now_s: float) -> list[Action]:
         """The call has been answered: greet the caller, if that is wanted."""
-        if not self._greeting_owed:
+        if not self._greeting.owed:
             return []
-        self.requests.want(Want(Why.GREETING, self._settings.greeting))
+        self._greeting.want()
         return [Notify("greeting"), *self._go_on(now_s)]
 
-    def _note_greeting(self, response: Response, done: Done, now_s: float) -> None:
-        """After the response that was to say the greeting."""
-        if not any(want.why is Why.GREETING for want in response.wants):
-            return
-        whole = self.playout.spoke(done.response_id) and self.playout.is_current(done.response_id)
-        if whole and not done.cancelled and done.trouble is None:
-            self._greeting_response = response.response_id  # given when heard: _note_greeting_heard()
-            return
-        self._greeting_response = None
-        self._want_greeting(now_s + OVERTAKEN_PATIENCE_S if self.requests.doubted is response else 0.0)
-
-    def _check_greeting(self) -> None:
-        """The response under way may turn out not to be the one that says the greeting."""
-        active = self.requests.active
-        if active is None or any(want.why is Why.GREETING for want in active.wants):
-            return
-        if active.response_id == self._greeting_response:
-            self._greeting_response = None
-
-    def _want_greeting(self, not_before_s: float = 0.0) -> None:
-        if self._greeting_owed and not self.requests.is_wanted(Why.GREETING):
-            self.requests.want(Want(Why.GREETING, self._settings.greeting, not_before_s=not_before_s))
-
-    def _note_greeting_cut(self) -> list[Action]:
-        """After a flush. A greeting that may be cut short is over, unless nothing of it was heard."""
-        response_id = self._greeting_response
-        if response_id is None:
-            return []
-        if self.requests.is_over(response_id) and not self.playout.was_cut(response_id):
-            return self._note_greeting_heard()  # in the very last moment
-        may_be_cut = not self._greeting_is_protected
-        self._greeting_response = None
-        self._greeting_owed = not (may_be_cut and self.playout.was_heard(response_id))
-        self._want_greeting()
-        return []
-
     def _note_greeting_heard(self) -> list[Action]:
-        response_id = self._greeting_response
-        if response_id is None or not self.requests.is_over(response_id):
-            return []
-        if self.playout.of_response(response_id):
-            return []
-        self._greeting_response, self._greeting_owed = None, False
-        return self._return_turns()
+        return self._return_turns() if self._greeting.heard() else []
 
     # ---- in: the connection --------------------------------------------------------------------------------
 
@@ -496,8 +477,7 @@ class Conversation:
                 self.requests.want(Want(want.why, want.instructions))
         if active is not None:
             self._answer_outputs(active.response_id)
-            if active.response_id == self._greeting_response:
-                self._greeting_response = None
+            self._greeting.lost(active)
         self._note_ended()
         self._note_drained()
         return actions
@@ -528,8 +508,7 @@ class Conversation:
             self.requests.forget_replies()
             # The service tells of the turn again. Where nothing came through, the caller is to say it again.
             self.requests.want(Want(Why.REPLY, SAY_AGAIN, not_before_s=now_s + RESUME_PATIENCE_S))
-        if self._greeting_response is None:
-            self._want_greeting()
+        self._greeting.want_after_loss()
         return [Recall(tuple(entries))] if entries else []
 
     def link_resumed(self, now_s: float) -> list[Action]:
@@ -555,11 +534,15 @@ class Conversation:
                 return [told, *self._interrupt(by_caller=False)]
         return [told]
 
-    def tick(self, now_s: float) -> list[Action]:
-        """Time passes: asks for what is due, and gives up on a response that does not come."""
+    def tick(self, now_s: float, silent_s: float = 0.0) -> list[Action]:
+        """Time passes: asks for what is due, and gives up on a response that does not come.
+
+        silent_s: how long the line has been silent, where the caller is said to speak.
+        """
         if self.requests.is_late(now_s):
             return self._late(now_s)
-        return [*self._go_on(now_s), *self._return_turns()]
+        ended = self._check_turn_end(now_s, silent_s) if silent_s else []
+        return [*ended, *self._go_on(now_s), *self._return_turns()]
 
     def _late(self, now_s: float) -> list[Action]:
         active = self.requests.active

@@ -17,7 +17,13 @@ FAIL_HOW = ("failed", "max_output_tokens", "content_filter", "empty", "text")
 _REFUSALS = ("unknown_parameter", "invalid_value")
 _DIRECTIONS = {"input": (INPUT_FORMAT,), "output": (OUTPUT_FORMAT,), "": (INPUT_FORMAT, OUTPUT_FORMAT)}
 _ID_CHARS_MAX = 1024
-_COUNTS_OR_ALL = ("fail_responses", "rate_limited", "refuse_creates", "fail_transcriptions")
+COUNTS_OR_ALL = (
+    "fail_responses",
+    "rate_limited",
+    "refuse_creates",
+    "fail_transcriptions",
+    "lost_turn_ends",
+)
 _NOT_CLOSABLE = (*range(1004, 1007), *range(1015, 3000))
 
 
@@ -81,6 +87,9 @@ class Faults:
     )
     call_unoffered: bool = _fault(False, "the dialogue's functions are called though the session offers none")
     delta_bytes: int = _fault(0, "size of audio deltas, odd ones too, e.g. 1334; 0 = the server's delta_ms")
+    lost_turn_ends: int = _fault(
+        0, "this many of the caller's turns begin and never end: no speech_stopped, no reply; -1 = all"
+    )
     fail_transcriptions: int = _fault(
         0, "this many of the caller's turns cannot be transcribed (audio_unintelligible); -1 = all"
     )
@@ -119,7 +128,7 @@ class Faults:
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            if isinstance(value, (int, float)) and value < (-1 if each.name in _COUNTS_OR_ALL else 0):
+            if isinstance(value, (int, float)) and value < (-1 if each.name in COUNTS_OR_ALL else 0):
                 raise FaultError(f"{each.name}={value}: it cannot be negative")
             if isinstance(value, float) and not math.isfinite(value):
                 raise FaultError(f"{each.name}={value}: use a number of seconds")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ivr_ai.sim.faults import Faults
+from ivr_ai.sim.faults import COUNTS_OR_ALL, Faults
 from ivr_ai.sim.wire import Rejected, status_error
 
 UNINTELLIGIBLE = "audio_unintelligible"
@@ -27,10 +27,7 @@ class Mishaps:
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
-        self._left = {
-            name: getattr(faults, name)
-            for name in ("fail_responses", "rate_limited", "refuse_creates", "fail_transcriptions")
-        }
+        self._left = {name: getattr(faults, name) for name in COUNTS_OR_ALL}
         self._closing = faults.closing_event()
 
     def _take(self, name: str) -> bool:
@@ -64,6 +61,10 @@ class Mishaps:
     def writes(self) -> bool:
         """Is the next response written, though audio was asked for?"""
         return self._faults.fail_how == "text" and self._take("fail_responses")
+
+    def turn_end_is_lost(self) -> bool:
+        """Whether the end of the caller's turn is to go unnoticed."""
+        return self._take("lost_turn_ends")
 
     def transcription_error(self) -> str:
         """The code the next transcription fails with, or ""."""

@@ -267,6 +267,9 @@ class Session:
             active.cancel("turn_detected")
 
     def _speech_stopped(self, at_ms: int) -> None:
+        if self.mishaps.turn_end_is_lost():
+            self.note("turn's end lost")
+            return
         self.emit("input_audio_buffer.speech_stopped", audio_end_ms=at_ms, item_id=self._user_item_id)
         self._commit_audio()
         self._answer()

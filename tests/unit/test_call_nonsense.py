@@ -11,6 +11,7 @@ from calls import APPEND, SAYS, wait_for
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
+from ivr_ai.conversation import conversation
 from ivr_ai.gateways.caller import Hangup, Say
 from ivr_ai.sim.faults import Faults
 
@@ -108,3 +109,30 @@ class TestNonsense:
             server.shutdown()
         assert [event.data["code"] for event in placed.of("error")] == ["malformed"]
         assert placed.of("failure") == []
+
+
+class TestTurnEnds:
+    """Servers that hear the caller begin, and not stop."""
+
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch):
+        monkeypatch.setattr(conversation, "TURN_END_LOST_S", 0.5)
+
+    def test_a_turn_whose_end_the_server_has_missed_is_answered(self, place, sim):
+        server = sim(voice="tone:440:300", faults=Faults(lost_turn_ends=1))
+        placed = place(server, [Say(SAYS), Hangup()], greeting="Say hello.")
+        record = placed.finish()
+        assert (record.result.turns, record.result.reason[:18]) == (1, "the caller hung up")
+        assert len(placed.of("item_finished")) == 2
+        types = [event.type for event in server.sessions[0].events if event.type != APPEND]
+        assert types[-2:] == ["input_audio_buffer.commit", "response.create"]
+
+    def test_a_server_that_does_not_tell_the_end_is_asked_for_nothing_twice(self, place, sim):
+        faults = Faults(omit_events=("input_audio_buffer.speech_stopped",))
+        server = sim(voice="tone:440:300", faults=faults)
+        placed = place(server, [Say(SAYS), Hangup(delay_ms=1500)], greeting="Say hello.")
+        record = placed.finish()
+        assert record.result.turns == 1
+        assert len(placed.of("item_finished")) == 2
+        types = [event.type for event in server.sessions[0].events if event.type != APPEND]
+        assert types.count("response.create") == 1  # for the greeting
