@@ -51,6 +51,7 @@ from ivr_ai.sim.server import SimServer  # noqa: E402
 
 WAYS = ("reset", "1001", "1011", "1012", "expired")
 RECONNECT_MAX = 3  # the setting's default
+LINK_KINDS = ("reconnecting", "reconnected")
 GAP_MAX_S = 1.0  # from a kill until the next connection has taken over
 ANSWER_MAX_S = 4.0  # from a question's end to its answer, whatever was killed meanwhile
 DOOMED_EACH = 10  # one call in so many
@@ -351,8 +352,9 @@ class Outcome:
             return found
         if not talk.ended.startswith("caller") or kinds["failure"]:
             found.append(f"it ended with {talk.ended!r} and {kinds['failure']} failures")
-        if kinds["reconnecting"] != kinds["reconnected"]:
-            found.append(f"{kinds['reconnecting']} losses, {kinds['reconnected']} of them made good")
+        links = [event["kind"] for event in self.timelines.get(talk.uuid, []) if event["kind"] in LINK_KINDS]
+        if links and links[-1] != "reconnected":  # of several in a row the last one counts
+            found.append(f"{links.count('reconnecting')} losses, the last of them not made good")
         return found
 
     def _unexpected(self) -> list[str]:
