@@ -410,8 +410,9 @@ SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load)
 	}
 	*module_interface = switch_loadable_module_create_module_interface(pool, modname);
 	SWITCH_ADD_API(api_interface, COMMAND, "Tap and feed a call's audio", audio_stream_api, AS_COMMAND_SYNTAX);
+	/* Without SAF_SUPPORT_NOMEDIA FreeSWITCH would bring media up before a command is even read: tap_start() does, last. */
 	SWITCH_ADD_APP(app_interface, COMMAND, "Tap and feed this call's audio", "Tap and feed this call's audio",
-				   audio_stream_app, AS_COMMAND_SYNTAX, SAF_NONE);
+				   audio_stream_app, AS_COMMAND_SYNTAX, SAF_SUPPORT_NOMEDIA | SAF_SUPPORT_TEXT_ONLY);
 	add_completions();
 	switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_INFO, "streams live in %s\n", as_library_path());
 	return SWITCH_STATUS_SUCCESS;
