@@ -93,12 +93,16 @@ static inline switch_status_t tap_refuse(char *error, size_t bytes, switch_statu
 	return status;
 }
 
-/* ---- tap_media.c: commands ----------------------------------------------------------------------------------------- */
+/* ---- tap_media.c ---------------------------------------------------------------------------------------------------- */
 
-/* SWITCH_STATUS_SUCCESS: the call has media, or early media was brought up. Else error has the reason, and nothing has
+/* Any thread. Whether frames written now are audio to the far end: not where the call's media bypasses FreeSWITCH, is
+ * proxied, or is T.38. */
+switch_bool_t tap_has_audio(switch_core_session_t *session);
+
+/* A command. SWITCH_STATUS_SUCCESS: the call has media, or early media was brought up. Else error has the reason, and nothing has
  * changed. */
 switch_status_t tap_ask_for_media(switch_core_session_t *session, char *error, size_t bytes);
-/* Why as_stream_create() refused: of a request that has been checked, that is the call's codec. */
+/* A command. Why as_stream_create() refused: of a request that has been checked, that is the call's codec. */
 switch_status_t tap_not_opened(switch_core_session_t *session, int result, char *error, size_t bytes);
 
 /* ---- tap_read.c: the thread that reads the call's frames ----------------------------------------------------------- */

@@ -1,5 +1,5 @@
 /*
- * tap_media.c - whether a call has audio, and what codec; asks for media where there is none yet.
+ * tap_media.c - whether a call has audio that we can have, in what codec; asks for media where there is none yet.
  *
  * The call's rate is known only while there is media. An unanswered inbound call gets early media. An outbound one cannot:
  * whether there is any is for its far end to say, and a leg that is marked as if there were ends the ringback of the call
@@ -16,6 +16,20 @@ int tap_encoding(switch_core_session_t *session)
 		return 0;
 	}
 	return !strcasecmp(read.iananame, "PCMU") ? AS_PCMU : !strcasecmp(read.iananame, "PCMA") ? AS_PCMA : AS_S16;
+}
+
+/* In UDPTL mode, and where packets are passed on as they are, FreeSWITCH drops audio frames, or sends them among the packets
+ * of the other leg, and in either case the media bugs have had them before. */
+switch_bool_t tap_has_audio(switch_core_session_t *session)
+{
+	switch_channel_t *channel = switch_core_session_get_channel(session);
+	switch_rtp_t *rtp = switch_core_media_get_rtp_session(session, SWITCH_MEDIA_TYPE_AUDIO);
+	if (switch_channel_test_flag(channel, CF_PROXY_MODE) || switch_channel_test_flag(channel, CF_PROXY_MEDIA)) {
+		return SWITCH_FALSE;
+	}
+	switch_bool_t packets = rtp && (switch_rtp_test_flag(rtp, SWITCH_RTP_FLAG_UDPTL) ||
+									switch_rtp_test_flag(rtp, SWITCH_RTP_FLAG_PROXY_MEDIA));
+	return packets ? SWITCH_FALSE : SWITCH_TRUE;
 }
 
 /* Media that bypasses FreeSWITCH is brought back for a dialplan, as for other applications that need it. The re-INVITE is
