@@ -5,7 +5,7 @@
  *     dialplan application uuid_audio_stream  ─┴▶ command.c ─▶ run() ──┴─▶ ws_streams.c ─▶ tap.c, a streamer
  *
  * This file registers the module and turns commands into calls; tap.c does the audio, ws_streams.c gives it to a streamer
- * of the library, events.c says what happened, worker.c is the thread that says it, describe.c is what `status` says,
+ * of the library, events.c says what happened, worker.c has the threads that say it, describe.c is what `status` says,
  * host_events.c tells streams of keys and holds. The stream itself lies in libaudiostream, which the Python extension
  * shares: one registry in the process.
  */
@@ -385,7 +385,7 @@ static switch_status_t start_parts(switch_memory_pool_t *pool, const char *modna
 		ws_streams_init(pool, &config) != SWITCH_STATUS_SUCCESS) {
 		return SWITCH_STATUS_MEMERR;
 	}
-	if (worker_start(pool) != SWITCH_STATUS_SUCCESS) {
+	if (worker_start()) {
 		return SWITCH_STATUS_MEMERR;
 	}
 	if (events_reserve(pool, modname, config.events) != SWITCH_STATUS_SUCCESS) {
