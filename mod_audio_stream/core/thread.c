@@ -4,8 +4,17 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "audio_stream.h"
+
+/* What a new thread begins with; its own to free. */
+typedef struct thread_start {
+	void *(*run)(void *);
+	void *arg;
+	char name[16]; /* as many as the kernel keeps */
+} thread_start;
 
 int as_thread_attributes(pthread_attr_t *out, size_t stack_bytes, int detached)
 {
@@ -22,25 +31,44 @@ int as_thread_attributes(pthread_attr_t *out, size_t stack_bytes, int detached)
 	return 0;
 }
 
+/* A thread gives itself its name: a detached one may be gone by the time its maker could. */
+static void *thread_begin(void *arg)
+{
+	const thread_start start = *(thread_start *)arg;
+	free(arg);
+	pthread_setname_np(pthread_self(), start.name);
+	return start.run(start.arg);
+}
+
+static int thread_create(pthread_t *thread, const pthread_attr_t *attributes, thread_start *start)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int error = pthread_create(thread, attributes, thread_begin, start);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return error ? AS_ENOMEM : 0;
+}
+
 int as_thread_start(pthread_t *out, const char *name, size_t stack_bytes, void *(*run)(void *), void *arg)
 {
 	pthread_t thread;
 	pthread_attr_t attributes;
-	sigset_t all, before;
 	if (as_thread_attributes(&attributes, stack_bytes, !out)) {
 		return AS_ENOMEM;
 	}
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int error = pthread_create(&thread, &attributes, run, arg);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	thread_start *start = malloc(sizeof(*start));
+	int error = start ? 0 : AS_ENOMEM;
+	if (!error) {
+		*start = (thread_start){.run = run, .arg = arg};
+		snprintf(start->name, sizeof(start->name), "%s", name);
+		error = thread_create(&thread, &attributes, start);
+	}
 	pthread_attr_destroy(&attributes);
 	if (error) {
-		return AS_ENOMEM;
-	}
-	if (out) {
-		pthread_setname_np(thread, name);
+		free(start);
+	} else if (out) {
 		*out = thread;
 	}
-	return 0;
+	return error;
 }

@@ -13,8 +13,8 @@
 #include <pthread.h>
 #include <stddef.h>
 
-/* Starts a thread; it is the caller's to join, or detached where out is NULL. name: 15 characters at most. 0, or AS_ENOMEM:
- * the system has no more threads to give. */
+/* Starts a thread; it is the caller's to join, or detached where out is NULL. name: its first 15 characters count. 0, or
+ * AS_ENOMEM: the system has no more threads to give. */
 int as_thread_start(pthread_t *out, const char *name, size_t stack_bytes, void *(*run)(void *), void *arg);
 /* The attributes of such a thread, to pthread_attr_destroy(). 0 or AS_ENOMEM. */
 int as_thread_attributes(pthread_attr_t *out, size_t stack_bytes, int detached);
