@@ -2,7 +2,7 @@
  * tap.c - joins a call leg to a stream: one or two media bugs per stream, and one read hook per call.
  *
  *     caller ──▶ READ of the head bug ────────────▶ as_host_capture()      on whatever thread reads or writes the call's
- *     caller ◀── WRITE_REPLACE of the head bug ◀─── as_host_inject()       frames at that moment: no lock, no malloc
+ *     caller ◀── WRITE_REPLACE of the head bug ◀─── as_host_inject()       frames at that moment: no mutex of ours, no malloc
  *            ◀── WRITE of the tail bug ───────────▶ as_host_capture()
  *
  * A stream has the bugs that it needs. The head bug reads what the caller says and injects; one that injects stands before
@@ -135,6 +135,8 @@ static void leave(audio_tap_t *tap)
 
 /* ---- Callbacks --------------------------------------------------------------------------------------------------- */
 
+/* FreeSWITCH gives a hook the session only. switch_channel_get_private() takes the channel's profile_mutex for a look-up in
+ * a small hash table; others hold that for a millisecond at most, while they copy the call's variables into an event. */
 static switch_status_t on_read_hook(switch_core_session_t *session, switch_frame_t **frame, switch_io_flag_t flags,
 									int stream_id)
 {
