@@ -21,9 +21,10 @@ MODULE := build/$(MODULE_NAME)
 
 LAYERS := core wire net stream
 CORE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(LAYERS:%=$(C_DIR)/%/*.c)))
-GLUE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/freeswitch/*.c))
-# The command parser belongs to the module, and is tested without FreeSWITCH.
-PARSER := $(filter freeswitch/command%,$(GLUE))
+# The module has its own copy of what makes threads: the library does not export it.
+GLUE := $(patsubst $(C_DIR)/%.c,%,$(wildcard $(C_DIR)/freeswitch/*.c)) core/thread
+# These belong to the module, and are tested without FreeSWITCH.
+PARSER := $(filter freeswitch/command% freeswitch/worker freeswitch/event_limit,$(GLUE))
 C_FILES := $(wildcard $(C_DIR)/*/*.[ch])
 TEST_PROGRAMS := $(notdir $(basename $(wildcard $(C_DIR)/tests/test_*.c $(C_DIR)/tests/stress_*.c)))
 TEST_HELPERS := $(filter-out $(addprefix tests/,test_% stress_% bench_% fuzz_% replay), \

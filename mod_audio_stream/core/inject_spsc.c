@@ -35,8 +35,9 @@ int as_inject_init(as_inject *queue, uint64_t max_samples, uint32_t prebuffer, u
 {
 	memset(queue, 0, sizeof(*queue));
 	queue->oldest = queue->newest = queue->block = block_new(queue);
-	if (!queue->oldest) {
-		return AS_ENOMEM;
+	queue->fading = malloc(fade * sizeof(*queue->fading));
+	if (!queue->oldest || !queue->fading) {
+		return AS_ENOMEM; /* as_inject_destroy() frees what there is */
 	}
 	queue->max_samples = max_samples;
 	queue->fade = fade;
@@ -51,6 +52,7 @@ void as_inject_destroy(as_inject *queue)
 		free(block);
 	}
 	free(queue->spare);
+	free(queue->fading);
 }
 
 uint64_t as_inject_queued(as_inject *queue)
@@ -226,27 +228,41 @@ static void silence(int16_t *samples, size_t n)
 	memset(samples, 0, n * sizeof(int16_t));
 }
 
-/* Plays at most n samples fading out, silence after them. Returns how many. */
-static size_t play_fade(as_inject *queue, uint64_t read, uint64_t limit, int16_t *samples, size_t n)
+/* Whether a fade is still being played. */
+static int is_fading(const as_inject *queue)
 {
-	size_t length = queue->fade < n ? queue->fade : n;
-	if (limit - read < length) {
-		length = (size_t)(limit - read);
-	}
-	copy_out(queue, read, samples, length);
-	fade_out(samples, length);
-	silence(samples + length, n - length);
+	return queue->fading_at < queue->fading_end;
+}
+
+/* Begins to fade out what is playing, up to limit at the most. Returns how many samples will have been heard by the end of
+ * the fade: it is played to the end, over as many ticks as that takes, whatever comes meanwhile. The samples are copied,
+ * because the producer frees their block once `read` has passed it. */
+static size_t begin_fade(as_inject *queue, uint64_t read, uint64_t limit)
+{
+	size_t length = limit - read < queue->fade ? (size_t)(limit - read) : queue->fade;
+	copy_out(queue, read, queue->fading, length);
+	fade_out(queue->fading, length);
+	queue->fading_at = 0;
+	queue->fading_end = (uint32_t)length;
 	AS_ADD(queue->played, length);
 	return length;
 }
 
+/* The next n samples of a fade, silence after its end. */
+static size_t play_fade(as_inject *queue, int16_t *samples, size_t n)
+{
+	size_t left = queue->fading_end - queue->fading_at, part = left < n ? left : n;
+	memcpy(samples, queue->fading + queue->fading_at, part * sizeof(int16_t));
+	silence(samples + part, n - part);
+	queue->fading_at += (uint32_t)part;
+	return n;
+}
+
+/* Returns n where something was playing: its fade begins, and the rest of the tick is silent. */
 static size_t take_flush(as_inject *queue, uint64_t read, uint64_t flush_to, int16_t *samples, size_t n)
 {
-	size_t faded = 0, owned = 0;
-	if (AS_OWN(queue->playing)) {
-		faded = play_fade(queue, read, flush_to, samples, n);
-		owned = n;
-	}
+	int playing = AS_OWN(queue->playing);
+	size_t faded = playing ? begin_fade(queue, read, flush_to) : 0;
 	seek(queue, flush_to);
 	queue->waited = 0;
 	queue->dry = 0;
@@ -255,7 +271,7 @@ static size_t take_flush(as_inject *queue, uint64_t read, uint64_t flush_to, int
 	AS_PUBLISH(queue->cut_to, flush_to);
 	AS_PUBLISH(queue->playing, 0); /* not before cut_to, and `read` last: see as_inject_cut() */
 	AS_PUBLISH(queue->read, flush_to);
-	return owned;
+	return playing || is_fading(queue) ? play_fade(queue, samples, n) : 0;
 }
 
 static size_t take_pause(as_inject *queue, uint64_t read, uint64_t written, int16_t *samples, size_t n)
@@ -263,10 +279,10 @@ static size_t take_pause(as_inject *queue, uint64_t read, uint64_t written, int1
 	if (!AS_OWN(queue->playing)) {
 		return 0;
 	}
-	size_t faded = play_fade(queue, read, written, samples, n);
+	size_t faded = begin_fade(queue, read, written);
 	AS_PUBLISH(queue->playing, 0);
 	AS_PUBLISH(queue->read, read + faded);
-	return n;
+	return play_fade(queue, samples, n);
 }
 
 /* Is there enough to begin with? An ended utterance is as long as it gets; a slow one is not waited for for ever. */
@@ -339,6 +355,9 @@ static size_t tick(as_inject *queue, int16_t *samples, size_t n, int64_t ns)
 	uint64_t flush_to = atomic_load(&queue->flush_to);
 	if (flush_to > read) {
 		return take_flush(queue, read, flush_to, samples, n);
+	}
+	if (is_fading(queue)) {
+		return play_fade(queue, samples, n);
 	}
 	/* `ended` before `written`: if more was written after the end, we see that there is more and do not stop there. */
 	uint64_t ended = AS_OBSERVE(queue->ended);

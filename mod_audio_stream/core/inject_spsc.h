@@ -6,8 +6,9 @@
  * consumer only follows pointers. Positions count samples from the start of the stream and only grow.
  *
  * A flush is one number: `flush_to`, the position before which nothing more is to be heard. The consumer notices it at its
- * next tick, fades out what is playing and jumps there. The producer must know exactly how much will have been heard, so
- * it waits out a tick in progress (microseconds) and then knows what the next one will do: see as_inject_cut().
+ * next tick, begins to fade out what is playing and jumps there. The producer must know exactly how much will have been
+ * heard, so it waits out a tick in progress (microseconds) and then knows what the next one will do: see as_inject_cut().
+ * For that a fade does not depend on how long a tick is: one that does not fit goes on in the next.
  */
 #ifndef AS_INJECT_SPSC_H
 #define AS_INJECT_SPSC_H
@@ -55,9 +56,11 @@ typedef struct as_inject {
 	/* Consumer's own. */
 	_Alignas(64) as_block *block;
 	uint64_t block_position;
-	uint32_t waited;  /* samples of ticks spent waiting for the prebuffer */
-	int dry;          /* an unfinished utterance has run dry */
-	uint32_t fade;    /* samples; never more than a tick */
+	uint32_t waited; /* samples of ticks spent waiting for the prebuffer */
+	int dry;         /* an unfinished utterance has run dry */
+	uint32_t fade;   /* samples */
+	int16_t *fading; /* fading[fading_at..fading_end) has still to be played; as large as a fade */
+	uint32_t fading_at, fading_end;
 	_Atomic int busy; /* set inside a tick: turns a second host thread away */
 
 	/* Consumer to producer. */

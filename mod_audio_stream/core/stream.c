@@ -65,7 +65,7 @@ static int stream_init(as_stream *stream, const char *uuid, const char *id, cons
 	pthread_mutex_init(&stream->reader, NULL);
 	pthread_mutex_init(&stream->writer, NULL);
 	pthread_mutex_init(&stream->telling, NULL);
-	/* A fade longer than a tick could not be told in advance: see as_inject_cut(). */
+	/* What is cut is to be over with the frame, while frames are as long as they are now. */
 	int fade_ms = config->fade_ms < config->frame_ms ? config->fade_ms : config->frame_ms;
 	int error = as_capture_init(&stream->capture, config->rate_hz, config->channels, config->capture_ms);
 	return error ? error

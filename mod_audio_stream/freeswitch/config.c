@@ -65,6 +65,7 @@ static void set_param(module_config *config, const char *name, const char *text)
 		{"fade-ms", &config->fade_ms, 1, 100},
 		{"max-streams", &config->max_streams, 0, INT_MAX},
 		{"max-streams-per-call", &config->max_streams_per_call, 0, INT_MAX},
+		{"event-rate", &config->event_rate, 0, 10000},
 	};
 	for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++) {
 		if (as_option_is(params[i].name, name)) {
@@ -107,8 +108,8 @@ static void load_environment(as_options *options)
 
 switch_status_t config_load(module_config *config)
 {
-	*config =
-		(module_config){.capture_buffer_ms = 30000, .inject_max_ms = 600000, .fade_ms = 10, .events = SWITCH_TRUE};
+	*config = (module_config){
+		.capture_buffer_ms = 30000, .inject_max_ms = 600000, .fade_ms = 10, .event_rate = 100, .events = SWITCH_TRUE};
 	if (as_options_new(&config->options)) {
 		return SWITCH_STATUS_MEMERR;
 	}

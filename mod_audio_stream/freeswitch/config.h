@@ -14,6 +14,7 @@ typedef struct module_config {
 	int fade_ms;
 	int max_streams;          /* 0 = no limit */
 	int max_streams_per_call; /* 0 = no limit */
+	int event_rate;           /* a stream's server may cause of each kind a second; 0 = no limit */
 	switch_bool_t events;
 	as_options
 		*options; /* of streamers, owned by mod_audio_stream.c: what the file and, over it, the environment say */

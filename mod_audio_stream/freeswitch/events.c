@@ -1,7 +1,7 @@
 /*
  * events.c - CUSTOM events mod_audio_stream::*.
  *
- * An event is fired by the worker, so that those of a stream come in the order in which they happened, on whichever
+ * An event is fired by the worker's lane for them, so that those of a stream come in the order in which they happened, on whichever
  * threads that was, and nobody waits for FreeSWITCH's event queues.
  */
 #include "events.h"
@@ -34,7 +34,7 @@ static const char *const names[] = {
 static const char *const terse[] = {
 	"json", "play", "media_play_start", "media_play_complete", "media_cleared", "media_checkpoint",
 	"transcription_received", "message_received", "stream_invalid_input", "stream_buffer_overrun",
-	"stream_buffer_underrun",
+	"stream_buffer_underrun", "openai_error", "openai_response_generated",
 };
 /* clang-format on */
 
@@ -185,7 +185,7 @@ typedef struct event_job {
 	switch_event_t *event;
 } event_job_t;
 
-/* The worker. */
+/* Events lane. */
 static void run_event(job_t *job)
 {
 	switch_event_fire(&((event_job_t *)job)->event);
@@ -201,7 +201,7 @@ void events_fire(const char *name, switch_core_session_t *session, const char *s
 	if (job) {
 		job->job.run = run_event;
 		job->event = event;
-		worker_add(&job->job, SWITCH_TRUE); /* as many as there are commands and streams: no need of a bound */
+		worker_add(WORKER_EVENTS, &job->job, 1); /* as many as there are commands and streams: no need of a bound */
 	} else if (event) {
 		switch_event_destroy(&event);
 	}

@@ -12,7 +12,7 @@ void events_free(void);
 /* Has the worker fire it, with the channel's data of this moment, unless events are switched off. Takes over body. Of
  * what may come often, only whose it is is told: see terse[]. */
 void events_fire(const char *name, switch_core_session_t *session, const char *stream_id, cJSON *body);
-/* Fires: the worker thread. The call may be gone. */
+/* Fires: events lane. The call may be gone. */
 void events_fire_now(const char *name, const char *uuid, const char *stream_id, const char *body);
 
 #endif

@@ -5,7 +5,7 @@
  *     dialplan application uuid_audio_stream  ─┴▶ command.c ─▶ run() ──┴─▶ ws_streams.c ─▶ tap.c, a streamer
  *
  * This file registers the module and turns commands into calls; tap.c does the audio, ws_streams.c gives it to a streamer
- * of the library, events.c says what happened, worker.c is the thread that says it, describe.c is what `status` says,
+ * of the library, events.c says what happened, worker.c has the threads that say it, describe.c is what `status` says,
  * host_events.c tells streams of keys and holds. The stream itself lies in libaudiostream, which the Python extension
  * shares: one registry in the process.
  */
@@ -385,7 +385,7 @@ static switch_status_t start_parts(switch_memory_pool_t *pool, const char *modna
 		ws_streams_init(pool, &config) != SWITCH_STATUS_SUCCESS) {
 		return SWITCH_STATUS_MEMERR;
 	}
-	if (worker_start(pool) != SWITCH_STATUS_SUCCESS) {
+	if (worker_start()) {
 		return SWITCH_STATUS_MEMERR;
 	}
 	if (events_reserve(pool, modname, config.events) != SWITCH_STATUS_SUCCESS) {
@@ -410,8 +410,9 @@ SWITCH_MODULE_LOAD_FUNCTION(mod_audio_stream_load)
 	}
 	*module_interface = switch_loadable_module_create_module_interface(pool, modname);
 	SWITCH_ADD_API(api_interface, COMMAND, "Tap and feed a call's audio", audio_stream_api, AS_COMMAND_SYNTAX);
+	/* Without SAF_SUPPORT_NOMEDIA FreeSWITCH would bring media up before a command is even read: tap_start() does, last. */
 	SWITCH_ADD_APP(app_interface, COMMAND, "Tap and feed this call's audio", "Tap and feed this call's audio",
-				   audio_stream_app, AS_COMMAND_SYNTAX, SAF_NONE);
+				   audio_stream_app, AS_COMMAND_SYNTAX, SAF_SUPPORT_NOMEDIA | SAF_SUPPORT_TEXT_ONLY);
 	add_completions();
 	switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_INFO, "streams live in %s\n", as_library_path());
 	return SWITCH_STATUS_SUCCESS;

@@ -2,12 +2,13 @@
  * tap.c - joins a call leg to a stream: one or two media bugs per stream, and one read hook per call.
  *
  *     caller ──▶ READ of the head bug ────────────▶ as_host_capture()      on whatever thread reads or writes the call's
- *     caller ◀── WRITE_REPLACE of the head bug ◀─── as_host_inject()       frames at that moment: no lock, no malloc
+ *     caller ◀── WRITE_REPLACE of the head bug ◀─── as_host_inject()       frames at that moment: no mutex of ours, no malloc
  *            ◀── WRITE of the tail bug ───────────▶ as_host_capture()
  *
  * A stream has the bugs that it needs. The head bug reads what the caller says and injects; one that injects stands before
  * all others, so that recordings and taps that come later have what the caller hears. The tail bug stands behind them and
- * hears everything that is written, whoever it comes from. tap_read.c and tap_write.c are the media threads' part.
+ * hears everything that is written, whoever it comes from. tap_read.c and tap_write.c are the media threads' part;
+ * tap_media.c knows whether a call has audio.
  *
  * Lifetime. A tap lies in its session's pool. Its bugs own it, and commands while they work on it. FreeSWITCH calls CLOSE
  * once for each bug, after the last of its other callbacks has returned; the last owner to leave ends the tap.
@@ -16,7 +17,6 @@
 
 #include "events.h"
 #include "host_events.h"
-#include "status.h"
 
 #define DELAY_MS 40        /* and a packet: how far a stream of both directions is behind, and a packet may be late */
 #define SHUTDOWN_TRIES 100 /* times 50 ms */
@@ -135,6 +135,8 @@ static void leave(audio_tap_t *tap)
 
 /* ---- Callbacks --------------------------------------------------------------------------------------------------- */
 
+/* FreeSWITCH gives a hook the session only. switch_channel_get_private() takes the channel's profile_mutex for a look-up in
+ * a small hash table; others hold that for a millisecond at most, while they copy the call's variables into an event. */
 static switch_status_t on_read_hook(switch_core_session_t *session, switch_frame_t **frame, switch_io_flag_t flags,
 									int stream_id)
 {
@@ -182,16 +184,6 @@ static switch_bool_t on_bug(switch_media_bug_t *bug, void *user_data, switch_abc
 
 /* ---- The beginning ----------------------------------------------------------------------------------------------- */
 
-int tap_encoding(switch_core_session_t *session)
-{
-	switch_codec_implementation_t read = {0};
-	switch_core_session_get_read_impl(session, &read);
-	if (!read.iananame) {
-		return 0;
-	}
-	return !strcasecmp(read.iananame, "PCMU") ? AS_PCMU : !strcasecmp(read.iananame, "PCMA") ? AS_PCMA : AS_S16;
-}
-
 /* The call's leg, made with its first tap. It stays with the session: a hook once set costs next to nothing. */
 static call_leg_t *leg_of(switch_core_session_t *session)
 {
@@ -207,15 +199,6 @@ static call_leg_t *leg_of(switch_core_session_t *session)
 	}
 	switch_mutex_unlock(globals.mutex);
 	return found;
-}
-
-/* Media must be up before the call's rate is known; an unanswered call gets early media. */
-static switch_bool_t media_up(switch_core_session_t *session)
-{
-	switch_channel_t *channel = switch_core_session_get_channel(session);
-	return switch_channel_up_nosig(channel) && !switch_channel_test_flag(channel, CF_PROXY_MODE) &&
-		   !switch_channel_test_flag(channel, CF_PROXY_MEDIA) &&
-		   (switch_channel_media_ready(channel) || switch_channel_pre_answer(channel) == SWITCH_STATUS_SUCCESS);
 }
 
 /* Packets' lengths differ between the directions at most while somebody changes them. */
@@ -342,12 +325,6 @@ static switch_status_t attach(audio_tap_t *tap, const tap_request *request)
 	return status;
 }
 
-static switch_status_t refuse(char *error, size_t bytes, const char *format, const char *what)
-{
-	switch_snprintf(error, bytes, format, what);
-	return SWITCH_STATUS_FALSE;
-}
-
 /* Streams of a call, or of all for NULL, and those on their way; under the mutex. */
 static int count_streams(const switch_core_session_t *session)
 {
@@ -396,7 +373,7 @@ static switch_status_t check(switch_core_session_t *session, const tap_request *
 {
 	const char *uuid = switch_core_session_get_uuid(session);
 	if (id_taken(uuid, request->stream_id)) {
-		return refuse(error, bytes, "%s", as_strerror(AS_EEXIST));
+		return tap_refuse(error, bytes, SWITCH_STATUS_FALSE, "%s", as_strerror(AS_EEXIST));
 	}
 	if (request->track == TAP_STEREO && !request->one_leg_stereo &&
 		!switch_channel_test_flag(switch_core_session_get_channel(session), CF_BRIDGED)) {
@@ -408,41 +385,36 @@ static switch_status_t check(switch_core_session_t *session, const tap_request *
 			request->track_name ? request->track_name : "stereo", uuid);
 		return SWITCH_STATUS_FALSE;
 	}
-	if (!media_up(session)) {
-		return refuse(error, bytes, "call %s has no audio to stream (it is not up, or its media bypasses FreeSWITCH)",
-					  uuid);
-	}
-	return SWITCH_STATUS_SUCCESS;
+	return tap_ask_for_media(session, error, bytes);
 }
 
 static switch_status_t start_in(place_t *place, switch_core_session_t *session, const tap_request *request,
 								as_stream **out, char *error, size_t bytes)
 {
 	as_stream *stream = NULL;
-	if (check(session, request, error, bytes) != SWITCH_STATUS_SUCCESS) {
-		return SWITCH_STATUS_FALSE;
+	switch_status_t status = check(session, request, error, bytes);
+	if (status != SWITCH_STATUS_SUCCESS) {
+		return status;
 	}
 	call_leg_t *leg = leg_of(session);
 	int result = leg ? open_stream(session, request, &stream) : AS_ENOMEM;
 	if (result) {
-		refuse(error, bytes, "%s", as_strerror(result));
-		return status_of(result);
+		return tap_not_opened(session, result, error, bytes);
 	}
 	audio_tap_t *tap = new_tap(leg, stream, request, place);
 	if (!tap) {
 		as_stream_close(stream);
 		as_stream_unref(stream);
-		refuse(error, bytes, "%s", as_strerror(AS_ENOMEM));
-		return status_of(AS_ENOMEM);
+		return tap_refuse(error, bytes, SWITCH_STATUS_MEMERR, "%s", as_strerror(AS_ENOMEM));
 	}
-	switch_status_t status = attach(tap, request);
+	status = attach(tap, request);
 	if (status == SWITCH_STATUS_SUCCESS) {
 		*out = as_stream_ref(stream);
 	} else if (status == SWITCH_STATUS_NOTFOUND) {
-		refuse(error, bytes, TAP_STOPPED_MEANWHILE, request->stream_id);
+		tap_refuse(error, bytes, status, TAP_STOPPED_MEANWHILE, request->stream_id);
 	} else {
-		refuse(error, bytes, "FreeSWITCH would not attach a media bug for stream '%s'", request->stream_id);
-		status = SWITCH_STATUS_GENERR;
+		status = tap_refuse(error, bytes, SWITCH_STATUS_GENERR,
+							"FreeSWITCH would not attach a media bug for stream '%s'", request->stream_id);
 	}
 	leave(tap);
 	return status;

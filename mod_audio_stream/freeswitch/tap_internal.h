@@ -1,5 +1,6 @@
 /*
- * tap_internal.h - inside of a tap, for tap.c (beginning and end), tap_read.c and tap_write.c (the media threads).
+ * tap_internal.h - inside of a tap, for tap.c (beginning and end), tap_media.c, tap_read.c and tap_write.c (the media
+ * threads).
  */
 #ifndef FREESWITCH_TAP_INTERNAL_H
 #define FREESWITCH_TAP_INTERNAL_H
@@ -83,6 +84,26 @@ static inline int16_t tap_mixed(int16_t a, int16_t b)
 	int32_t sum = (int32_t)a + b;
 	return (int16_t)(sum > INT16_MAX ? INT16_MAX : sum < INT16_MIN ? INT16_MIN : sum);
 }
+
+/* Why a start fails: into error, in what's words. Returns status. */
+static inline switch_status_t tap_refuse(char *error, size_t bytes, switch_status_t status, const char *format,
+										 const char *what)
+{
+	switch_snprintf(error, bytes, format, what);
+	return status;
+}
+
+/* ---- tap_media.c ---------------------------------------------------------------------------------------------------- */
+
+/* Any thread. Whether frames written now are audio to the far end: not where the call's media bypasses FreeSWITCH, is
+ * proxied, or is T.38. */
+switch_bool_t tap_has_audio(switch_core_session_t *session);
+
+/* A command. SWITCH_STATUS_SUCCESS: the call has media, or early media was brought up. Else error has the reason, and nothing has
+ * changed. */
+switch_status_t tap_ask_for_media(switch_core_session_t *session, char *error, size_t bytes);
+/* A command. Why as_stream_create() refused: of a request that has been checked, that is the call's codec. */
+switch_status_t tap_not_opened(switch_core_session_t *session, int result, char *error, size_t bytes);
 
 /* ---- tap_read.c: the thread that reads the call's frames ----------------------------------------------------------- */
 

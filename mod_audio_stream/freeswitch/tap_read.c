@@ -235,7 +235,7 @@ static void fill_silence(call_leg_t *leg)
 		return;
 	}
 	leg->idle_us += passed_us;
-	if (leg->idle_us < PATIENCE_US) {
+	if (leg->idle_us < PATIENCE_US || !tap_has_audio(leg->session)) {
 		return;
 	}
 	switch_core_session_get_write_impl(leg->session, &write);

@@ -61,14 +61,15 @@ static void place(int16_t *frame, const int16_t *mono, uint32_t n, uint32_t chan
 	}
 }
 
-/* Whether a frame written now goes out. While its far end holds the call (or wants no audio at all) FreeSWITCH drops
- * frames, but only after the media bugs have had them: what we put into one would be lost, and counted as heard. */
+/* Whether a frame written now goes out. While its far end holds the call, or wants no audio at all, and while its media is
+ * not RTP audio, FreeSWITCH drops frames, but only after the media bugs have had them: what is injected into one would be
+ * lost, and counted as heard. */
 static switch_bool_t goes_out(switch_core_session_t *session)
 {
 	switch_media_flow_t flow = switch_core_session_media_flow(session, SWITCH_MEDIA_TYPE_AUDIO);
 	switch_rtp_t *rtp = switch_core_media_get_rtp_session(session, SWITCH_MEDIA_TYPE_AUDIO);
 	return (flow == SWITCH_MEDIA_FLOW_SENDRECV || flow == SWITCH_MEDIA_FLOW_SENDONLY) &&
-		   !(rtp && switch_rtp_test_flag(rtp, SWITCH_RTP_FLAG_PAUSE));
+		   !(rtp && switch_rtp_test_flag(rtp, SWITCH_RTP_FLAG_PAUSE)) && tap_has_audio(session);
 }
 
 static uint32_t channels_of(const switch_codec_implementation_t *impl)

@@ -1,91 +1,130 @@
 /*
- * worker.c - one thread for what must not be done where it is noticed.
+ * worker.c - threads for what must not be done where it is noticed.
  *
  * Service threads notice events, and that a streamer has finished; firing an event or removing a media bug may wait for
- * locks of FreeSWITCH, and a service thread has other connections to look after. So they leave a job here. Jobs run one
- * after the other in the order in which they came, which keeps a stream's events in order.
+ * locks of FreeSWITCH, and a service thread has other connections to look after. So they leave a job here. Removing a bug
+ * may take as long as another module's callback, such as a recording to a disk that hangs. That holds up other endings, so
+ * it has a lane of its own, and nobody's events wait behind it.
  */
 #include "worker.h"
 
-#define JOBS_MAX 20000 /* waiting; more means that nobody takes events off FreeSWITCH's hands */
-#define BYTES_MAX (32 * 1024 * 1024)
+#include <pthread.h>
 
-static struct {
-	switch_mutex_t *mutex; /* guards all below; held for a few instructions only */
-	switch_thread_cond_t *more;
-	switch_thread_t *thread;
+#include "audio_stream.h"
+#include "thread.h"
+
+#define JOBS_MAX 20000 /* waiting in a lane; more means that nobody takes events off FreeSWITCH's hands */
+#define BYTES_MAX ((size_t)32 * 1024 * 1024)
+#define STACK_BYTES ((size_t)1024 * 1024)
+
+typedef struct lane {
+	const char *name;
+	pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
+	pthread_cond_t more;
 	job_t *first, **last;
 	size_t jobs, bytes;
-	switch_bool_t stopping;
-} worker;
+	int stopping;
+	int running;      /* the thread is there; worker_start() and worker_stop() */
+	pthread_t thread; /* the same */
+} lane_t;
+
+#define LANE(lane, title)                                                                                              \
+	{                                                                                                                  \
+		.name = (title), .mutex = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER,                         \
+		.last = &lanes[lane].first                                                                                     \
+	}
+
+static lane_t lanes[WORKER_LANES] = {
+	[WORKER_EVENTS] = LANE(WORKER_EVENTS, "as-events"),
+	[WORKER_ENDINGS] = LANE(WORKER_ENDINGS, "as-endings"),
+};
 
 /* The next job, or NULL when there will be none. */
-static job_t *take(void)
+static job_t *worker_take(lane_t *lane)
 {
-	switch_mutex_lock(worker.mutex);
-	while (!worker.first && !worker.stopping) {
-		switch_thread_cond_wait(worker.more, worker.mutex);
+	pthread_mutex_lock(&lane->mutex);
+	while (!lane->first && !lane->stopping) {
+		pthread_cond_wait(&lane->more, &lane->mutex);
 	}
-	job_t *job = worker.first;
+	job_t *job = lane->first;
 	if (job) {
-		worker.first = job->next;
-		worker.last = worker.first ? worker.last : &worker.first;
-		worker.jobs--;
-		worker.bytes -= job->bytes;
+		lane->first = job->next;
+		lane->last = lane->first ? lane->last : &lane->first;
+		lane->jobs--;
+		lane->bytes -= job->bytes;
 	}
-	switch_mutex_unlock(worker.mutex);
+	pthread_mutex_unlock(&lane->mutex);
 	return job;
 }
 
-static void *SWITCH_THREAD_FUNC run(switch_thread_t *thread, void *unused)
+/* Returns how many jobs there were. */
+static size_t worker_run_all(lane_t *lane)
 {
-	for (job_t *job; (job = take());) {
+	size_t count = 0;
+	for (job_t *job; (job = worker_take(lane)); count++) {
 		job->run(job);
 	}
-	(void)thread, (void)unused;
+	return count;
+}
+
+static void *worker_thread(void *lane)
+{
+	worker_run_all(lane);
 	return NULL;
 }
 
-switch_bool_t worker_add(job_t *job, switch_bool_t always)
+int worker_add(worker_lane number, job_t *job, int always)
 {
-	switch_mutex_lock(worker.mutex);
-	switch_bool_t room = always || (worker.jobs < JOBS_MAX && worker.bytes + job->bytes <= BYTES_MAX);
+	lane_t *lane = &lanes[number];
+	pthread_mutex_lock(&lane->mutex);
+	int room = always || (lane->jobs < JOBS_MAX && lane->bytes + job->bytes <= BYTES_MAX);
 	if (room) {
 		job->next = NULL;
-		*worker.last = job;
-		worker.last = &job->next;
-		worker.jobs++;
-		worker.bytes += job->bytes;
-		switch_thread_cond_signal(worker.more);
+		*lane->last = job;
+		lane->last = &job->next;
+		lane->jobs++;
+		lane->bytes += job->bytes;
+		pthread_cond_signal(&lane->more);
 	}
-	switch_mutex_unlock(worker.mutex);
-	return room;
+	pthread_mutex_unlock(&lane->mutex);
+	return room ? 0 : AS_EFULL;
 }
 
-switch_status_t worker_start(switch_memory_pool_t *pool)
+int worker_start(void)
 {
-	switch_threadattr_t *attributes = NULL;
-	if (worker.thread) {
-		return SWITCH_STATUS_SUCCESS; /* an unload had to leave us in memory */
+	for (int i = 0; i < WORKER_LANES; i++) {
+		lane_t *lane = &lanes[i];
+		if (lane->running) {
+			continue; /* an unload had to leave us in memory */
+		}
+		lane->stopping = 0;
+		if (as_thread_start(&lane->thread, lane->name, STACK_BYTES, worker_thread, lane)) {
+			worker_stop();
+			return AS_ENOMEM;
+		}
+		lane->running = 1;
 	}
-	worker.last = &worker.first;
-	worker.stopping = SWITCH_FALSE;
-	if (switch_mutex_init(&worker.mutex, SWITCH_MUTEX_UNNESTED, pool) != SWITCH_STATUS_SUCCESS ||
-		switch_thread_cond_create(&worker.more, pool) != SWITCH_STATUS_SUCCESS) {
-		return SWITCH_STATUS_MEMERR;
+	return 0;
+}
+
+static void worker_join(lane_t *lane)
+{
+	pthread_mutex_lock(&lane->mutex);
+	lane->stopping = 1;
+	pthread_cond_signal(&lane->more);
+	pthread_mutex_unlock(&lane->mutex);
+	if (lane->running) {
+		pthread_join(lane->thread, NULL);
+		lane->running = 0;
 	}
-	switch_threadattr_create(&attributes, pool);
-	switch_threadattr_stacksize_set(attributes, SWITCH_THREAD_STACKSIZE);
-	return switch_thread_create(&worker.thread, attributes, run, NULL, pool);
 }
 
 void worker_stop(void)
 {
-	switch_status_t ended;
-	switch_mutex_lock(worker.mutex);
-	worker.stopping = SWITCH_TRUE;
-	switch_thread_cond_signal(worker.more);
-	switch_mutex_unlock(worker.mutex);
-	switch_thread_join(&ended, worker.thread);
-	worker.thread = NULL;
+	for (int i = 0; i < WORKER_LANES; i++) {
+		worker_join(&lanes[i]);
+	}
+	/* A lane's last jobs may have left some in a lane that had ended before. */
+	while (worker_run_all(&lanes[WORKER_EVENTS]) + worker_run_all(&lanes[WORKER_ENDINGS]) > 0) {
+	}
 }

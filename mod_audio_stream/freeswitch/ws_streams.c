@@ -2,20 +2,22 @@
  * ws_streams.c - a streamer on a call: a tap (tap.c) whose stream a streamer of libaudiostream talks about with a server.
  *
  *     start      options, tap_start(), as_streamer_new(), and only then stream_started: what fails on the way is undone
- *     events     service thread: on_event() leaves a job ─▶ the worker fires it
- *     the end    the server's doing, graceful-shutdown: on_finished() leaves a job ─▶ the worker stops the tap
+ *     events     service thread: on_event() leaves a job, unless the server causes too many ─▶ events lane: fires it
+ *     the end    the server's doing, graceful-shutdown: on_finished() leaves a job ─▶ events lane: behind the stream's last
+ *                event, passes it on ─▶ endings lane: stops the tap, whose stream_stopped goes through the events lane
  *                stop, hangup, unload: the tap closes the stream; the streamer says goodbye in its own time
  *
  * stream_started and stream_stopped are the tap's, as for embedded streams: once each, and at once when a call ends.
  *
  * Lifetime. A call_stream has two owners: the command that starts it, until that is done, and the streamer, until the
- * worker has done its last job. Commands that have found it in the list are owners for as long as they run. It refers
+ * endings lane has done its last job. Commands that have found it in the list are owners for as long as they run. It refers
  * to its call by uuid only and may outlive it.
  */
 #include "ws_streams.h"
 
 #include <pthread.h>
 
+#include "event_limit.h"
 #include "events.h"
 #include "status.h"
 #include "worker.h"
@@ -29,9 +31,11 @@ typedef struct call_stream {
 	char uuid[AS_NAME_MAX], id[AS_NAME_MAX];
 	char reason[REASON_BYTES];        /* why it finished: written by the service thread before it leaves the last job */
 	as_stream *stream;                /* set before it is listed */
-	pthread_mutex_t starting;         /* held until stream_started is out; only the worker waits for it */
+	pthread_mutex_t starting;         /* held until stream_started is out; only the lanes wait for it */
 	switch_bool_t announced;          /* it is out: written under starting */
 	volatile switch_atomic_t dropped; /* events */
+	event_limit limit;                /* of what the server causes; service thread */
+	switch_bool_t limited;            /* it has been said that some are dropped; service thread */
 	/* Under globals.mutex. */
 	as_streamer *streamer; /* NULL until as_streamer_new() has returned */
 	int owners;
@@ -105,15 +109,11 @@ static void release(call_stream_t *stream)
 /* ---- Service thread ---------------------------------------------------------------------------------------------- */
 
 static void run_stream_event(job_t *job);
-static void run_finished(job_t *job);
+static void run_last_event(job_t *job);
 
-static void on_event(void *arg, const char *name, const char *body)
+static void leave_event(call_stream_t *stream, const char *name, const char *body)
 {
-	call_stream_t *stream = arg;
 	size_t name_bytes = strlen(name) + 1, body_bytes = strlen(body) + 1;
-	if (!strcmp(name, EVENT_STARTED) || !strcmp(name, EVENT_STOPPED)) {
-		return; /* the tap's */
-	}
 	stream_event_job_t *job = malloc(sizeof(*job) + name_bytes + body_bytes);
 	if (!job) {
 		switch_atomic_inc(&stream->dropped);
@@ -122,9 +122,33 @@ static void on_event(void *arg, const char *name, const char *body)
 	*job = (stream_event_job_t){.job = {.run = run_stream_event, .bytes = body_bytes}, .owner = stream};
 	memcpy(job->name, name, name_bytes);
 	job->body = memcpy(job->name + name_bytes, body, body_bytes);
-	if (!worker_add(&job->job, SWITCH_FALSE)) {
+	if (worker_add(WORKER_EVENTS, &job->job, 0)) {
 		switch_atomic_inc(&stream->dropped);
 		free(job);
+	}
+}
+
+static void drop_event(call_stream_t *stream)
+{
+	switch_atomic_inc(&stream->dropped);
+	if (!stream->limited) {
+		stream->limited = SWITCH_TRUE;
+		leave_event(stream, "log",
+					"{\"level\":\"warning\",\"text\":\"the server causes more events than event-rate in "
+					"audio_stream.conf.xml allows: the rest are dropped, and counted in eventsDropped of status\"}");
+	}
+}
+
+static void on_event(void *arg, const char *name, const char *body)
+{
+	call_stream_t *stream = arg;
+	if (!strcmp(name, EVENT_STARTED) || !strcmp(name, EVENT_STOPPED)) {
+		return; /* the tap's */
+	}
+	if (event_limit_takes(&stream->limit, name, body, as_now_ns())) {
+		leave_event(stream, name, body);
+	} else {
+		drop_event(stream);
 	}
 }
 
@@ -132,11 +156,11 @@ static void on_finished(void *arg, const char *reason)
 {
 	call_stream_t *stream = arg;
 	switch_copy_string(stream->reason, switch_str_nil(reason), sizeof(stream->reason));
-	stream->finished.run = run_finished;
-	worker_add(&stream->finished, SWITCH_TRUE);
+	stream->finished.run = run_last_event;
+	worker_add(WORKER_EVENTS, &stream->finished, 1);
 }
 
-/* ---- Worker ------------------------------------------------------------------------------------------------------ */
+/* ---- The worker's lanes ------------------------------------------------------------------------------------------ */
 
 /* So that stream_started comes first. */
 static void wait_started(call_stream_t *stream)
@@ -164,6 +188,7 @@ static void log_line(const call_stream_t *stream, const char *body)
 	cJSON_Delete(json);
 }
 
+/* Events lane. */
 static void run_stream_event(job_t *arg)
 {
 	stream_event_job_t *job = (stream_event_job_t *)arg;
@@ -176,7 +201,7 @@ static void run_stream_event(job_t *arg)
 	free(job);
 }
 
-/* The streamer has had its last word. Its tap is still there, unless a command or a hangup was first. */
+/* Endings lane. The streamer has had its last word. Its tap is still there, unless a command or a hangup was first. */
 static void run_finished(job_t *job)
 {
 	call_stream_t *stream = (call_stream_t *)job;
@@ -184,8 +209,9 @@ static void run_finished(job_t *job)
 	unsigned dropped = switch_atomic_read(&stream->dropped);
 	if (dropped) {
 		switch_log_printf(SWITCH_CHANNEL_UUID_LOG(stream->uuid), SWITCH_LOG_WARNING,
-						  "stream %s: %u events came faster than FreeSWITCH takes them, and were dropped\n", stream->id,
-						  dropped);
+						  "stream %s: %u events were dropped: they came faster than event-rate in "
+						  "audio_stream.conf.xml allows, or than FreeSWITCH takes them\n",
+						  stream->id, dropped);
 	}
 	if (!as_stream_closed(stream->stream)) {
 		switch_core_session_t *session = switch_core_session_locate(stream->uuid);
@@ -198,6 +224,13 @@ static void run_finished(job_t *job)
 	release(stream);
 }
 
+/* Events lane. All events of the stream have been fired. */
+static void run_last_event(job_t *job)
+{
+	job->run = run_finished;
+	worker_add(WORKER_ENDINGS, job, 1);
+}
+
 /* ---- Commands ---------------------------------------------------------------------------------------------------- */
 
 static call_stream_t *new_stream(const as_command *command, as_stream *tapped)
@@ -207,6 +240,7 @@ static call_stream_t *new_stream(const as_command *command, as_stream *tapped)
 		switch_copy_string(stream->uuid, command->uuid, sizeof(stream->uuid));
 		switch_copy_string(stream->id, command->stream_id, sizeof(stream->id));
 		pthread_mutex_init(&stream->starting, NULL);
+		event_limit_init(&stream->limit, globals.config.event_rate);
 		stream->stream = as_stream_ref(tapped);
 		stream->owners = 2; /* the command and the streamer */
 	}

@@ -7,7 +7,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 
 #include "audio_stream_ws.h"
 #include "loop_internal.h"
+#include "thread.h"
 
 #define STACK_BYTES (2 * 1024 * 1024) /* FreeSWITCH's default for threads is too small for OpenSSL and callbacks */
 #define DESCRIPTORS_MAX 4096          /* of one thread; lws would take memory for all that the process may open */
@@ -164,21 +164,9 @@ static void *run(void *loop)
 
 static int start_thread(ws_loop *loop, int number)
 {
-	pthread_attr_t attributes;
-	sigset_t all, before;
-	char name[16];
-	sigfillset(&all);
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, STACK_BYTES);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int error = pthread_create(&loop->thread, &attributes, run, loop);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
-	if (!error) {
-		snprintf(name, sizeof(name), "as-ws-%d", number);
-		pthread_setname_np(loop->thread, name);
-	}
-	return !error;
+	char name[24];
+	snprintf(name, sizeof(name), "as-ws-%d", number);
+	return !as_thread_start(&loop->thread, name, STACK_BYTES, run, loop);
 }
 
 static ws_loop *start_loop(int number)

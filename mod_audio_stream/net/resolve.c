@@ -11,7 +11,6 @@
 #define _GNU_SOURCE
 #include <netdb.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include <time.h>
 
 #include "loop_internal.h"
+#include "thread.h"
 
 #define WORKERS_MAX 8
 #define PER_NAME_MAX 2 /* of them */
@@ -239,21 +239,8 @@ static void *work(void *unused)
 /* Under the lock. */
 static int add_worker(void)
 {
-	pthread_t thread;
-	pthread_attr_t attributes;
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attributes, STACK_BYTES);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int error = pthread_create(&thread, &attributes, work, NULL);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
-	if (!error) {
-		pthread_setname_np(thread, "as-ws-resolve");
-		workers++;
-	}
+	int error = as_thread_start(NULL, "as-ws-resolve", STACK_BYTES, work, NULL);
+	workers += !error;
 	return !error;
 }
 

@@ -1,12 +1,11 @@
 /*
- * streamer_decode.c - files on their way to the downlink, decoded on a thread of their own.
+ * streamer_decode.c - files on their way to the downlink, decoded on threads of a pool (decode_pool.h).
  *
  * MP3 and Ogg in messages are decoded slice by slice: a decoder (audio_slices.h) goes from one thread to the next by way of
  * the streamer. Everything else, and what is read from the disk, is decoded as a whole.
  *
- * A streamer decodes one at a time, so that audio stays in order, and its service thread never waits: the thread posts
- * the result as the last thing it does. It holds a reference to the actor for that, and is joined by whoever gets the
- * message; when that is the thread itself, because there is no service thread any more, it is left to end alone.
+ * A streamer decodes one at a time, so that audio stays in order, and its service thread never waits: the pool's thread
+ * posts the result as the last thing it does with it. The decode holds a reference to the actor for that.
  */
 #define _GNU_SOURCE
 #include "streamer.h"
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "audio_file.h"
+#include "decode_pool.h"
 
 #define ERROR_MAX 256
 #define POST_AGAIN_US 10000                                /* without memory */
@@ -24,11 +24,9 @@
 struct streamer_decode {
 	ws_actor *actor;
 	as_streamer *streamer; /* lives as long as the actor does */
-	pthread_t thread;      /* service thread */
 	int abandoned;         /* service thread */
 	const char *directory; /* the streamer's options' */
 	/* What there is to decode, then the result; the decoding thread's until it posts. */
-	pthread_t self;
 	streamer_audio audio;
 	audio_slices *slices; /* of the message before, then for the next one */
 	int is_last;
@@ -36,15 +34,10 @@ struct streamer_decode {
 	char error[ERROR_MAX];
 };
 
-/* Service thread, or the decoding thread when there is none. The decoding thread has nothing else left to do. */
+/* Service thread, or the decoding thread when there is none any more. */
 static void decode_free(streamer_decode *decode)
 {
 	ws_actor *actor = decode->actor;
-	if (pthread_equal(decode->self, pthread_self())) {
-		pthread_detach(decode->self);
-	} else {
-		pthread_join(decode->thread, NULL);
-	}
 	free(decode->audio.data);
 	free(decode->audio.path);
 	audio_slices_free(decode->slices);
@@ -131,16 +124,14 @@ static int unpack(streamer_decode *decode)
 }
 
 /* Decoding thread. */
-static void *decode_thread(void *arg)
+static void decode_run(void *arg)
 {
 	streamer_decode *decode = arg;
-	decode->self = pthread_self();
 	int packed = streamer_is_packed(decode->audio.format);
 	decode->failed = (decode->audio.path && read_file(decode)) || (packed && unpack(decode));
 	while (ws_post(decode->actor, report, decode, dropped)) {
 		usleep(POST_AGAIN_US); /* what came after this audio waits for it */
 	}
-	return NULL;
 }
 
 streamer_decode *streamer_decode_start(as_streamer *s, streamer_audio *audio, audio_slices *slices, int is_last)
@@ -158,7 +149,7 @@ streamer_decode *streamer_decode_start(as_streamer *s, streamer_audio *audio, au
 	decode->streamer = s;
 	decode->audio = *audio;
 	decode->directory = s->options->file_dir;
-	if (pthread_create(&decode->thread, NULL, decode_thread, decode)) {
+	if (decode_pool_run(decode_run, decode)) {
 		ws_actor_unref(decode->actor);
 		free(decode->audio.data);
 		free(decode->audio.path);

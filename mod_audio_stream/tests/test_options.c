@@ -383,7 +383,7 @@ static void test_the_configuration_file_has_every_parameter(void **state)
 {
 	(void)state;
 	static const char *const own[] = {"capture-buffer-ms", "inject-max-ms",        "prebuffer-ms", "fade-ms",
-									  "max-streams",       "max-streams-per-call", "events"};
+									  "max-streams",       "max-streams-per-call", "event-rate",   "events"};
 	char *document = read_document("conf/autoload_configs/audio_stream.conf.xml"), line[512];
 	as_option_row row;
 	int params = 0, missing = 0;

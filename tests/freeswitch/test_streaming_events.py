@@ -21,6 +21,7 @@ from support.rtp import AUDIBLE_PEAK
 from support.sip import SipCall, SipCaller
 from support.switch import FreeSwitch
 from taps import Probe, wait_until
+from test_stream_module import Configure, configure  # noqa: F401
 from test_streaming_audio import FORMS, play, start
 from test_streaming_commands import set_variables, streams
 
@@ -54,10 +55,12 @@ class Listener:
         event = self._esl.wait(PREFIX + name, self._uuid, timeout_s)
         return {**event["body"], "headers": event}
 
+    def all(self, quiet_s: float = 1.0) -> list[dict[str, Any]]:
+        """All events that come, and those that nobody has waited for."""
+        return [event for event in self._esl.drain(quiet_s) if event["Unique-ID"] == self._uuid]
+
     def names(self, quiet_s: float = 1.0) -> list[str]:
-        """Of all events that come, and of those that nobody has waited for."""
-        events = [event for event in self._esl.drain(quiet_s) if event["Unique-ID"] == self._uuid]
-        return [event["Event-Subclass"].removeprefix(PREFIX) for event in events]
+        return [event["Event-Subclass"].removeprefix(PREFIX) for event in self.all(quiet_s)]
 
 
 @pytest.fixture
@@ -349,9 +352,14 @@ def test_log_lines_have_the_calls_uuid(
 
 
 def test_a_flood_of_messages_delays_nobody(
-    probe: Probe, call: SipCall, server: StreamServer, events: Listener
+    probe: Probe,
+    call: SipCall,
+    server: StreamServer,
+    events: Listener,
+    configure: Configure,  # noqa: F811
 ) -> None:
-    """Each is an event; they come in order, and audio flows meanwhile."""
+    """Without a limit each is an event; they come in order, and audio flows meanwhile."""
+    assert configure({"event-rate": "0"}) == []
     peer = start(probe, call, server, FORMS["json"])
     peer.wait_audio(1600)
     for number in range(3000):
@@ -361,3 +369,51 @@ def test_a_flood_of_messages_delays_nobody(
     had = len(peer.audio())
     time.sleep(1.0)
     assert len(peer.audio()) - had == pytest.approx(16000, abs=1600)
+    assert streams(probe, call)["main"]["eventsDropped"] == 0
+
+
+@pytest.mark.parametrize(("form", "name"), [("binary", "json"), ("json", "message_received")])
+def test_a_server_may_cause_so_many_events_a_second(
+    switch: FreeSwitch,
+    probe: Probe,
+    call: SipCall,
+    server: StreamServer,
+    events: Listener,
+    form: str,
+    name: str,
+) -> None:
+    """The first come, the rest are counted, and that is said once. Another stream has all of its own."""
+    flooding, other = (start(probe, call, server, FORMS[form], stream_id) for stream_id in ("flood", "calm"))
+    began_s = time.monotonic()
+    for number in range(3000):
+        flooding.send_json({"event": "n", "value": number})
+    wait_until(lambda: streams(probe, call)["flood"]["connection"]["receivedMessages"] >= 3000, 10.0)
+    took_s = time.monotonic() - began_s
+    other.send_json({"event": "calm"})
+    dropped = streams(probe, call)["flood"]["eventsDropped"]
+    came = 3000 - dropped
+    assert 200 <= came <= 200 + 100 * took_s + 1
+    assert streams(probe, call)["calm"]["eventsDropped"] == 0
+    assert probe.command(call.call_id, "flood stop") == "+OK"
+    names = events.names()
+    assert names.count(name) == came + 1
+    assert names.count("stream_stopped") == 1
+    assert len(switch.log_lines(rf"^{call.call_id}.*stream flood: the server causes more events than")) == 1
+    switch.wait_log(rf"^{call.call_id}.*stream flood: {dropped} events were dropped")
+
+
+def test_an_end_of_the_servers_making_comes_behind_what_it_said(
+    probe: Probe, call: SipCall, server: StreamServer, events: Listener
+) -> None:
+    """The tap is stopped by another thread than the one that fires events."""
+    for number in range(5):
+        peer = start(probe, call, server, FORMS["json"], f"s{number}")
+        for value in range(20):
+            peer.send_json({"event": "n", "value": value})
+        peer.close(1000)
+    wait_until(lambda: streams(probe, call) == {})
+    order = [(e["Stream-ID"], e["Event-Subclass"].removeprefix(PREFIX)) for e in events.all()]
+    for number in range(5):
+        mine = [name for stream_id, name in order if stream_id == f"s{number}"]
+        assert mine[0] == "stream_started" and mine[-1] == "stream_stopped", mine
+        assert mine.count("message_received") == 20 and mine.count("connection_closed") == 1
