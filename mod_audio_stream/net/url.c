@@ -145,6 +145,18 @@ int ws_url_check(const char *url, char *error, size_t bytes)
 	return result;
 }
 
+int ws_url_same_server(const char *a, const char *b)
+{
+	ws_url first, second;
+	char error[1];
+	int same = !ws_url_parse(a, &first, error, sizeof(error));
+	same = !ws_url_parse(b, &second, error, sizeof(error)) && same;
+	same = same && first.tls == second.tls && first.port == second.port && !strcasecmp(first.host, second.host);
+	free(first.path);
+	free(second.path);
+	return same;
+}
+
 /* ---- Headers ----------------------------------------------------------------------------------------------------- */
 
 static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
