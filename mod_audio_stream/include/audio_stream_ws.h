@@ -39,6 +39,8 @@ long as_options_number(const as_options *options, const char *name);
 const char *as_option_variable(int i);
 const char *as_option_env(int i);
 const char *as_option_param(int i);
+/* Is it any option's name, of one whose value is never shown: a key, a password, a URL, headers? */
+int as_option_is_secret(const char *name);
 /* Is this the option's name? Whatever the case; - and _ are the same. */
 int as_option_is(const char *option, const char *name);
 

@@ -409,6 +409,12 @@ static const row *find(const char *name)
 	return NULL;
 }
 
+int as_option_is_secret(const char *name)
+{
+	const row *option = find(name);
+	return option && (option->kind == SECRET || option->kind == URL || option->kind == HEADERS);
+}
+
 int as_options_set(as_options *options, const char *name, const char *value, char *error, size_t bytes)
 {
 	const row *option = find(name);
