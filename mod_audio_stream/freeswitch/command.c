@@ -518,6 +518,7 @@ int as_command_parse(const char *line, const char *own_uuid, as_command *out, ch
 		command_fail(&p, "out of memory");
 		return AS_ENOMEM;
 	}
+	out->bytes = strlen(p.rest);
 	int failed = parse_names(&p, own_uuid);
 	failed = failed ? failed : parse_arguments(&p);
 	if (failed) {
@@ -528,6 +529,9 @@ int as_command_parse(const char *line, const char *own_uuid, as_command *out, ch
 
 void as_command_free(as_command *command)
 {
+	if (command->strings) { /* there may be a key in them */
+		explicit_bzero(command->strings, command->bytes);
+	}
 	free(command->strings);
 	command->strings = NULL;
 	command->url = command->metadata = command->text = "";

@@ -89,7 +89,8 @@ typedef struct as_command {
 	const char *instructions_var; /* the channel variable that holds the instructions instead */
 	int directions;               /* pause, resume: AS_CAPTURE and/or AS_INJECT */
 	const char *text;             /* send_text: the message; stop, graceful-shutdown, pause, resume: the reason */
-	char *strings;                /* where those above lie */
+	char *strings;                /* where those above lie, */
+	size_t bytes;                 /* and how many they are */
 } as_command;
 
 /* Reads a command line. own_uuid: the call's uuid when it comes from the dialplan, else NULL (a uuid must be given).

@@ -19,6 +19,7 @@
 #include <openssl/evp.h>
 
 #include "loop_internal.h"
+#include "wipe.h"
 
 #define MS 1000000LL
 #define CONNECT_TIMEOUT_MS 5000
@@ -35,12 +36,9 @@ static void free_conn(ws_conn *conn)
 	conn_free_messages(conn);
 	ws_deflate_free(conn->deflater);
 	ws_tls_unref(conn->handshake.tls);
-	free(conn->url.path);
+	as_wipe_free(conn->url.path); /* there may be a token in it, */
 	free(conn->subprotocol);
-	if (conn->headers) { /* there is a password or a key in it */
-		explicit_bzero(conn->headers, strlen(conn->headers));
-	}
-	free(conn->headers);
+	as_wipe_free(conn->headers); /* and a password or a key in them */
 	free(conn->ca_file);
 	free(conn->cert_file);
 	free(conn->key_file);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "utf8.h"
+#include "wipe.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define SAMPLES_PER_MS 8 /* of the watermarks' 8 kHz */
@@ -252,7 +253,7 @@ static int set_string(as_options *options, const row *option, const char *value,
 	if (!copy) {
 		return AS_ENOMEM;
 	}
-	free(*string);
+	as_wipe_free(*string);
 	*string = copy;
 	return 0;
 }
@@ -321,7 +322,7 @@ static int set_headers(as_options *options, const row *option, const char *value
 	char *clean = as_utf8_clean(value);
 	int wrong = clean ? check_headers(clean, why) : AS_ENOMEM;
 	wrong = wrong ? wrong : set_string(options, option, clean, strlen(clean));
-	free(clean);
+	as_wipe_free(clean);
 	return wrong;
 }
 
@@ -497,7 +498,7 @@ void as_options_free(as_options *options)
 {
 	for (size_t i = 0; options && i < COUNT(rows); i++) {
 		if (is_string(&rows[i])) {
-			free(*string_field(options, &rows[i]));
+			as_wipe_free(*string_field(options, &rows[i]));
 		}
 	}
 	free(options);

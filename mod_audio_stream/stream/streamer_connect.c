@@ -27,6 +27,7 @@
 
 #include "tls.h"
 #include "url.h"
+#include "wipe.h"
 
 #define MESSAGE_SPARE (1 << 20)
 #define MESSAGE_LEAST (16 << 20)
@@ -190,10 +191,7 @@ static int check_headers(const ws_options *options, char *error, size_t bytes)
 {
 	char *joined = NULL;
 	int result = ws_headers_join(options->headers, options->user, options->password, &joined, error, bytes);
-	if (joined) {
-		explicit_bzero(joined, strlen(joined));
-	}
-	free(joined);
+	as_wipe_free(joined);
 	return result;
 }
 
@@ -244,7 +242,7 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 	if (!target->url || (subprotocol && !target->subprotocol)) {
 		return AS_ENOMEM;
 	}
-	snprintf(target->shown, sizeof(target->shown), "%.*s", (int)strcspn(url, "?#"), url);
+	ws_url_show(url, target->shown, sizeof(target->shown));
 	target->options = connection(s, target, timeout_s, own);
 	result = check_headers(&target->options, error, bytes);
 	return result ? result : check_files(&target->options, error, bytes);
@@ -253,9 +251,9 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 void streamer_target_free(streamer_target *target)
 {
 	for (char **header = target->headers; header && *header; header++) {
-		free(*header);
+		as_wipe_free(*header);
 	}
 	free(target->headers);
 	free(target->subprotocol);
-	free(target->url);
+	as_wipe_free(target->url);
 }

@@ -13,6 +13,7 @@
 #include "streamer.h"
 #include "url.h"
 #include "utf8.h"
+#include "wipe.h"
 
 #define UPLINK_MAX_MS 5000 /* unless STREAM_MAX_QUEUE_MS says otherwise: what is said is not worth more later */
 
@@ -61,8 +62,8 @@ static char *url_for(const char *base, const char *model)
 	encode(model, encoded);
 	if (has_parameter(query, "model") || has_parameter(query, "deployment")) {
 		url = strdup(base);
-	} else if (asprintf(&url, "%s%cmodel=%s", base, query ? '&' : '?', encoded) < 0) {
-		url = NULL;
+	} else if ((url = malloc(strlen(base) + sizeof("?model=") + strlen(encoded)))) { /* asprintf() leaves copies */
+		sprintf(url, "%s%cmodel=%s", base, query ? '&' : '?', encoded);
 	}
 	free(encoded);
 	return url;
@@ -79,12 +80,12 @@ static int host_ends_in(const char *url, const char *domain)
 /* NULL without memory, "" without a key. */
 static char *authorization(const char *url, const char *key)
 {
-	char *line = NULL;
-	if (!*key) {
-		return strdup("");
+	const char *name = host_ends_in(url, ".azure.com") ? "api-key: " : "Authorization: Bearer ";
+	char *line = malloc(strlen(name) + strlen(key) + 1);
+	if (line) {
+		sprintf(line, "%s%s", *key ? name : "", key);
 	}
-	const char *format = host_ends_in(url, ".azure.com") ? "api-key: %s" : "Authorization: Bearer %s";
-	return asprintf(&line, format, key) < 0 ? NULL : line;
+	return line;
 }
 
 /* What has been asked for in words that hold for every call. */
@@ -138,8 +139,8 @@ static int openai_reach(as_streamer *s, const as_streamer_start *start, char *er
 	int result = url && header
 					 ? streamer_target_init(s, url, NULL, *header ? header : NULL, start->timeout_s, error, bytes)
 					 : AS_ENOMEM;
-	free(url);
-	free(header);
+	as_wipe_free(url);
+	as_wipe_free(header);
 	return result;
 }
 

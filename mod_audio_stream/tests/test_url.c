@@ -32,10 +32,31 @@ static void test_which_urls_name_the_same_server(void **state)
 	}
 }
 
+static void test_what_of_a_url_is_shown(void **state)
+{
+	(void)state;
+	static const char *const urls[][2] = {
+		{"wss://h.example.com/v1/S3CRET?key=S3CRET", "wss://h.example.com"},
+		{"WS://127.0.0.1:8765/", "ws://127.0.0.1:8765"},
+		{"ws://h:80?S3CRET", "ws://h"},
+		{"wss://[::1]:9/S3CRET", "wss://[::1]:9"},
+		{"ws://u:S3CRET@h/", ""},
+		{"S3CRET", ""},
+	};
+	char shown[200], small[8];
+	for (size_t i = 0; i < COUNT(urls); i++) {
+		ws_url_show(urls[i][0], shown, sizeof(shown));
+		assert_string_equal(shown, urls[i][1]);
+	}
+	ws_url_show("wss://h.example.com/", small, sizeof(small));
+	assert_string_equal(small, "wss://h");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_which_urls_name_the_same_server),
+		cmocka_unit_test(test_what_of_a_url_is_shown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
