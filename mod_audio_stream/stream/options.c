@@ -521,13 +521,17 @@ const char *as_option_param(int i)
 	return i >= 0 && (size_t)i < COUNT(rows) ? rows[i].param : NULL;
 }
 
-int as_option_describe(int i, as_option_row *out)
+static void describe_choice(const row *option, char *out, size_t bytes)
+{
+	snprintf(out, bytes, "%s", option->among);
+	for (char *c; (c = strchr(out, '|'));) {
+		*c = '/';
+	}
+}
+
+static void describe_allowed(const row *option, char *out, size_t bytes)
 {
 	static const char *const words[] = {
-		[INT] = "%.0f to %.0f",
-		[STEP] = "a multiple of %.0f up to %.0f",
-		[SIZE] = "%.0f to %.0f; k and MB may be used",
-		[REAL] = "%g to %g",
 		[FLAG] = "true or false",
 		[TEXT] = "text",
 		[TOKEN] = "letters, digits and -._",
@@ -536,22 +540,41 @@ int as_option_describe(int i, as_option_row *out)
 		[SECRET] = "text, never shown",
 		[URL] = "a ws:// or wss:// URL",
 		[HEADERS] = "a JSON object of strings",
-		[PRESET] = "min,max,target_ms; min up to max, both %.0f to %.0f",
 		[IGNORED] = "anything",
 	};
+	double least = option->least, most = option->most;
+	switch (option->kind) {
+	case INT:
+		snprintf(out, bytes, "%.0f to %.0f", least, most);
+		break;
+	case STEP:
+		snprintf(out, bytes, "a multiple of %.0f up to %.0f", least, most);
+		break;
+	case SIZE:
+		snprintf(out, bytes, "%.0f to %.0f; k and MB may be used", least, most);
+		break;
+	case REAL:
+		snprintf(out, bytes, "%g to %g", least, most);
+		break;
+	case PRESET:
+		snprintf(out, bytes, "min,max,target_ms; min up to max, both %.0f to %.0f", least, most);
+		break;
+	case CHOICE:
+		describe_choice(option, out, bytes);
+		break;
+	default:
+		snprintf(out, bytes, "%s", words[option->kind]);
+	}
+}
+
+int as_option_describe(int i, as_option_row *out)
+{
 	if (i < 0 || (size_t)i >= COUNT(rows)) {
 		return AS_ENOENT;
 	}
 	const row *option = &rows[i];
 	*out = (as_option_row){option->variable, option->env, option->param, option->standard, ""};
-	if (option->kind == CHOICE) {
-		snprintf(out->allowed, sizeof(out->allowed), "%s", option->among);
-		for (char *c; (c = strchr(out->allowed, '|'));) {
-			*c = '/';
-		}
-	} else {
-		snprintf(out->allowed, sizeof(out->allowed), words[option->kind], option->least, option->most);
-	}
+	describe_allowed(option, out->allowed, sizeof(out->allowed));
 	return 0;
 }
 
