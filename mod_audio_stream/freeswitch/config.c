@@ -52,7 +52,8 @@ static void set_option(as_options *options, const char *name, const char *text)
 		switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_WARNING, CONFIG_FILE ".xml: unknown parameter '%s' ignored\n",
 						  name);
 	} else if (result) {
-		switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_WARNING, CONFIG_FILE ".xml: %s; ignored\n", error);
+		const char *then = as_option_is("allow-hosts", name) ? "" : "; ignored"; /* that holds, and allows nothing */
+		switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_WARNING, CONFIG_FILE ".xml: %s%s\n", error, then);
 	}
 }
 

@@ -18,6 +18,7 @@
 
 #include <openssl/evp.h>
 
+#include "hosts.h"
 #include "loop_internal.h"
 #include "wipe.h"
 
@@ -466,6 +467,10 @@ static int set_options(ws_conn *conn, const ws_options *options, char *error, si
 		return AS_ENOMEM;
 	}
 	int result = ws_url_parse(options->url, &conn->url, error, bytes);
+	if (!result && !ws_hosts_allowed(options->url)) {
+		snprintf(error, bytes, "allow-hosts in audio_stream.conf.xml does not name %s", conn->url.host);
+		result = AS_EINVAL;
+	}
 	if (!result && conn->subprotocol) {
 		result = ws_subprotocol_check(conn->subprotocol, error, bytes);
 	}

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hosts.h"
 #include "utf8.h"
 #include "wipe.h"
 
@@ -35,6 +36,7 @@ typedef enum kind {
 	PATH,    /* char *, a file or directory */
 	CA_FILE, /* char *, a file, or SYSTEM for none */
 	SECRET,  /* char *, never shown */
+	HOSTS,   /* char *, patterns of hosts; a wrong one leaves none that is allowed */
 	URL,     /* char *, never shown: there may be a password in it */
 	HEADERS, /* char *, a JSON object of strings; never shown */
 	PRESET,  /* as_preset */
@@ -81,6 +83,7 @@ static const row rows[] = {
 	{CONF("low_latency_config"), "160,320,5", PRESET, AT(low_latency), 0, FRAMES_MAX, NULL},
 	{CONF("balanced_config"), "320,640,10", PRESET, AT(balanced), 0, FRAMES_MAX, NULL},
 	{CONF("high_quality_config"), "640,1280,20", PRESET, AT(high_quality), 0, FRAMES_MAX, NULL},
+	{CONF("allow-hosts"), "", HOSTS, AT(allow_hosts), ANY},
 	{STREAM("CONNECT_TIMEOUT_MS", "connect-timeout-ms"), "5000", INT, AT(connect_timeout_ms), 0, 600000, NULL},
 	{STREAM("RECONNECT_MAX", "reconnect-max"), "0", INT, AT(reconnect_max), 0, 1000000, NULL},
 	{STREAM("RECONNECT_DELAY_MS", "reconnect-delay-ms"), "500", INT, AT(reconnect_delay_ms), 10, 600000, NULL},
@@ -335,6 +338,21 @@ static int check_url(const char *value, const reason *why)
 	return 0;
 }
 
+/* What limits where streams go does not fall back to no limit. */
+static int set_hosts(as_options *options, const row *option, const char *value, const reason *why)
+{
+	char wrong[64];
+	as_option_row words;
+	if (!ws_hosts_check(value, wrong, sizeof(wrong))) {
+		return set_string(options, option, value, strlen(value));
+	}
+	as_option_describe((int)(option - rows), &words);
+	int failed = set_string(options, option, WS_HOSTS_NONE, strlen(WS_HOSTS_NONE));
+	return failed ? failed
+				  : fail(why, "has '%s' in it but must be %s; until that is right, no server is allowed", wrong,
+						 words.allowed);
+}
+
 static int set_text(as_options *options, const row *option, const char *value, const reason *why)
 {
 	int wrong = 0;
@@ -344,6 +362,9 @@ static int set_text(as_options *options, const row *option, const char *value, c
 	}
 	if (option->kind == HEADERS) {
 		return set_headers(options, option, value, why);
+	}
+	if (option->kind == HOSTS) {
+		return set_hosts(options, option, value, why);
 	}
 	if (option->kind == TOKEN && !is_token(value)) {
 		wrong = fail_allowed(why, option, value);
@@ -408,6 +429,11 @@ static const row *find(const char *name)
 		}
 	}
 	return NULL;
+}
+
+int as_ws_allow_hosts(const as_options *options)
+{
+	return ws_hosts_set(options->allow_hosts);
 }
 
 int as_option_is_secret(const char *name)
@@ -538,6 +564,7 @@ static void describe_allowed(const row *option, char *out, size_t bytes)
 		[PATH] = "a path",
 		[CA_FILE] = "a path, or SYSTEM",
 		[SECRET] = "text, never shown",
+		[HOSTS] = "hosts, host:port, *.domain",
 		[URL] = "a ws:// or wss:// URL",
 		[HEADERS] = "a JSON object of strings",
 		[IGNORED] = "anything",

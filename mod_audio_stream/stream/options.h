@@ -38,6 +38,7 @@ struct as_options {
 	double adaptive_threshold;                       /* conf adaptive_threshold 0.1 */
 	as_preset low_latency, balanced, high_quality;   /* conf low_latency_config 160,320,5 ... */
 	/* the connection */
+	char *allow_hosts;          /* conf allow-hosts: patterns of hosts.h; "" = all */
 	int connect_timeout_ms;     /* STREAM_CONNECT_TIMEOUT_MS 5000; 0 = none */
 	int reconnect_max;          /* STREAM_RECONNECT_MAX 0 attempts in a row */
 	int reconnect_delay_ms;     /* STREAM_RECONNECT_DELAY_MS 500, doubled each time, +-20 % */

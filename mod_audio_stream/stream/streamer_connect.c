@@ -25,6 +25,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "hosts.h"
 #include "tls.h"
 #include "url.h"
 #include "wipe.h"
@@ -231,6 +232,10 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 		return AS_EINVAL;
 	}
 	int result = ws_url_check(url, error, bytes);
+	if (!result && !ws_hosts_allow(s->options->allow_hosts, url)) {
+		snprintf(error, bytes, "allow-hosts in audio_stream.conf.xml does not name the URL's host");
+		result = AS_EINVAL;
+	}
 	if (!result) {
 		result = make_headers(target, s->options->extra_headers, header, own);
 	}

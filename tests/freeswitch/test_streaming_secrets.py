@@ -12,10 +12,12 @@ from stream_servers import StreamServer
 from support.sip import SipCall, SipCaller
 from support.switch import FreeSwitch
 from taps import Probe, wait_until
+from test_stream_module import configure  # noqa: F401
 from test_streaming_commands import set_variables, streams
 
 from ivr_ai.sim.server import SimServer
 
+Configure = Callable[..., list[str]]
 Dial = Callable[[str, dict[str, str]], SipCall]
 
 pytestmark = pytest.mark.usefixtures("stream_switch")
@@ -113,3 +115,39 @@ def test_variables_that_cannot_be_told(probe: Probe, dial: Dial, evil: StreamSer
     answer = probe.command(call.call_id, f"openai_start api_key=k url={evil.url} instructions_var=missing")
     assert answer.startswith("-ERR instructions_var=missing: the call has no such variable")
     assert (streams(probe, call), evil.peers) == ({}, [])
+
+
+# ---- where streams may go ----------------------------------------------------------------------------------
+
+
+def test_streams_go_only_where_the_file_says(
+    configure: Configure,  # noqa: F811
+    probe: Probe,
+    dial: Dial,
+    evil: StreamServer,
+) -> None:
+    """Whatever the call's variables say; a host that is named is reached."""
+    assert configure({"allow-hosts": "*.example.com, localhost"}) == []
+    call = dial("park", {})
+    variables = {"allow_hosts": "127.0.0.1", "STREAM_ALLOW_HOSTS": "127.0.0.1"}
+    set_variables(probe, call, **variables, OPENAI_REALTIME_URL=evil.url)
+    for words in (f"start {evil.url} mono 8000", f"openai_start api_key=k url={evil.url}", "openai_start"):
+        answer = probe.command(call.call_id, words)
+        assert answer.startswith("-ERR allow-hosts in audio_stream.conf.xml does not name the URL's host")
+    assert (streams(probe, call), evil.peers) == ({}, [])
+    allowed = evil.url.replace("127.0.0.1", "localhost")
+    assert probe.command(call.call_id, f"start {allowed} mono 8000") == "+OK"
+    evil.wait_peer()
+
+
+def test_a_list_of_hosts_with_a_mistake_in_it_lets_nobody_through(
+    configure: Configure,  # noqa: F811
+    probe: Probe,
+    dial: Dial,
+    evil: StreamServer,
+) -> None:
+    [line] = configure({"allow-hosts": "127.0.0.1, ws://localhost"})
+    assert "allow-hosts has 'ws://localhost' in it but must be hosts" in line
+    assert "no server is allowed" in line and "ignored" not in line
+    answer = probe.command(dial("park", {}).call_id, f"start {evil.url} mono 8000")
+    assert answer.startswith("-ERR allow-hosts in audio_stream.conf.xml does not name")
