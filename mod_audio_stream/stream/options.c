@@ -6,21 +6,17 @@
 #include "options.h"
 
 #include <ctype.h>
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "extra_headers.h"
 #include "hosts.h"
 #include "utf8.h"
 #include "wipe.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define SAMPLES_PER_MS 8 /* of the watermarks' 8 kHz */
-#define FRAMES_MAX 80000 /* 10 s */
-#define LOW_WATERMARK 160
-#define HIGH_WATERMARK 640
 #define SUBPROTOCOL "audio.freeswitch.org" /* AS_DIALECT_JSON asks for it unless another has been set */
 #define STRING_MAX 65536                   /* bytes */
 
@@ -77,12 +73,12 @@ static const row rows[] = {
 	{CONF("file-injection-dir"), "", PATH, AT(file_dir), ANY},
 	{STREAM("MAX_AUDIO_BASE64_LEN", "max-audio-base64-len"), "4MB", SIZE, AT(max_base64), 1024, 67108864, NULL},
 	{CONF("adaptive_buffer_enabled"), "true", FLAG, AT(adaptive), ON_OFF},
-	{CONF("buffer_low_watermark"), WORDS(LOW_WATERMARK), INT, AT(low_watermark_frames), 0, FRAMES_MAX, NULL},
-	{CONF("buffer_high_watermark"), WORDS(HIGH_WATERMARK), INT, AT(high_watermark_frames), 0, FRAMES_MAX, NULL},
+	{CONF("buffer_low_watermark"), WORDS(AS_LOW_WATERMARK), INT, AT(low_watermark_frames), 0, AS_FRAMES_MAX, NULL},
+	{CONF("buffer_high_watermark"), WORDS(AS_HIGH_WATERMARK), INT, AT(high_watermark_frames), 0, AS_FRAMES_MAX, NULL},
 	{CONF("adaptive_threshold"), "0.1", REAL, AT(adaptive_threshold), 0, 1, NULL},
-	{CONF("low_latency_config"), "160,320,5", PRESET, AT(low_latency), 0, FRAMES_MAX, NULL},
-	{CONF("balanced_config"), "320,640,10", PRESET, AT(balanced), 0, FRAMES_MAX, NULL},
-	{CONF("high_quality_config"), "640,1280,20", PRESET, AT(high_quality), 0, FRAMES_MAX, NULL},
+	{CONF("low_latency_config"), "160,320,5", PRESET, AT(low_latency), 0, AS_FRAMES_MAX, NULL},
+	{CONF("balanced_config"), "320,640,10", PRESET, AT(balanced), 0, AS_FRAMES_MAX, NULL},
+	{CONF("high_quality_config"), "640,1280,20", PRESET, AT(high_quality), 0, AS_FRAMES_MAX, NULL},
 	{CONF("allow-hosts"), "", HOSTS, AT(allow_hosts), ANY},
 	{STREAM("CONNECT_TIMEOUT_MS", "connect-timeout-ms"), "5000", INT, AT(connect_timeout_ms), 0, 600000, NULL},
 	{STREAM("RECONNECT_MAX", "reconnect-max"), "0", INT, AT(reconnect_max), 0, 1000000, NULL},
@@ -241,7 +237,7 @@ static int set_preset(as_options *options, const row *option, const char *value,
 			return fail_allowed(why, option, value);
 		}
 	}
-	if (rest || numbers[0] > numbers[1] || numbers[2] > as_options_watermark_ms(FRAMES_MAX)) {
+	if (rest || numbers[0] > numbers[1] || numbers[2] > as_options_watermark_ms(AS_FRAMES_MAX)) {
 		return fail_allowed(why, option, value);
 	}
 	*(as_preset *)field(options, option) = (as_preset){(int)numbers[0], (int)numbers[1], (int)numbers[2]};
@@ -272,17 +268,6 @@ static int set_choice(as_options *options, const row *option, const char *value,
 	return fail_allowed(why, option, value);
 }
 
-/* A token of RFC 9110, which names headers and subprotocols. */
-static int is_token(const char *text)
-{
-	for (const char *c = text; *c; c++) {
-		if (!isalnum((unsigned char)*c) && !strchr("!#$%&'*+-.^_`|~", *c)) {
-			return 0;
-		}
-	}
-	return *text != '\0';
-}
-
 static int has_control(const char *text)
 {
 	while ((unsigned char)*text >= ' ' && *text != 0x7f) {
@@ -291,31 +276,31 @@ static int has_control(const char *text)
 	return *text != '\0';
 }
 
+static int check_header(const extra_header *header, const reason *why)
+{
+	if (!extra_header_is_token(header->name)) {
+		return fail(why, "has a header whose name is empty or not made of letters, digits and -");
+	}
+	if (!header->value) {
+		return fail(why, "must have a string as the value of %.64s", header->name);
+	}
+	return has_control(header->value)
+			   ? fail(why, "must not have line ends or control characters in %.64s", header->name)
+			   : 0;
+}
+
 /* value: UTF-8. */
 static int check_headers(const char *value, const reason *why)
 {
-	json_error_t error;
-	json_t *headers = json_loads(value, JSON_REJECT_DUPLICATES, &error), *content;
-	const char *name;
-	int wrong = 0;
-	if (!json_is_object(headers)) {
-		json_decref(headers);
+	extra_headers headers;
+	int wrong = extra_headers_parse(value, &headers);
+	if (wrong == AS_EINVAL) {
 		return fail(why, "must be a JSON object of strings, such as {\"X-Tenant\": \"blue\"}");
 	}
-	json_object_foreach(headers, name, content)
-	{
-		if (!is_token(name)) {
-			wrong = fail(why, "has a header whose name is empty or not made of letters, digits and -");
-		} else if (!json_is_string(content)) {
-			wrong = fail(why, "must have a string as the value of %.64s", name);
-		} else if (has_control(json_string_value(content))) {
-			wrong = fail(why, "must not have line ends or control characters in %.64s", name);
-		}
-		if (wrong) {
-			break;
-		}
+	for (size_t i = 0; !wrong && i < headers.count; i++) {
+		wrong = check_header(&headers.all[i], why);
 	}
-	json_decref(headers);
+	extra_headers_free(&headers);
 	return wrong;
 }
 
@@ -366,7 +351,7 @@ static int set_text(as_options *options, const row *option, const char *value, c
 	if (option->kind == HOSTS) {
 		return set_hosts(options, option, value, why);
 	}
-	if (option->kind == TOKEN && !is_token(value)) {
+	if (option->kind == TOKEN && !extra_header_is_token(value)) {
 		wrong = fail_allowed(why, option, value);
 	} else if ((option->kind == PATH || option->kind == CA_FILE) && strspn(value, " \t\r\n") == length) {
 		wrong = fail(why, "is blank but must be a path");
@@ -603,34 +588,4 @@ int as_option_describe(int i, as_option_row *out)
 	*out = (as_option_row){option->variable, option->env, option->param, option->standard, ""};
 	describe_allowed(option, out->allowed, sizeof(out->allowed));
 	return 0;
-}
-
-/* ---- What they mean ---------------------------------------------------------------------------------------------- */
-
-int as_options_watermark_ms(int frames)
-{
-	return frames / SAMPLES_PER_MS;
-}
-
-as_preset as_options_preset(const as_options *options, int rate_hz, int bidirectional, int high_jitter)
-{
-	if (high_jitter || (rate_hz >= 16000 && bidirectional)) {
-		return options->high_quality;
-	}
-	return rate_hz < 16000 && !bidirectional ? options->low_latency : options->balanced;
-}
-
-as_jitter_config as_options_jitter(const as_options *options, int rate_hz, int bidirectional)
-{
-	as_preset preset = as_options_preset(options, rate_hz, bidirectional, 0);
-	as_preset rough = as_options_preset(options, rate_hz, bidirectional, 1);
-	int low = preset.min_frames, high = preset.max_frames > rough.max_frames ? preset.max_frames : rough.max_frames;
-	low = options->low_watermark_frames == LOW_WATERMARK ? low : options->low_watermark_frames;
-	high = options->high_watermark_frames == HIGH_WATERMARK ? high : options->high_watermark_frames;
-	return (as_jitter_config){
-		.low_ms = as_options_watermark_ms(low),
-		.high_ms = as_options_watermark_ms(high > low ? high : low),
-		.target_ms = preset.target_ms,
-		.threshold = options->adaptive_threshold,
-	};
 }

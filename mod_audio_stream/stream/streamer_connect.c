@@ -25,6 +25,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "extra_headers.h"
 #include "hosts.h"
 #include "tls.h"
 #include "url.h"
@@ -122,26 +123,22 @@ static int is_credential(const char *header)
  * are left out. */
 static int make_headers(streamer_target *target, const char *text, const char *first, int own)
 {
-	json_t *headers = json_loads(text, 0, NULL);
-	const char *name;
-	json_t *member;
+	extra_headers headers;
 	size_t count = 0;
-	int error = 0;
-	target->headers = calloc(json_object_size(headers) + 2, sizeof(char *));
-	if (target->headers && first && !(target->headers[count++] = strdup(first))) {
+	int error = extra_headers_parse(text, &headers);
+	target->headers = calloc(headers.count + 2, sizeof(char *));
+	if (!target->headers || (first && !(target->headers[count++] = strdup(first)))) {
 		error = AS_ENOMEM;
 	}
-	json_object_foreach(headers, name, member)
-	{
-		if (own && is_credential(name)) {
+	for (size_t i = 0; !error && i < headers.count; i++) {
+		if (own && is_credential(headers.all[i].name)) {
 			continue;
 		}
-		if (!target->headers || !(target->headers[count++] = header_line(name, json_string_value(member)))) {
+		if (!(target->headers[count++] = header_line(headers.all[i].name, headers.all[i].value))) {
 			error = AS_ENOMEM;
-			break;
 		}
 	}
-	json_decref(headers);
+	extra_headers_free(&headers);
 	return error;
 }
 

@@ -74,6 +74,7 @@ static void test_options(void **state)
 		set(options, "OPENAI_API_KEY", "sk-" SECRET);
 		set(options, "MOD_AUDIO_STREAM_HTTP_AUTH_PASSWORD", SECRET);
 		set(options, "OPENAI_REALTIME_URL", "wss://h/?key=" SECRET);
+		set(options, "STREAM_EXTRA_HEADERS", "{\"X-Key\": \"" SECRET "\"}");
 	}
 	assert_int_equal(as_options_copy(options, &copy), 0);
 	as_options_free(options);
@@ -125,6 +126,8 @@ static void test_what_connecting_needs(void **state)
 	check(&(as_streamer_start){.dialect = AS_DIALECT_BINARY, .url = "ws://h/" SECRET "?t=" SECRET}, options, 0);
 	check(&(as_streamer_start){.dialect = AS_DIALECT_BINARY, .url = "ws://me:" SECRET "@h/"}, options, AS_EINVAL);
 	set(options, "MOD_AUDIO_STREAM_HTTP_AUTH_PASSWORD", long_key);
+	check(&(as_streamer_start){.dialect = AS_DIALECT_JSON, .url = "ws://h/"}, options, 0);
+	set(options, "STREAM_EXTRA_HEADERS", "{\"X-Tenant\": \"blue\", \"X-Key\": \"a " SECRET "\"}");
 	check(&(as_streamer_start){.dialect = AS_DIALECT_JSON, .url = "ws://h/"}, options, 0);
 	as_options_free(options);
 	assert_int_equal(left_behind, 0);
