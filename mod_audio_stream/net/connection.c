@@ -184,13 +184,9 @@ static void begin(ws_conn *conn)
 	conn->alarm_ns = conn->deadline_ns;
 	conn->stage = WS_STAGE_RESOLVE;
 	conn->address_count = ws_address_numeric(conn->url.host, conn->addresses[0], WS_ADDRESS_BYTES);
-	if (conn->url.tls) {
-		conn->handshake.tls = ws_tls_find(conn->ca_file, conn->cert_file, conn->key_file);
-	}
-	int wants_tls = conn->url.tls && !conn->handshake.tls;
-	if (conn->address_count && !wants_tls) {
+	if (conn->address_count && !conn->url.tls) {
 		conn_dial(conn);
-	} else if (ws_lookup_start(conn, !conn->address_count, wants_tls)) {
+	} else if (ws_lookup_start(conn, !conn->address_count, conn->url.tls)) { /* even cached files are looked at there */
 		conn->end.passing = 1;
 		conn_end(conn, WS_WHY_RESOLVE, WS_ABNORMAL, "no memory or no thread to resolve %s", conn->url.host);
 	}
