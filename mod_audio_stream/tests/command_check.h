@@ -68,7 +68,8 @@ static inline const char *check_variables(const as_command *command)
 		command->instructions_var[strspn(command->instructions_var, names)]) {
 		return "no name of a variable";
 	}
-	for (const char *at = list; *list && at; at = strchr(at, ','), at += at != NULL) {
+	for (const char *at = *list ? list : NULL, *comma; at; at = comma ? comma + 1 : NULL) {
+		comma = strchr(at, ',');
 		size_t length = strspn(at, names);
 		if (!length || (at[length] && at[length] != ',')) {
 			return "no list of variables";
