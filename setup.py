@@ -6,11 +6,14 @@ The extension links libaudiostream.so.1, which `make lib` leaves in build/. At r
 - in IVR_AI_LIBDIR when that is set (`make install`), where mod_audio_stream.so looks too: one library in the
   process, one stream registry;
 - in this clone's build/ otherwise.
+
+It is hardened like the library and the module (mk/c.mk).
 """
 
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 from setuptools import setup
@@ -18,6 +21,18 @@ from setuptools.command.build_ext import build_ext
 
 BUILD_DIR = Path(__file__).resolve().parent / "build"
 LIBRARY = BUILD_DIR / "libaudiostream.so.1"
+HARDENED_LINK = ["-Wl,-z,relro,-z,now,-z,noexecstack"]
+
+
+def hardened() -> list[str]:
+    """Flags of the compiler. The environment's CFLAGS may choose another _FORTIFY_SOURCE, or a sanitizer."""
+    cflags = os.environ.get("CFLAGS", "") + os.environ.get("CPPFLAGS", "")
+    flags = ["-fstack-protector-strong", "-fstack-clash-protection"]
+    if platform.machine() in ("x86_64", "i686"):
+        flags.append("-fcf-protection")
+    if "_FORTIFY_SOURCE" not in cflags and "-fsanitize" not in cflags and "-O0" not in cflags:
+        flags += ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+    return flags
 
 
 class BuildExtension(build_ext):
@@ -33,6 +48,8 @@ class BuildExtension(build_ext):
         in_place = self.inplace or getattr(self, "editable_mode", False)
         installed = os.environ.get("IVR_AI_LIBDIR") or str(BUILD_DIR)
         ext.runtime_library_dirs = ["$ORIGIN/../build" if in_place else installed]
+        ext.extra_compile_args = [*hardened(), *ext.extra_compile_args]
+        ext.extra_link_args = [*HARDENED_LINK, *ext.extra_link_args]
         super().build_extension(ext)
 
 

@@ -33,7 +33,7 @@ FUZZERS := $(patsubst $(C_DIR)/tests/fuzz_%.c,%,$(wildcard $(C_DIR)/tests/fuzz_*
 SANITIZERS := asan tsan
 C_TESTS := $(foreach s,$(SANITIZERS),$(addprefix build/tests/$(s)/,$(TEST_PROGRAMS))) $(FUZZERS:%=build/tests/replay/%)
 
-WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror=implicit-function-declaration \
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wformat=2 -Wvla -Werror=implicit-function-declaration \
 	-Werror=incompatible-pointer-types -Werror=int-conversion -Werror=return-type
 C_COMMON := $(WARNINGS) -fPIC -fvisibility=hidden -I$(C_DIR)/include $(LAYERS:%=-I$(C_DIR)/%) -iquote $(C_DIR)/freeswitch -MMD -MP
 
@@ -43,7 +43,17 @@ PACKAGE_CFLAGS = $(eval PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES
 PACKAGE_LIBS = $(eval PACKAGE_LIBS := $(shell pkg-config --libs $(PACKAGES)))$(PACKAGE_LIBS)
 CORE_LIBS = $(PACKAGE_LIBS) -lpthread -lm -ldl
 
-FLAGS_lib = $(CFLAGS)
+# What is shipped is hardened; setup.py does the same for the Python extension, and tests/install/test_hardening.py looks at all
+# three. CFLAGS and LDFLAGS come after this and win. _FORTIFY_SOURCE needs optimization, and hides errors from sanitizers.
+OPTIMIZED = $(filter -O -O1 -O2 -O3 -Os -Og -Oz -Ofast,$(CFLAGS))
+UNFORTIFIED = $(if $(OPTIMIZED),,no)$(findstring -fsanitize,$(CFLAGS))$(findstring _FORTIFY_SOURCE,$(CFLAGS) $(CPPFLAGS))
+FORTIFY = $(if $(UNFORTIFIED),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+CF_PROTECTION = $(eval CF_PROTECTION := $(shell $(CC) -fcf-protection -x c -c /dev/null -o /dev/null 2>/dev/null && \
+	echo -fcf-protection))$(CF_PROTECTION)
+HARDENED = -fstack-protector-strong -fstack-clash-protection $(CF_PROTECTION) $(FORTIFY)
+HARDENED_LINK := -Wl,-z,relro,-z,now,-z,noexecstack
+
+FLAGS_lib = $(HARDENED) $(CFLAGS)
 FLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 FLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 FLAGS_fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
@@ -54,7 +64,7 @@ define compile
 	@$(if $(filter fuzz,$(1)),$(CLANG),$(CC)) -std=c11 $(CPPFLAGS) $(C_COMMON) $(PACKAGE_CFLAGS) $(FLAGS_$(1)) -c $< -o $@
 endef
 
-build/obj/lib/%.o: $(C_DIR)/%.c | deps
+build/obj/lib/%.o: $(C_DIR)/%.c mk/c.mk | deps
 	$(call compile,lib)
 build/obj/asan/%.o: $(C_DIR)/%.c | deps
 	$(call compile,asan)
@@ -66,21 +76,21 @@ build/obj/fuzz/%.o: $(C_DIR)/%.c | deps
 # Never unmapped: service threads run code of it, and others in the process may still hold what it gave them.
 $(LIBRARY): $(CORE:%=build/obj/lib/%.o)
 	$(call say,LINK,$@)
-	@$(CC) -shared $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,-z,defs -Wl,-z,nodelete $^ $(CORE_LIBS) -o $@
+	@$(CC) -shared $(HARDENED_LINK) $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,-z,defs -Wl,-z,nodelete $^ $(CORE_LIBS) -o $@
 
 build/libaudiostream.so: $(LIBRARY)
 	@ln -sf $(SONAME) $@
 
 # The module. FreeSWITCH's headers are GNU C, and its warnings are not ours to mend.
-build/obj/module/%.o: $(C_DIR)/%.c | deps
+build/obj/module/%.o: $(C_DIR)/%.c mk/c.mk | deps
 	$(need-headers)
 	$(call say,CC,$< (FreeSWITCH $(FS_VERSION)))
 	@mkdir -p $(@D)
-	@$(CC) -std=gnu11 $(CPPFLAGS) $(C_COMMON) $(CFLAGS) -DHAVE_VISIBILITY=1 -DSWITCH_API_VISIBILITY=1 -isystem '$(includedir)' -c $< -o $@
+	@$(CC) -std=gnu11 $(CPPFLAGS) $(C_COMMON) $(HARDENED) $(CFLAGS) -DHAVE_VISIBILITY=1 -DSWITCH_API_VISIBILITY=1 -isystem '$(includedir)' -c $< -o $@
 
 define link-module
 	$(call say,LINK,$@)
-	@$(CC) -shared $(LDFLAGS) -Wl,-z,defs $(GLUE:%=build/obj/module/%.o) -Lbuild -laudiostream \
+	@$(CC) -shared $(HARDENED_LINK) $(LDFLAGS) -Wl,-z,defs $(GLUE:%=build/obj/module/%.o) -Lbuild -laudiostream \
 		-L'$(call fs_fact,libdir)' -lfreeswitch -lpthread -lm -ldl -Wl,-rpath,'$(1)' -Wl,-rpath,'$(call fs_fact,libdir)' -o $@
 endef
 

@@ -64,12 +64,14 @@ class Streamer:
         timeout_s: int = 0,
         bidirectional: bool = True,
         metadata: str | None = None,
+        api_key: str = "",
         options: Mapping[str, object] | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
         """options: by any of their names, for instance {"STREAM_RECONNECT_MAX": 3}. timeout_s: to connect;
         0: the option's, -1: none. bidirectional: whether the server may play; if not, its audio is refused in
-        either dialect (with "openai" it always may).
+        either dialect (with "openai" it always may). api_key: with "openai", the key for url; the option
+        OPENAI_API_KEY is for the server of OPENAI_REALTIME_URL only, which an empty url stands for.
 
         Raises ValueError for what cannot be, StreamBusy while somebody else reads the stream.
         """
@@ -78,7 +80,7 @@ class Streamer:
         self._on_event = on_event
         self._finished = threading.Event()
         self._self = ffi.new_handle(self)
-        kept = [ffi.new("char[]", _bytes(text)) for text in (url, track, metadata or "")]
+        kept = [ffi.new("char[]", _bytes(text)) for text in (url, track, metadata or "", api_key)]
         start = ffi.new(
             "as_streamer_start *",
             {
@@ -89,6 +91,7 @@ class Streamer:
                 "timeout_s": timeout_s,
                 "bidirectional": bidirectional,
                 "metadata": kept[2] if metadata is not None else ffi.NULL,
+                "api_key": kept[3],
             },
         )
         self._handle = self._start(stream, start, _make_options(options or {}))

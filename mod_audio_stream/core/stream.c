@@ -1,6 +1,7 @@
 /* stream.c - the public interface: lifecycle, host side, inject. See stream_capture.c for the reader's side. */
 #include "stream.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,7 @@ static int fill(int value, int otherwise)
 	return value ? value : otherwise;
 }
 
-static int config_complete(as_config *config)
+static void config_complete(as_config *config)
 {
 	config->app_rate_hz = fill(config->app_rate_hz, config->rate_hz);
 	config->wire_encoding = fill(config->wire_encoding, AS_S16);
@@ -25,13 +26,39 @@ static int config_complete(as_config *config)
 	config->capture_ms = fill(config->capture_ms, DEFAULT_CAPTURE_MS);
 	config->inject_max_ms = fill(config->inject_max_ms, DEFAULT_INJECT_MAX_MS);
 	config->fade_ms = fill(config->fade_ms, DEFAULT_FADE_MS);
-	int ok = as_in_range(config->rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ) &&
-			 as_in_range(config->app_rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ) &&
-			 as_in_range(config->wire_encoding, AS_S16, AS_PCMA) && as_in_range(config->channels, 1, 2) &&
-			 as_in_range(config->frame_ms, 5, 120) && as_in_range(config->capture_ms, 100, 600000) &&
-			 as_in_range(config->inject_max_ms, 100, 7200000) && as_in_range(config->prebuffer_ms, 0, 10000) &&
-			 as_in_range(config->fade_ms, 1, 100) && as_in_range(config->behind_ms, 0, 1000);
-	return ok ? 0 : AS_EINVAL;
+}
+
+int as_config_check(const as_config *config, char *error, size_t bytes)
+{
+	as_config complete = *config;
+	config_complete(&complete);
+	if (!complete.rate_hz) {
+		snprintf(error, bytes, "the call's audio has no sample rate: no codec has been agreed on yet");
+		return AS_EINVAL;
+	}
+	const struct {
+		const char *what;
+		int value, least, most;
+	} limits[] = {
+		{"the sample rate of the call's codec, in Hz,", complete.rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ},
+		{"the sample rate asked for, in Hz,", complete.app_rate_hz, AS_RATE_MIN_HZ, AS_RATE_MAX_HZ},
+		{"the call's encoding", complete.wire_encoding, AS_S16, AS_PCMA},
+		{"the number of channels", complete.channels, 1, 2},
+		{"the length of the call's packets (ptime), in ms,", complete.frame_ms, 5, 120},
+		{"the capture buffer, in ms,", complete.capture_ms, 100, 600000},
+		{"the bound of the inject queue, in ms,", complete.inject_max_ms, 100, 7200000},
+		{"the prebuffer, in ms,", complete.prebuffer_ms, 0, 10000},
+		{"the fade, in ms,", complete.fade_ms, 1, 100},
+		{"the delay of the time line, in ms,", complete.behind_ms, 0, 1000},
+	};
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		if (!as_in_range(limits[i].value, limits[i].least, limits[i].most)) {
+			snprintf(error, bytes, "%s is %d but must be %d to %d", limits[i].what, limits[i].value, limits[i].least,
+					 limits[i].most);
+			return AS_EINVAL;
+		}
+	}
+	return 0;
 }
 
 static int name_ok(const char *name)
@@ -75,20 +102,17 @@ static int stream_init(as_stream *stream, const char *uuid, const char *id, cons
 
 int as_stream_create(const char *uuid, const char *id, const as_config *config, as_stream **out)
 {
-	if (!name_ok(uuid) || !name_ok(id) || !config || !out) {
+	if (!name_ok(uuid) || !name_ok(id) || !config || !out || as_config_check(config, NULL, 0)) {
 		return AS_EINVAL;
 	}
 	as_config complete = *config;
-	int error = config_complete(&complete);
-	if (error) {
-		return error;
-	}
+	config_complete(&complete);
 	as_stream *stream = aligned_alloc(64, (sizeof(*stream) + 63) / 64 * 64);
 	if (!stream) {
 		return AS_ENOMEM;
 	}
 	memset(stream, 0, sizeof(*stream));
-	error = stream_init(stream, uuid, id, &complete);
+	int error = stream_init(stream, uuid, id, &complete);
 	if (!error) {
 		error = as_registry_add(stream);
 	}

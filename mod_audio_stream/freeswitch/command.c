@@ -15,6 +15,9 @@
 #define VERBS "start, stop, pause, resume, status, send_text, graceful-shutdown or openai_start"
 #define TRACKS "inbound, outbound, both, mono, mixed or stereo"
 #define RATES "8000, 16000, 24000, 32000, 44100 or 48000"
+#define VARIABLE_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
+#define METADATA_VAR "metadata_var="
+#define METADATA_VARS "metadata_vars="
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* ---- Arguments --------------------------------------------------------------------------------------------------- */
@@ -91,6 +94,26 @@ static int take_url(command_parser *p, const char *word, const char *what)
 	return 0;
 }
 
+/* Takes the name of a channel variable; its value is looked up when the command runs, so that nothing in it is read as part
+ * of the line. list: names with commas between them. */
+static int take_variable(command_parser *p, const char **out, const char *key, const char *name, int list)
+{
+	for (const char *at = name; *name; at++) {
+		size_t length = strspn(at, VARIABLE_CHARACTERS);
+		at += length;
+		if (!length || (*at && (!list || *at != ','))) {
+			return command_fail(p, "%s must be followed by %s; letters, digits, _, - and . may stand in a name", key,
+								list ? "names of channel variables with commas between them"
+									 : "the name of a channel variable");
+		}
+		if (!*at) {
+			break;
+		}
+	}
+	*out = name;
+	return 0;
+}
+
 /* ---- start ------------------------------------------------------------------------------------------------------- */
 
 /* [track] [rate], in any order. */
@@ -118,6 +141,32 @@ static int next_is_mix(command_parser *p)
 	return command_next_means(p, "mono") || command_next_means(p, "mixed") || command_next_means(p, "stereo");
 }
 
+static int next_begins_with(command_parser *p, const char *key)
+{
+	return !strncmp(command_skip_blanks(p), key, strlen(key));
+}
+
+static int next_is_metadata_variable(command_parser *p)
+{
+	return next_begins_with(p, METADATA_VAR) || next_begins_with(p, METADATA_VARS);
+}
+
+/* The rest of the line, or where it is to be found. */
+static int take_metadata(command_parser *p)
+{
+	char *name;
+	int list = next_begins_with(p, METADATA_VARS);
+	const char *key = list ? METADATA_VARS : METADATA_VAR;
+	if (!next_is_metadata_variable(p)) {
+		return command_take_text(p, &p->out->metadata, "metadata");
+	}
+	p->rest += strlen(key);
+	if (command_take_word(p, &name, AS_WORD_MAX, key) < 0) {
+		return AS_EINVAL;
+	}
+	return take_variable(p, list ? &p->out->metadata_vars : &p->out->metadata_var, key, name, list);
+}
+
 /* [mono|mixed|stereo] [rate] [metadata] */
 static int parse_binary(command_parser *p)
 {
@@ -133,8 +182,8 @@ static int parse_binary(command_parser *p)
 			has_mix = take_track(p, word);
 		} else if (!p->out->rate_hz && isdigit((unsigned char)*p->rest)) {
 			error = command_next_word(p, &word, AS_WORD_MAX, "sample rate") < 0 || take_rate(p, word);
-		} else if (p->out->rate_hz || strchr("{['\"", *p->rest)) {
-			return command_take_text(p, &p->out->metadata, "metadata");
+		} else if (p->out->rate_hz || strchr("{['\"", *p->rest) || next_is_metadata_variable(p)) {
+			return take_metadata(p);
 		} else {
 			return command_fail(
 				p,
@@ -172,7 +221,7 @@ static int parse_json(command_parser *p)
 	}
 	p->out->timeout_s = p->out->timeout_s > 0 ? p->out->timeout_s : -1; /* 0 is none here */
 	p->out->bidirectional = *words[3] == '1';
-	return command_take_text(p, &p->out->metadata, "metadata");
+	return take_metadata(p);
 }
 
 static int parse_start(command_parser *p)
@@ -198,13 +247,25 @@ static int parse_start(command_parser *p)
 
 /* ---- openai_start ------------------------------------------------------------------------------------------------ */
 
-#define OPENAI_KEYS "voice, track, rate, timeout, api_key, instructions, model or url"
+#define OPENAI_KEYS "voice, track, rate, timeout, api_key, instructions, instructions_var, model or url"
 
-typedef enum openai_key { VOICE, TRACK, RATE, TIMEOUT, API_KEY, INSTRUCTIONS, MODEL, URL, UNKNOWN_KEY } openai_key;
+typedef enum openai_key {
+	VOICE,
+	TRACK,
+	RATE,
+	TIMEOUT,
+	API_KEY,
+	INSTRUCTIONS,
+	INSTRUCTIONS_VAR,
+	MODEL,
+	URL,
+	UNKNOWN_KEY
+} openai_key;
 
 static openai_key openai_key_of(const char *word)
 {
-	static const char *const keys[] = {"voice", "track", "rate", "timeout", "api_key", "instructions", "model", "url"};
+	static const char *const keys[] = {
+		"voice", "track", "rate", "timeout", "api_key", "instructions", "instructions_var", "model", "url"};
 	int key = 0;
 	while (key < UNKNOWN_KEY && strcmp(word, keys[key])) {
 		key++;
@@ -224,6 +285,8 @@ static int take_openai_value(command_parser *p, openai_key key, const char *valu
 	case INSTRUCTIONS:
 		p->out->instructions = value;
 		return 0;
+	case INSTRUCTIONS_VAR:
+		return take_variable(p, &p->out->instructions_var, "instructions_var=", value, 0);
 	case TRACK:
 		return take_track(p, value) ? 0 : command_fail(p, "track is '%.*s'; use " TRACKS, SHOWN, value);
 	case RATE:
@@ -273,6 +336,9 @@ static int parse_openai(command_parser *p)
 		if (command_take_word(p, &value, most, key) < 0 || (*value && take_openai_value(p, known, value))) {
 			return AS_EINVAL;
 		}
+	}
+	if (*p->out->instructions && *p->out->instructions_var) {
+		return command_fail(p, "instructions= and instructions_var= are both there");
 	}
 	return 0;
 }
@@ -452,6 +518,7 @@ int as_command_parse(const char *line, const char *own_uuid, as_command *out, ch
 		command_fail(&p, "out of memory");
 		return AS_ENOMEM;
 	}
+	out->bytes = strlen(p.rest);
 	int failed = parse_names(&p, own_uuid);
 	failed = failed ? failed : parse_arguments(&p);
 	if (failed) {
@@ -462,9 +529,13 @@ int as_command_parse(const char *line, const char *own_uuid, as_command *out, ch
 
 void as_command_free(as_command *command)
 {
+	if (command->strings) { /* there may be a key in them */
+		explicit_bzero(command->strings, command->bytes);
+	}
 	free(command->strings);
 	command->strings = NULL;
 	command->url = command->metadata = command->text = "";
+	command->metadata_var = command->metadata_vars = command->instructions_var = "";
 	command->voice = command->instructions = command->api_key = command->model = "";
 	command->track = "inbound";
 }

@@ -31,12 +31,14 @@
 #define AS_WORD_MAX 512   /* in any other word but names, which have AS_NAME_MAX */
 
 #define AS_SYNTAX_START                                                                                                \
-	"<uuid> [<stream_id>] start <ws-url> [mono|mixed|stereo] [8000|16000|24000|32000|44100|48000] [metadata] | "       \
-	"<uuid> [<stream_id>] start <ws-url> inbound|outbound|both <rate> <timeout_s> <0|1> [metadata] | "                 \
+	"<uuid> [<stream_id>] start <ws-url> [mono|mixed|stereo] [8000|16000|24000|32000|44100|48000] "                    \
+	"[metadata|metadata_var=<name>|metadata_vars=<name>,...] | "                                                       \
+	"<uuid> [<stream_id>] start <ws-url> inbound|outbound|both <rate> <timeout_s> <0|1> "                              \
+	"[metadata|metadata_var=<name>|metadata_vars=<name>,...] | "                                                       \
 	"<uuid> [<stream_id>] start embedded [inbound|outbound|both|mono|mixed|stereo] [rate]"
 #define AS_SYNTAX_OPENAI                                                                                               \
 	"<uuid> [<stream_id>] openai_start [voice=] [track=] [rate=] [timeout=] [api_key=] [instructions=\"...\"] "        \
-	"[model=] [url=]"
+	"[instructions_var=<name>] [model=] [url=]"
 #define AS_SYNTAX_STOP "<uuid> [<stream_id>] stop [reason]"
 #define AS_SYNTAX_GRACEFUL "<uuid> [<stream_id>] graceful-shutdown [reason]"
 #define AS_SYNTAX_PAUSE "<uuid> [<stream_id>] pause [capture|inject] [reason]"
@@ -81,10 +83,14 @@ typedef struct as_command {
 	int timeout_s;           /* 0 = the option's, -1 = none */
 	int bidirectional;       /* the server may play */
 	const char *metadata;
+	const char *metadata_var;  /* the channel variable that holds the metadata instead, */
+	const char *metadata_vars; /* or those that a JSON object is made of: names with commas between them */
 	const char *voice, *instructions, *api_key, *model;
-	int directions;   /* pause, resume: AS_CAPTURE and/or AS_INJECT */
-	const char *text; /* send_text: the message; stop, graceful-shutdown, pause, resume: the reason */
-	char *strings;    /* where those above lie */
+	const char *instructions_var; /* the channel variable that holds the instructions instead */
+	int directions;               /* pause, resume: AS_CAPTURE and/or AS_INJECT */
+	const char *text;             /* send_text: the message; stop, graceful-shutdown, pause, resume: the reason */
+	char *strings;                /* where those above lie, */
+	size_t bytes;                 /* and how many they are */
 } as_command;
 
 /* Reads a command line. own_uuid: the call's uuid when it comes from the dialplan, else NULL (a uuid must be given).

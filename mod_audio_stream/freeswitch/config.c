@@ -52,7 +52,8 @@ static void set_option(as_options *options, const char *name, const char *text)
 		switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_WARNING, CONFIG_FILE ".xml: unknown parameter '%s' ignored\n",
 						  name);
 	} else if (result) {
-		switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_WARNING, CONFIG_FILE ".xml: %s; ignored\n", error);
+		const char *then = as_option_is("allow-hosts", name) ? "" : "; ignored"; /* that holds, and allows nothing */
+		switch_log_printf(SWITCH_CHANNEL_LOG, SWITCH_LOG_WARNING, CONFIG_FILE ".xml: %s%s\n", error, then);
 	}
 }
 
@@ -144,4 +145,83 @@ switch_status_t config_options(const as_options *base, switch_channel_t *channel
 		}
 	}
 	return SWITCH_STATUS_SUCCESS;
+}
+
+/* ---- Texts that channel variables hold --------------------------------------------------------------------------- */
+
+/* A variable's value; NULL where the call has none. */
+static const char *variable(switch_channel_t *channel, const char *name)
+{
+	return switch_channel_get_variable_dup(channel, name, SWITCH_TRUE, -1);
+}
+
+/* No command makes a server hear what a setting keeps secret. */
+static switch_status_t refuse_secret(const char *key, const char *name, char *error, size_t bytes)
+{
+	switch_snprintf(error, bytes, "%s%s: that setting is secret, and no server is told it", key, name);
+	return SWITCH_STATUS_FALSE;
+}
+
+/* The text that key=name stands for; without a name, the text that the command has. */
+static switch_status_t take_text(switch_channel_t *channel, const char *key, const char *name, const char **text,
+								 char *error, size_t bytes)
+{
+	if (zstr(name)) {
+		return SWITCH_STATUS_SUCCESS;
+	}
+	if (as_option_is_secret(name)) {
+		return refuse_secret(key, name, error, bytes);
+	}
+	const char *value = variable(channel, name);
+	if (!value) {
+		switch_snprintf(error, bytes, "%s%s: the call has no such variable", key, name);
+		return SWITCH_STATUS_FALSE;
+	}
+	if (strlen(value) > AS_TEXT_MAX) {
+		switch_snprintf(error, bytes, "%s%s: the value is longer than %d bytes", key, name, AS_TEXT_MAX);
+		return SWITCH_STATUS_FALSE;
+	}
+	*text = value;
+	return SWITCH_STATUS_SUCCESS;
+}
+
+/* A JSON object with the values of variables as strings, null for those that the call has not. */
+static switch_status_t take_object(switch_channel_t *channel, const char *key, const char *names, const char **text,
+								   char *error, size_t bytes)
+{
+	switch_core_session_t *session = switch_channel_get_session(channel);
+	switch_status_t status = SWITCH_STATUS_SUCCESS;
+	char *list = switch_core_session_strdup(session, names), *rest = list;
+	cJSON *object = cJSON_CreateObject();
+	for (char *name; status == SWITCH_STATUS_SUCCESS && (name = strsep(&rest, ","));) {
+		if (as_option_is_secret(name)) {
+			status = refuse_secret(key, name, error, bytes);
+		} else {
+			const char *value = variable(channel, name);
+			cJSON_AddItemToObject(object, name, value ? cJSON_CreateString(value) : cJSON_CreateNull());
+		}
+	}
+	char *json = cJSON_PrintUnformatted(object);
+	if (status == SWITCH_STATUS_SUCCESS && strlen(json) > AS_TEXT_MAX) {
+		switch_snprintf(error, bytes, "%s: the values are longer than %d bytes", key, AS_TEXT_MAX);
+		status = SWITCH_STATUS_FALSE;
+	} else if (status == SWITCH_STATUS_SUCCESS) {
+		*text = switch_core_session_strdup(session, json);
+	}
+	switch_safe_free(json);
+	cJSON_Delete(object);
+	return status;
+}
+
+switch_status_t config_texts(switch_channel_t *channel, as_command *command, char *error, size_t bytes)
+{
+	switch_status_t status =
+		take_text(channel, "instructions_var=", command->instructions_var, &command->instructions, error, bytes);
+	if (status == SWITCH_STATUS_SUCCESS) {
+		status = take_text(channel, "metadata_var=", command->metadata_var, &command->metadata, error, bytes);
+	}
+	if (status == SWITCH_STATUS_SUCCESS && !zstr(command->metadata_vars)) {
+		status = take_object(channel, "metadata_vars=", command->metadata_vars, &command->metadata, error, bytes);
+	}
+	return status;
 }

@@ -5,6 +5,7 @@
 #include <switch.h>
 
 #include "audio_stream_ws.h"
+#include "command.h"
 
 /* Settings of audio_stream.conf.xml. Written at load, read only after. */
 typedef struct module_config {
@@ -28,5 +29,8 @@ void config_free(module_config *config);
  * and what it may be. */
 switch_status_t config_options(const as_options *base, switch_channel_t *channel, as_options **out, char *error,
 							   size_t bytes);
+/* Puts what instructions_var=, metadata_var= and metadata_vars= name into a command; it lasts as long as the session. On
+ * failure error says which of them, and why. */
+switch_status_t config_texts(switch_channel_t *channel, as_command *command, char *error, size_t bytes);
 
 #endif

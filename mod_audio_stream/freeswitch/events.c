@@ -6,6 +6,7 @@
  */
 #include "events.h"
 
+#include "audio_stream_ws.h"
 #include "worker.h"
 
 #define SUBCLASS_BYTES 128
@@ -82,41 +83,42 @@ void events_free(void)
 
 /* ---- Firing ------------------------------------------------------------------------------------------------------ */
 
-/* Whether a text has a WebSocket URL in it with a user, a password or a query. */
+/* Whether there is more in a text's WebSocket URL than scheme, host and port: a user, a path or a query may be secret. */
 static switch_bool_t has_secret_url(const char *text)
 {
 	for (const char *at = text; (at = switch_stristr("://", at)); at += 3) {
 		switch_bool_t ours =
 			(at - text >= 2 && !strncasecmp(at - 2, "ws", 2)) || (at - text >= 3 && !strncasecmp(at - 3, "wss", 3));
 		const char *host = at + 3;
-		size_t host_bytes = strcspn(host, "/?# \t\r\n"), bytes = strcspn(host, " \t\r\n");
-		if (ours && (memchr(host, '@', host_bytes) || memchr(host, '?', bytes))) {
+		const char *rest = host + strcspn(host, "/?# \t\r\n'\"");
+		switch_bool_t more =
+			*rest == '?' || *rest == '#' || (*rest == '/' && rest[1] && !strchr(" \t\r\n'\"", rest[1]));
+		if (ours && (more || memchr(host, '@', (size_t)(rest - host)))) {
 			return SWITCH_TRUE;
 		}
 	}
 	return SWITCH_FALSE;
 }
 
-/* The name of a header that shows a secret, such as the arguments of our application; NULL without one. */
+#define VARIABLE "variable_"
+
+/* The name of a header that shows a secret: a setting that is one, or the arguments of our application; NULL without one. */
 static const char *header_with_secret(const switch_event_t *event)
 {
 	for (const switch_event_header_t *header = event->headers; header; header = header->next) {
-		if (header->value && (switch_stristr("api_key=", header->value) || has_secret_url(header->value))) {
+		const char *variable =
+			strncasecmp(header->name, VARIABLE, strlen(VARIABLE)) ? "" : header->name + strlen(VARIABLE);
+		if (as_option_is_secret(variable) ||
+			(header->value && (switch_stristr("api_key=", header->value) || has_secret_url(header->value)))) {
 			return header->name;
 		}
 	}
 	return NULL;
 }
 
-/* Channel variables are part of a channel's data; these are nobody's business. */
+/* Channel variables are part of a channel's data, and some are nobody's business. */
 static void hide_secrets(switch_event_t *event)
 {
-	static const char *const secrets[] = {"variable_OPENAI_API_KEY", "variable_OPENAI_REALTIME_URL",
-										  "variable_MOD_AUDIO_STREAM_HTTP_AUTH_PASSWORD",
-										  "variable_STREAM_EXTRA_HEADERS"};
-	for (size_t i = 0; i < sizeof(secrets) / sizeof(secrets[0]); i++) {
-		switch_event_del_header(event, secrets[i]);
-	}
 	for (const char *name; (name = header_with_secret(event));) {
 		char *own = strdup(name); /* the header's goes with it */
 		switch_assert(own);

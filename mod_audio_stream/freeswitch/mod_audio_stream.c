@@ -142,8 +142,14 @@ static switch_status_t start_embedded(switch_core_session_t *session, const as_c
 
 static switch_status_t start(switch_core_session_t *session, const as_command *command, char *error)
 {
-	return command->dialect ? ws_streams_start(session, command, error, ERROR_BYTES)
-							: start_embedded(session, command, error);
+	as_command told = *command; /* with its strings, and those of the channel's variables */
+	if (!command->dialect) {
+		return start_embedded(session, command, error);
+	}
+	if (config_texts(switch_core_session_get_channel(session), &told, error, ERROR_BYTES) != SWITCH_STATUS_SUCCESS) {
+		return SWITCH_STATUS_GENERR;
+	}
+	return ws_streams_start(session, &told, error, ERROR_BYTES);
 }
 
 /* What went wrong is an event, too: whoever waits for stream_started learns that it will not come. */
@@ -381,6 +387,9 @@ static switch_status_t start_parts(switch_memory_pool_t *pool, const char *modna
 		return SWITCH_STATUS_MEMERR;
 	}
 	as_ws_threads((int)as_options_number(config.options, "MOD_AUDIO_STREAM_SERVICE_THREADS"));
+	if (as_ws_allow_hosts(config.options)) {
+		return SWITCH_STATUS_MEMERR;
+	}
 	if (taps_init(pool, &config, describe_stream) != SWITCH_STATUS_SUCCESS ||
 		ws_streams_init(pool, &config) != SWITCH_STATUS_SUCCESS) {
 		return SWITCH_STATUS_MEMERR;

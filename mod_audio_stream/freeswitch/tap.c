@@ -223,7 +223,9 @@ static int delay_ms(switch_core_session_t *session)
 	return DELAY_MS + packet_ms(session);
 }
 
-static int open_stream(switch_core_session_t *session, const tap_request *request, as_stream **out)
+/* On AS_EINVAL error has the reason. */
+static int open_stream(switch_core_session_t *session, const tap_request *request, as_stream **out, char *error,
+					   size_t bytes)
 {
 	const module_config *defaults = &globals.config;
 	switch_codec_implementation_t read = {0};
@@ -241,7 +243,8 @@ static int open_stream(switch_core_session_t *session, const tap_request *reques
 		.fade_ms = defaults->fade_ms,
 		.behind_ms = both_ways(request->track) ? delay_ms(session) + AS_ALIGN_FRAME_MS : 0,
 	};
-	return as_stream_create(switch_core_session_get_uuid(session), request->stream_id, &config, out);
+	int wrong = as_config_check(&config, error, bytes);
+	return wrong ? wrong : as_stream_create(switch_core_session_get_uuid(session), request->stream_id, &config, out);
 }
 
 /* FreeSWITCH looks at it when a bug is added. */
@@ -397,7 +400,11 @@ static switch_status_t start_in(place_t *place, switch_core_session_t *session, 
 		return status;
 	}
 	call_leg_t *leg = leg_of(session);
-	int result = leg ? open_stream(session, request, &stream) : AS_ENOMEM;
+	*error = '\0';
+	int result = leg ? open_stream(session, request, &stream, error, bytes) : AS_ENOMEM;
+	if (result == AS_EINVAL && *error) {
+		return SWITCH_STATUS_GENERR; /* the call's codec, not the command */
+	}
 	if (result) {
 		return tap_not_opened(session, result, error, bytes);
 	}

@@ -135,6 +135,8 @@ typedef struct as_stats {
 
 /* ---- Lifecycle: any thread but the media thread ---------------------------------------------------------------- */
 
+/* What as_stream_create() refuses a configuration for: 0, or AS_EINVAL with the reason in words for a call's owner. */
+int as_config_check(const as_config *config, char *error, size_t bytes);
 /* Opens a stream under (uuid, id) and gives the caller one reference. AS_EINVAL, AS_EEXIST, AS_ENOMEM. */
 int as_stream_create(const char *uuid, const char *id, const as_config *config, as_stream **out);
 /* Finds an open stream and takes a reference; waits up to timeout_ms for it to appear. AS_ENOENT. */

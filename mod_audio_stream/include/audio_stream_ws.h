@@ -30,7 +30,7 @@ int as_options_new(as_options **out);
 int as_options_copy(const as_options *options, as_options **out);
 void as_options_free(as_options *options); /* NULL is allowed */
 /* Sets one by any of its names, whatever the case. AS_ENOENT: no such option; AS_EINVAL: not a value for it; error says
- * what is wrong and what would be right, and the option keeps its value. */
+ * what is wrong and what would be right, and the option keeps its value (but allow-hosts, which then allows no host). */
 int as_options_set(as_options *options, const char *name, const char *value, char *error, size_t bytes);
 /* The value of an option that is a whole number (0 or 1 for false and true), by any of its names; 0 for others. */
 long as_options_number(const as_options *options, const char *name);
@@ -39,6 +39,8 @@ long as_options_number(const as_options *options, const char *name);
 const char *as_option_variable(int i);
 const char *as_option_env(int i);
 const char *as_option_param(int i);
+/* Is it any option's name, of one whose value is never shown: a key, a password, a URL, headers? */
+int as_option_is_secret(const char *name);
 /* Is this the option's name? Whatever the case; - and _ are the same. */
 int as_option_is(const char *option, const char *name);
 
@@ -203,6 +205,9 @@ void as_realtime_get_info(as_realtime *realtime, as_realtime_info *out);
 
 /* How many from the next start on, 1..16. AS_EINVAL. */
 int as_ws_threads(int threads);
+/* From now on all connections of the process, whoever makes them, go only where the option allow-hosts says. AS_ENOMEM:
+ * nowhere. */
+int as_ws_allow_hosts(const as_options *options);
 /* Ends them, dropping what is still connected. Waits. They start again when they are needed. */
 void as_ws_stop(void);
 

@@ -18,7 +18,9 @@
 
 #include <openssl/evp.h>
 
+#include "hosts.h"
 #include "loop_internal.h"
+#include "wipe.h"
 
 #define MS 1000000LL
 #define CONNECT_TIMEOUT_MS 5000
@@ -35,12 +37,9 @@ static void free_conn(ws_conn *conn)
 	conn_free_messages(conn);
 	ws_deflate_free(conn->deflater);
 	ws_tls_unref(conn->handshake.tls);
-	free(conn->url.path);
+	as_wipe_free(conn->url.path); /* there may be a token in it, */
 	free(conn->subprotocol);
-	if (conn->headers) { /* there is a password or a key in it */
-		explicit_bzero(conn->headers, strlen(conn->headers));
-	}
-	free(conn->headers);
+	as_wipe_free(conn->headers); /* and a password or a key in them */
 	free(conn->ca_file);
 	free(conn->cert_file);
 	free(conn->key_file);
@@ -185,13 +184,9 @@ static void begin(ws_conn *conn)
 	conn->alarm_ns = conn->deadline_ns;
 	conn->stage = WS_STAGE_RESOLVE;
 	conn->address_count = ws_address_numeric(conn->url.host, conn->addresses[0], WS_ADDRESS_BYTES);
-	if (conn->url.tls) {
-		conn->handshake.tls = ws_tls_find(conn->ca_file, conn->cert_file, conn->key_file);
-	}
-	int wants_tls = conn->url.tls && !conn->handshake.tls;
-	if (conn->address_count && !wants_tls) {
+	if (conn->address_count && !conn->url.tls) {
 		conn_dial(conn);
-	} else if (ws_lookup_start(conn, !conn->address_count, wants_tls)) {
+	} else if (ws_lookup_start(conn, !conn->address_count, conn->url.tls)) { /* even cached files are looked at there */
 		conn->end.passing = 1;
 		conn_end(conn, WS_WHY_RESOLVE, WS_ABNORMAL, "no memory or no thread to resolve %s", conn->url.host);
 	}
@@ -468,6 +463,10 @@ static int set_options(ws_conn *conn, const ws_options *options, char *error, si
 		return AS_ENOMEM;
 	}
 	int result = ws_url_parse(options->url, &conn->url, error, bytes);
+	if (!result && !ws_hosts_allowed(options->url)) {
+		snprintf(error, bytes, "allow-hosts in audio_stream.conf.xml does not name %s", conn->url.host);
+		result = AS_EINVAL;
+	}
 	if (!result && conn->subprotocol) {
 		result = ws_subprotocol_check(conn->subprotocol, error, bytes);
 	}

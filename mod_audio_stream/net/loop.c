@@ -31,7 +31,7 @@ static pthread_mutex_t control = PTHREAD_MUTEX_INITIALIZER;  /* what follows */
 static pthread_mutex_t stopping = PTHREAD_MUTEX_INITIALIZER; /* one ws_loops_stop() at a time; before control */
 static ws_loop *loops[WS_THREADS_MAX];
 static int loop_count, thread_setting = WS_THREADS_DEFAULT, exit_handled;
-static pid_t owner; /* the process that has the threads: a forked one has not */
+static _Atomic pid_t owner; /* the process that has the threads: a forked one has not. Written under control */
 
 static _Thread_local ws_loop *current;
 
@@ -111,11 +111,31 @@ static struct lws_vhost *make_vhost(struct lws_context *context)
 		.extensions = extensions,
 		.options = LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
 		.provided_client_ssl_ctx = ws_tls_context(),
-		.http_proxy_address = "", /* not what the environment says */
+		.http_proxy_address = ":0", /* none, not what the environment says; lws would complain of "" */
 		.timeout_secs = NO_TIMEOUT_S,
 		.connect_timeout_secs = NO_TIMEOUT_S,
 	};
 	return info.provided_client_ssl_ctx ? lws_create_vhost(context, &info) : NULL;
+}
+
+static int visible_levels(int all)
+{
+	int level = 0;
+	for (int bit = 1; bit <= all; bit <<= 1) {
+		level |= lwsl_visible(bit) ? bit : 0;
+	}
+	return level;
+}
+
+/* Reasons are told in ws_end, and lines of lws on the process's stderr help nobody. Its level is the whole process's, though:
+ * whoever has set it is left with that, and errors are always told. */
+static void quieten(void)
+{
+	const int standard = LLL_ERR | LLL_WARN | LLL_NOTICE | LLL_USER, all = (1 << LLL_COUNT) - 1;
+	int level = visible_levels(all);
+	if ((level | LLL_USER) == standard) {
+		lws_set_log_level(level & ~(LLL_WARN | LLL_NOTICE), NULL);
+	}
 }
 
 static struct lws_context *make_lws_context(void)
@@ -129,7 +149,7 @@ static struct lws_context *make_lws_context(void)
 		.timeout_secs = NO_TIMEOUT_S,
 		.connect_timeout_secs = NO_TIMEOUT_S,
 	};
-	lws_set_log_level(0, NULL); /* reasons are told in ws_end; lines of lws might quote headers */
+	quieten();
 	return lws_create_context(&info);
 }
 
@@ -262,6 +282,9 @@ static void exit_loops(void)
 {
 	static ws_loop *taken[WS_THREADS_MAX]; /* found by leak checkers */
 	struct timespec until;
+	if (atomic_load(&owner) != getpid()) {
+		return; /* before any lock: another thread may have held it when we were forked, and is not here to let go */
+	}
 	int count = take_all(taken);
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += EXIT_WAIT_S;

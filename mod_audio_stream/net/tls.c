@@ -41,7 +41,8 @@ struct ws_tls {
 	struct ws_tls *next; /* in the cache, the one used last first */
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the cache, and loading */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;      /* the cache; held for moments only */
+static pthread_rwlock_t loading = PTHREAD_RWLOCK_INITIALIZER; /* read by who loads, written at the process's end */
 static ws_tls *cache;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static SSL_CTX *context;
@@ -297,19 +298,6 @@ static void remember(ws_tls *tls)
 	}
 }
 
-ws_tls *ws_tls_find(const char *ca_file, const char *cert_file, const char *key_file)
-{
-	const char *const paths[3] = {ca_file, cert_file, key_file};
-	identity files[3];
-	identify_all(files, paths);
-	if (pthread_mutex_trylock(&lock)) { /* somebody is loading: a service thread does not wait for that */
-		return NULL;
-	}
-	ws_tls *tls = find(files);
-	pthread_mutex_unlock(&lock);
-	return tls;
-}
-
 /* ---- Any thread that may wait: loading --------------------------------------------------------------------------- */
 
 /* A key with a password: nobody is there to type it. */
@@ -380,8 +368,7 @@ static int copy_paths(ws_tls *tls, const char *const *paths)
 	return (tls->files[0].path || !paths[0]) && (tls->files[1].path || !paths[1]) && (tls->files[2].path || !paths[2]);
 }
 
-/* Under the lock. The files' times are taken before they are read: changed in between, they are read again next
- * time. */
+/* The files' times are taken before they are read: changed in between, they are read again next time. */
 static ws_tls *load(const char *const *paths, char *error, size_t bytes)
 {
 	ws_tls *tls = calloc(1, sizeof(*tls));
@@ -394,11 +381,27 @@ static ws_tls *load(const char *const *paths, char *error, size_t bytes)
 	if (copy_paths(tls, paths) && (tls->holder = SSL_CTX_new(TLS_client_method())) &&
 		load_authorities(tls->holder, paths[0], error, bytes) &&
 		load_identity(tls->holder, paths[1], paths[2], error, bytes)) {
-		remember(tls);
 		return tls;
 	}
 	release(tls);
 	return NULL;
+}
+
+/* Loads without the lock, so that files on a file system that hangs keep nobody from others. Two threads may load the same
+ * at a time: the later one takes what the other has put into the cache. */
+static ws_tls *load_and_remember(const char *const *paths, char *error, size_t bytes)
+{
+	pthread_rwlock_rdlock(&loading);
+	ws_tls *loaded = load(paths, error, bytes), *tls = NULL;
+	pthread_mutex_lock(&lock);
+	if (loaded && !(tls = find(loaded->files))) {
+		remember(loaded);
+		tls = ws_tls_ref(loaded);
+	}
+	pthread_mutex_unlock(&lock);
+	ws_tls_unref(loaded);
+	pthread_rwlock_unlock(&loading);
+	return tls;
 }
 
 ws_tls *ws_tls_load(const char *ca_file, const char *cert_file, const char *key_file, char *error, size_t bytes)
@@ -407,10 +410,9 @@ ws_tls *ws_tls_load(const char *ca_file, const char *cert_file, const char *key_
 	identity files[3];
 	identify_all(files, paths);
 	pthread_mutex_lock(&lock);
-	ws_tls *tls = find(files); /* another thread may have been faster */
-	tls = tls ? tls : load(paths, error, bytes);
+	ws_tls *tls = find(files);
 	pthread_mutex_unlock(&lock);
-	return tls;
+	return tls ? tls : load_and_remember(paths, error, bytes);
 }
 
 void ws_tls_exit(void)
@@ -418,5 +420,5 @@ void ws_tls_exit(void)
 	struct timespec until;
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += EXIT_WAIT_S;
-	pthread_mutex_timedlock(&lock, &until); /* for good: OpenSSL is about to be taken down */
+	pthread_rwlock_timedwrlock(&loading, &until); /* for good: OpenSSL is about to be taken down */
 }

@@ -27,10 +27,9 @@ typedef struct ws_handshake {
 
 /* The one SSL_CTX of all connections; NULL without memory. */
 SSL_CTX *ws_tls_context(void);
-/* What has been loaded from these files, if they have not changed since; NULL when it must be loaded. NULL: no such
- * file; without ca_file the system's authorities are trusted. */
-ws_tls *ws_tls_find(const char *ca_file, const char *cert_file, const char *key_file);
-/* Loads them, which may take a while. NULL with the reason, which names the file. */
+/* What these files hold: from the cache, if they have not changed since they were loaded, else loaded. Either looks at the
+ * files, and may take a while: not for a service thread. NULL: no such file; without ca_file the system's authorities are
+ * trusted. Returns NULL with the reason, which names the file. */
 ws_tls *ws_tls_load(const char *ca_file, const char *cert_file, const char *key_file, char *error, size_t bytes);
 ws_tls *ws_tls_ref(ws_tls *tls); /* NULL is allowed, here and there */
 void ws_tls_unref(ws_tls *tls);

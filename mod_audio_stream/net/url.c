@@ -16,6 +16,7 @@
 #include "audio_stream.h"
 #include "loop.h"
 #include "url.h"
+#include "wipe.h"
 
 __attribute__((format(printf, 3, 4))) static int refuse(char *error, size_t bytes, const char *format, ...)
 {
@@ -124,7 +125,11 @@ static int parse(const char *url, ws_url *out, char *error, size_t bytes)
 		return refuse(error, bytes, "the URL's port is not a number from 1 to 65535");
 	}
 	write_authority(out);
-	return asprintf(&out->path, "%s%s", *path == '/' ? "" : "/", path) < 0 ? AS_ENOMEM : 0;
+	out->path = malloc(strlen(path) + 2);
+	if (out->path) { /* asprintf() would leave copies of a token behind */
+		stpcpy(stpcpy(out->path, *path == '/' ? "" : "/"), path);
+	}
+	return out->path ? 0 : AS_ENOMEM;
 }
 
 int ws_url_parse(const char *url, ws_url *out, char *error, size_t bytes)
@@ -141,8 +146,29 @@ int ws_url_check(const char *url, char *error, size_t bytes)
 {
 	ws_url parsed;
 	int result = ws_url_parse(url, &parsed, error, bytes);
-	free(parsed.path);
+	as_wipe_free(parsed.path);
 	return result;
+}
+
+void ws_url_show(const char *url, char *out, size_t bytes)
+{
+	ws_url parsed;
+	char error[1];
+	int wrong = ws_url_parse(url, &parsed, error, sizeof(error));
+	snprintf(out, bytes, "%s%s", wrong ? "" : parsed.tls ? "wss://" : "ws://", wrong ? "" : parsed.authority);
+	as_wipe_free(parsed.path);
+}
+
+int ws_url_same_server(const char *a, const char *b)
+{
+	ws_url first, second;
+	char error[1];
+	int same = !ws_url_parse(a, &first, error, sizeof(error));
+	same = !ws_url_parse(b, &second, error, sizeof(error)) && same;
+	same = same && first.tls == second.tls && first.port == second.port && !strcasecmp(first.host, second.host);
+	as_wipe_free(first.path);
+	as_wipe_free(second.path);
+	return same;
 }
 
 /* ---- Headers ----------------------------------------------------------------------------------------------------- */
@@ -212,7 +238,6 @@ int ws_subprotocol_check(const char *names, char *error, size_t bytes)
 static int authorization(const char *user, const char *password, char **out, char *error, size_t bytes)
 {
 	static const char name[] = "Authorization: Basic ";
-	char *pair = NULL;
 	if (!user || !*user) {
 		*out = strdup("");
 		return *out ? 0 : AS_ENOMEM;
@@ -221,14 +246,15 @@ static int authorization(const char *user, const char *password, char **out, cha
 	if (strchr(user, ':') || has_controls(user) || has_controls(password) || strlen(user) + strlen(password) > 2000) {
 		return refuse(error, bytes, "the user or password cannot be used for HTTP's basic authentication");
 	}
-	int n = asprintf(&pair, "%s:%s", user, password);
-	*out = n < 0 ? NULL : malloc(sizeof(name) + 4 * ((size_t)n + 2) / 3 + 4);
+	size_t n = strlen(user) + 1 + strlen(password);
+	char *pair = malloc(n + 1);
+	*out = pair ? malloc(sizeof(name) + 4 * (n + 2) / 3 + 4) : NULL;
 	if (*out) {
+		stpcpy(stpcpy(stpcpy(pair, user), ":"), password);
 		strcpy(*out, name);
-		EVP_EncodeBlock((unsigned char *)*out + sizeof(name) - 1, (const unsigned char *)pair, n);
-	}
-	if (n >= 0) {
-		explicit_bzero(pair, (size_t)n);
+		EVP_EncodeBlock((unsigned char *)*out + sizeof(name) - 1, (const unsigned char *)pair, (int)n);
+		as_wipe_free(pair);
+	} else {
 		free(pair);
 	}
 	return *out ? 0 : AS_ENOMEM;
@@ -269,7 +295,6 @@ int ws_headers_join(const char *const *lines, const char *user, const char *pass
 			at = stpcpy(stpcpy(at, *lines), "\r\n");
 		}
 	}
-	explicit_bzero(basic, strlen(basic));
-	free(basic);
+	as_wipe_free(basic);
 	return *out ? 0 : AS_ENOMEM;
 }

@@ -17,6 +17,10 @@ typedef struct ws_url {
 
 /* 0, AS_ENOMEM, or AS_EINVAL with the reason, which quotes nothing of the URL but its host. */
 int ws_url_parse(const char *url, ws_url *out, char *error, size_t bytes);
+/* Writes what of a URL may be shown: "wss://host" or "wss://host:port"; "" of a URL that is wrong. */
+void ws_url_show(const char *url, char *out, size_t bytes);
+/* Do both URLs name the same server: scheme, host and port? 0 when one of them is wrong, or without memory. */
+int ws_url_same_server(const char *a, const char *b);
 /* Checks "Name: value": 0, or AS_EINVAL with a reason that does not quote the value. */
 int ws_header_check(const char *line, char *error, size_t bytes);
 /* Makes one text of them (the last one is followed by NULL; NULL for none), each with its CR LF, and of what user and

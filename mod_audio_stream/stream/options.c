@@ -6,19 +6,17 @@
 #include "options.h"
 
 #include <ctype.h>
-#include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "extra_headers.h"
+#include "hosts.h"
 #include "utf8.h"
+#include "wipe.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define SAMPLES_PER_MS 8 /* of the watermarks' 8 kHz */
-#define FRAMES_MAX 80000 /* 10 s */
-#define LOW_WATERMARK 160
-#define HIGH_WATERMARK 640
 #define SUBPROTOCOL "audio.freeswitch.org" /* AS_DIALECT_JSON asks for it unless another has been set */
 #define STRING_MAX 65536                   /* bytes */
 
@@ -34,6 +32,7 @@ typedef enum kind {
 	PATH,    /* char *, a file or directory */
 	CA_FILE, /* char *, a file, or SYSTEM for none */
 	SECRET,  /* char *, never shown */
+	HOSTS,   /* char *, patterns of hosts; a wrong one leaves none that is allowed */
 	URL,     /* char *, never shown: there may be a password in it */
 	HEADERS, /* char *, a JSON object of strings; never shown */
 	PRESET,  /* as_preset */
@@ -74,12 +73,13 @@ static const row rows[] = {
 	{CONF("file-injection-dir"), "", PATH, AT(file_dir), ANY},
 	{STREAM("MAX_AUDIO_BASE64_LEN", "max-audio-base64-len"), "4MB", SIZE, AT(max_base64), 1024, 67108864, NULL},
 	{CONF("adaptive_buffer_enabled"), "true", FLAG, AT(adaptive), ON_OFF},
-	{CONF("buffer_low_watermark"), WORDS(LOW_WATERMARK), INT, AT(low_watermark_frames), 0, FRAMES_MAX, NULL},
-	{CONF("buffer_high_watermark"), WORDS(HIGH_WATERMARK), INT, AT(high_watermark_frames), 0, FRAMES_MAX, NULL},
+	{CONF("buffer_low_watermark"), WORDS(AS_LOW_WATERMARK), INT, AT(low_watermark_frames), 0, AS_FRAMES_MAX, NULL},
+	{CONF("buffer_high_watermark"), WORDS(AS_HIGH_WATERMARK), INT, AT(high_watermark_frames), 0, AS_FRAMES_MAX, NULL},
 	{CONF("adaptive_threshold"), "0.1", REAL, AT(adaptive_threshold), 0, 1, NULL},
-	{CONF("low_latency_config"), "160,320,5", PRESET, AT(low_latency), 0, FRAMES_MAX, NULL},
-	{CONF("balanced_config"), "320,640,10", PRESET, AT(balanced), 0, FRAMES_MAX, NULL},
-	{CONF("high_quality_config"), "640,1280,20", PRESET, AT(high_quality), 0, FRAMES_MAX, NULL},
+	{CONF("low_latency_config"), "160,320,5", PRESET, AT(low_latency), 0, AS_FRAMES_MAX, NULL},
+	{CONF("balanced_config"), "320,640,10", PRESET, AT(balanced), 0, AS_FRAMES_MAX, NULL},
+	{CONF("high_quality_config"), "640,1280,20", PRESET, AT(high_quality), 0, AS_FRAMES_MAX, NULL},
+	{CONF("allow-hosts"), "", HOSTS, AT(allow_hosts), ANY},
 	{STREAM("CONNECT_TIMEOUT_MS", "connect-timeout-ms"), "5000", INT, AT(connect_timeout_ms), 0, 600000, NULL},
 	{STREAM("RECONNECT_MAX", "reconnect-max"), "0", INT, AT(reconnect_max), 0, 1000000, NULL},
 	{STREAM("RECONNECT_DELAY_MS", "reconnect-delay-ms"), "500", INT, AT(reconnect_delay_ms), 10, 600000, NULL},
@@ -237,7 +237,7 @@ static int set_preset(as_options *options, const row *option, const char *value,
 			return fail_allowed(why, option, value);
 		}
 	}
-	if (rest || numbers[0] > numbers[1] || numbers[2] > as_options_watermark_ms(FRAMES_MAX)) {
+	if (rest || numbers[0] > numbers[1] || numbers[2] > as_options_watermark_ms(AS_FRAMES_MAX)) {
 		return fail_allowed(why, option, value);
 	}
 	*(as_preset *)field(options, option) = (as_preset){(int)numbers[0], (int)numbers[1], (int)numbers[2]};
@@ -252,7 +252,7 @@ static int set_string(as_options *options, const row *option, const char *value,
 	if (!copy) {
 		return AS_ENOMEM;
 	}
-	free(*string);
+	as_wipe_free(*string);
 	*string = copy;
 	return 0;
 }
@@ -268,17 +268,6 @@ static int set_choice(as_options *options, const row *option, const char *value,
 	return fail_allowed(why, option, value);
 }
 
-/* A token of RFC 9110, which names headers and subprotocols. */
-static int is_token(const char *text)
-{
-	for (const char *c = text; *c; c++) {
-		if (!isalnum((unsigned char)*c) && !strchr("!#$%&'*+-.^_`|~", *c)) {
-			return 0;
-		}
-	}
-	return *text != '\0';
-}
-
 static int has_control(const char *text)
 {
 	while ((unsigned char)*text >= ' ' && *text != 0x7f) {
@@ -287,31 +276,31 @@ static int has_control(const char *text)
 	return *text != '\0';
 }
 
+static int check_header(const extra_header *header, const reason *why)
+{
+	if (!extra_header_is_token(header->name)) {
+		return fail(why, "has a header whose name is empty or not made of letters, digits and -");
+	}
+	if (!header->value) {
+		return fail(why, "must have a string as the value of %.64s", header->name);
+	}
+	return has_control(header->value)
+			   ? fail(why, "must not have line ends or control characters in %.64s", header->name)
+			   : 0;
+}
+
 /* value: UTF-8. */
 static int check_headers(const char *value, const reason *why)
 {
-	json_error_t error;
-	json_t *headers = json_loads(value, JSON_REJECT_DUPLICATES, &error), *content;
-	const char *name;
-	int wrong = 0;
-	if (!json_is_object(headers)) {
-		json_decref(headers);
+	extra_headers headers;
+	int wrong = extra_headers_parse(value, &headers);
+	if (wrong == AS_EINVAL) {
 		return fail(why, "must be a JSON object of strings, such as {\"X-Tenant\": \"blue\"}");
 	}
-	json_object_foreach(headers, name, content)
-	{
-		if (!is_token(name)) {
-			wrong = fail(why, "has a header whose name is empty or not made of letters, digits and -");
-		} else if (!json_is_string(content)) {
-			wrong = fail(why, "must have a string as the value of %.64s", name);
-		} else if (has_control(json_string_value(content))) {
-			wrong = fail(why, "must not have line ends or control characters in %.64s", name);
-		}
-		if (wrong) {
-			break;
-		}
+	for (size_t i = 0; !wrong && i < headers.count; i++) {
+		wrong = check_header(&headers.all[i], why);
 	}
-	json_decref(headers);
+	extra_headers_free(&headers);
 	return wrong;
 }
 
@@ -321,7 +310,7 @@ static int set_headers(as_options *options, const row *option, const char *value
 	char *clean = as_utf8_clean(value);
 	int wrong = clean ? check_headers(clean, why) : AS_ENOMEM;
 	wrong = wrong ? wrong : set_string(options, option, clean, strlen(clean));
-	free(clean);
+	as_wipe_free(clean);
 	return wrong;
 }
 
@@ -334,6 +323,21 @@ static int check_url(const char *value, const reason *why)
 	return 0;
 }
 
+/* What limits where streams go does not fall back to no limit. */
+static int set_hosts(as_options *options, const row *option, const char *value, const reason *why)
+{
+	char wrong[64];
+	as_option_row words;
+	if (!ws_hosts_check(value, wrong, sizeof(wrong))) {
+		return set_string(options, option, value, strlen(value));
+	}
+	as_option_describe((int)(option - rows), &words);
+	int failed = set_string(options, option, WS_HOSTS_NONE, strlen(WS_HOSTS_NONE));
+	return failed ? failed
+				  : fail(why, "has '%s' in it but must be %s; until that is right, no server is allowed", wrong,
+						 words.allowed);
+}
+
 static int set_text(as_options *options, const row *option, const char *value, const reason *why)
 {
 	int wrong = 0;
@@ -344,7 +348,10 @@ static int set_text(as_options *options, const row *option, const char *value, c
 	if (option->kind == HEADERS) {
 		return set_headers(options, option, value, why);
 	}
-	if (option->kind == TOKEN && !is_token(value)) {
+	if (option->kind == HOSTS) {
+		return set_hosts(options, option, value, why);
+	}
+	if (option->kind == TOKEN && !extra_header_is_token(value)) {
 		wrong = fail_allowed(why, option, value);
 	} else if ((option->kind == PATH || option->kind == CA_FILE) && strspn(value, " \t\r\n") == length) {
 		wrong = fail(why, "is blank but must be a path");
@@ -407,6 +414,17 @@ static const row *find(const char *name)
 		}
 	}
 	return NULL;
+}
+
+int as_ws_allow_hosts(const as_options *options)
+{
+	return ws_hosts_set(options->allow_hosts);
+}
+
+int as_option_is_secret(const char *name)
+{
+	const row *option = find(name);
+	return option && (option->kind == SECRET || option->kind == URL || option->kind == HEADERS);
 }
 
 int as_options_set(as_options *options, const char *name, const char *value, char *error, size_t bytes)
@@ -491,7 +509,7 @@ void as_options_free(as_options *options)
 {
 	for (size_t i = 0; options && i < COUNT(rows); i++) {
 		if (is_string(&rows[i])) {
-			free(*string_field(options, &rows[i]));
+			as_wipe_free(*string_field(options, &rows[i]));
 		}
 	}
 	free(options);
@@ -514,66 +532,60 @@ const char *as_option_param(int i)
 	return i >= 0 && (size_t)i < COUNT(rows) ? rows[i].param : NULL;
 }
 
-int as_option_describe(int i, as_option_row *out)
+static void describe_choice(const row *option, char *out, size_t bytes)
+{
+	snprintf(out, bytes, "%s", option->among);
+	for (char *c; (c = strchr(out, '|'));) {
+		*c = '/';
+	}
+}
+
+static void describe_allowed(const row *option, char *out, size_t bytes)
 {
 	static const char *const words[] = {
-		[INT] = "%.0f to %.0f",
-		[STEP] = "a multiple of %.0f up to %.0f",
-		[SIZE] = "%.0f to %.0f; k and MB may be used",
-		[REAL] = "%g to %g",
 		[FLAG] = "true or false",
 		[TEXT] = "text",
 		[TOKEN] = "letters, digits and -._",
 		[PATH] = "a path",
 		[CA_FILE] = "a path, or SYSTEM",
 		[SECRET] = "text, never shown",
+		[HOSTS] = "hosts, host:port, *.domain",
 		[URL] = "a ws:// or wss:// URL",
 		[HEADERS] = "a JSON object of strings",
-		[PRESET] = "min,max,target_ms; min up to max, both %.0f to %.0f",
 		[IGNORED] = "anything",
 	};
+	double least = option->least, most = option->most;
+	switch (option->kind) {
+	case INT:
+		snprintf(out, bytes, "%.0f to %.0f", least, most);
+		break;
+	case STEP:
+		snprintf(out, bytes, "a multiple of %.0f up to %.0f", least, most);
+		break;
+	case SIZE:
+		snprintf(out, bytes, "%.0f to %.0f; k and MB may be used", least, most);
+		break;
+	case REAL:
+		snprintf(out, bytes, "%g to %g", least, most);
+		break;
+	case PRESET:
+		snprintf(out, bytes, "min,max,target_ms; min up to max, both %.0f to %.0f", least, most);
+		break;
+	case CHOICE:
+		describe_choice(option, out, bytes);
+		break;
+	default:
+		snprintf(out, bytes, "%s", words[option->kind]);
+	}
+}
+
+int as_option_describe(int i, as_option_row *out)
+{
 	if (i < 0 || (size_t)i >= COUNT(rows)) {
 		return AS_ENOENT;
 	}
 	const row *option = &rows[i];
 	*out = (as_option_row){option->variable, option->env, option->param, option->standard, ""};
-	if (option->kind == CHOICE) {
-		snprintf(out->allowed, sizeof(out->allowed), "%s", option->among);
-		for (char *c; (c = strchr(out->allowed, '|'));) {
-			*c = '/';
-		}
-	} else {
-		snprintf(out->allowed, sizeof(out->allowed), words[option->kind], option->least, option->most);
-	}
+	describe_allowed(option, out->allowed, sizeof(out->allowed));
 	return 0;
-}
-
-/* ---- What they mean ---------------------------------------------------------------------------------------------- */
-
-int as_options_watermark_ms(int frames)
-{
-	return frames / SAMPLES_PER_MS;
-}
-
-as_preset as_options_preset(const as_options *options, int rate_hz, int bidirectional, int high_jitter)
-{
-	if (high_jitter || (rate_hz >= 16000 && bidirectional)) {
-		return options->high_quality;
-	}
-	return rate_hz < 16000 && !bidirectional ? options->low_latency : options->balanced;
-}
-
-as_jitter_config as_options_jitter(const as_options *options, int rate_hz, int bidirectional)
-{
-	as_preset preset = as_options_preset(options, rate_hz, bidirectional, 0);
-	as_preset rough = as_options_preset(options, rate_hz, bidirectional, 1);
-	int low = preset.min_frames, high = preset.max_frames > rough.max_frames ? preset.max_frames : rough.max_frames;
-	low = options->low_watermark_frames == LOW_WATERMARK ? low : options->low_watermark_frames;
-	high = options->high_watermark_frames == HIGH_WATERMARK ? high : options->high_watermark_frames;
-	return (as_jitter_config){
-		.low_ms = as_options_watermark_ms(low),
-		.high_ms = as_options_watermark_ms(high > low ? high : low),
-		.target_ms = preset.target_ms,
-		.threshold = options->adaptive_threshold,
-	};
 }

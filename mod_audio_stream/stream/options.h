@@ -2,14 +2,18 @@
  * options.h - inside of as_options: everything that can be set, read-only once a streamer has it.
  *
  * options.c holds one table: for each field its names (channel variable, environment, audio_stream.conf.xml), kind,
- * range and default; docs/streaming.md shows it. Strings are owned by the options; "" means not set. An empty
- * value is the same as none: setting it changes nothing.
+ * range and default; docs/streaming.md shows it. options_jitter.c says what the presets and watermarks mean. Strings are
+ * owned by the options; "" means not set. An empty value is the same as none: setting it changes nothing.
  */
 #ifndef STREAM_OPTIONS_H
 #define STREAM_OPTIONS_H
 
 #include "audio_stream_ws.h"
 #include "jitter.h"
+
+#define AS_FRAMES_MAX 80000   /* 10 s */
+#define AS_LOW_WATERMARK 160  /* the defaults of buffer_low_watermark, */
+#define AS_HIGH_WATERMARK 640 /* and buffer_high_watermark: as good as not set */
 
 /* Frames: the unit of the watermarks, see as_options_watermark_ms(). */
 typedef struct as_preset {
@@ -38,6 +42,7 @@ struct as_options {
 	double adaptive_threshold;                       /* conf adaptive_threshold 0.1 */
 	as_preset low_latency, balanced, high_quality;   /* conf low_latency_config 160,320,5 ... */
 	/* the connection */
+	char *allow_hosts;          /* conf allow-hosts: patterns of hosts.h; "" = all */
 	int connect_timeout_ms;     /* STREAM_CONNECT_TIMEOUT_MS 5000; 0 = none */
 	int reconnect_max;          /* STREAM_RECONNECT_MAX 0 attempts in a row */
 	int reconnect_delay_ms;     /* STREAM_RECONNECT_DELAY_MS 500, doubled each time, +-20 % */

@@ -251,7 +251,7 @@ typedef struct streamer_target {
 	ws_options options;
 	char *url, *subprotocol;
 	char **headers;               /* "Name: value", the last one followed by NULL */
-	char shown[STREAMER_URL_MAX]; /* the URL without its query, which may be secret */
+	char shown[STREAMER_URL_MAX]; /* scheme, host and port of the URL: the rest may be secret */
 } streamer_target;
 
 /* The caller's thread. subprotocol: unless the options have one; NULL: none. header: one more, "Name: value"; NULL: none.

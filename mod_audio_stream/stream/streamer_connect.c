@@ -25,8 +25,11 @@
 #include <string.h>
 #include <strings.h>
 
+#include "extra_headers.h"
+#include "hosts.h"
 #include "tls.h"
 #include "url.h"
+#include "wipe.h"
 
 #define MESSAGE_SPARE (1 << 20)
 #define MESSAGE_LEAST (16 << 20)
@@ -120,26 +123,22 @@ static int is_credential(const char *header)
  * are left out. */
 static int make_headers(streamer_target *target, const char *text, const char *first, int own)
 {
-	json_t *headers = json_loads(text, 0, NULL);
-	const char *name;
-	json_t *member;
+	extra_headers headers;
 	size_t count = 0;
-	int error = 0;
-	target->headers = calloc(json_object_size(headers) + 2, sizeof(char *));
-	if (target->headers && first && !(target->headers[count++] = strdup(first))) {
+	int error = extra_headers_parse(text, &headers);
+	target->headers = calloc(headers.count + 2, sizeof(char *));
+	if (!target->headers || (first && !(target->headers[count++] = strdup(first)))) {
 		error = AS_ENOMEM;
 	}
-	json_object_foreach(headers, name, member)
-	{
-		if (own && is_credential(name)) {
+	for (size_t i = 0; !error && i < headers.count; i++) {
+		if (own && is_credential(headers.all[i].name)) {
 			continue;
 		}
-		if (!target->headers || !(target->headers[count++] = header_line(name, json_string_value(member)))) {
+		if (!(target->headers[count++] = header_line(headers.all[i].name, headers.all[i].value))) {
 			error = AS_ENOMEM;
-			break;
 		}
 	}
-	json_decref(headers);
+	extra_headers_free(&headers);
 	return error;
 }
 
@@ -190,10 +189,7 @@ static int check_headers(const ws_options *options, char *error, size_t bytes)
 {
 	char *joined = NULL;
 	int result = ws_headers_join(options->headers, options->user, options->password, &joined, error, bytes);
-	if (joined) {
-		explicit_bzero(joined, strlen(joined));
-	}
-	free(joined);
+	as_wipe_free(joined);
 	return result;
 }
 
@@ -233,6 +229,10 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 		return AS_EINVAL;
 	}
 	int result = ws_url_check(url, error, bytes);
+	if (!result && !ws_hosts_allow(s->options->allow_hosts, url)) {
+		snprintf(error, bytes, "allow-hosts in audio_stream.conf.xml does not name the URL's host");
+		result = AS_EINVAL;
+	}
 	if (!result) {
 		result = make_headers(target, s->options->extra_headers, header, own);
 	}
@@ -244,7 +244,7 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 	if (!target->url || (subprotocol && !target->subprotocol)) {
 		return AS_ENOMEM;
 	}
-	snprintf(target->shown, sizeof(target->shown), "%.*s", (int)strcspn(url, "?#"), url);
+	ws_url_show(url, target->shown, sizeof(target->shown));
 	target->options = connection(s, target, timeout_s, own);
 	result = check_headers(&target->options, error, bytes);
 	return result ? result : check_files(&target->options, error, bytes);
@@ -253,9 +253,9 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 void streamer_target_free(streamer_target *target)
 {
 	for (char **header = target->headers; header && *header; header++) {
-		free(*header);
+		as_wipe_free(*header);
 	}
 	free(target->headers);
 	free(target->subprotocol);
-	free(target->url);
+	as_wipe_free(target->url);
 }

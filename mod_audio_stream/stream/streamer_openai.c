@@ -11,7 +11,9 @@
 
 #include "openai_talk.h"
 #include "streamer.h"
+#include "url.h"
 #include "utf8.h"
+#include "wipe.h"
 
 #define UPLINK_MAX_MS 5000 /* unless STREAM_MAX_QUEUE_MS says otherwise: what is said is not worth more later */
 
@@ -60,8 +62,8 @@ static char *url_for(const char *base, const char *model)
 	encode(model, encoded);
 	if (has_parameter(query, "model") || has_parameter(query, "deployment")) {
 		url = strdup(base);
-	} else if (asprintf(&url, "%s%cmodel=%s", base, query ? '&' : '?', encoded) < 0) {
-		url = NULL;
+	} else if ((url = malloc(strlen(base) + sizeof("?model=") + strlen(encoded)))) { /* asprintf() leaves copies */
+		sprintf(url, "%s%cmodel=%s", base, query ? '&' : '?', encoded);
 	}
 	free(encoded);
 	return url;
@@ -78,12 +80,12 @@ static int host_ends_in(const char *url, const char *domain)
 /* NULL without memory, "" without a key. */
 static char *authorization(const char *url, const char *key)
 {
-	char *line = NULL;
-	if (!*key) {
-		return strdup("");
+	const char *name = host_ends_in(url, ".azure.com") ? "api-key: " : "Authorization: Bearer ";
+	char *line = malloc(strlen(name) + strlen(key) + 1);
+	if (line) {
+		sprintf(line, "%s%s", *key ? name : "", key);
 	}
-	const char *format = host_ends_in(url, ".azure.com") ? "api-key: %s" : "Authorization: Bearer %s";
-	return asprintf(&line, format, key) < 0 ? NULL : line;
+	return line;
 }
 
 /* What has been asked for in words that hold for every call. */
@@ -96,6 +98,29 @@ static int check_request(const as_streamer *s, const as_streamer_start *start, c
 	return openai_rate_check(start->rate_hz, 1, error, bytes);
 }
 
+/* The key for base, which may be empty. A key that has been configured is for the configured server and no other: the words
+ * of a command may have come from elsewhere. */
+static int choose_key(const as_options *options, const as_streamer_start *start, const char *base, const char **key,
+					  char *error, size_t bytes)
+{
+	*key = first_of(start->api_key, options->openai_api_key);
+	if (start->api_key && *start->api_key) {
+		return 0;
+	}
+	if (**key && start->url && *start->url && !ws_url_same_server(base, options->openai_url)) {
+		snprintf(
+			error, bytes,
+			"url= names another server than OPENAI_REALTIME_URL: OPENAI_API_KEY is not sent there; give the key for "
+			"it with api_key=, or set OPENAI_REALTIME_URL");
+		return AS_EINVAL;
+	}
+	if (!**key && host_ends_in(base, ".openai.com")) {
+		snprintf(error, bytes, "no key: set OPENAI_API_KEY in FreeSWITCH's environment, or say api_key=");
+		return AS_EINVAL;
+	}
+	return 0;
+}
+
 static int openai_reach(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
 {
 	int wrong = check_request(s, start, error, bytes);
@@ -104,17 +129,18 @@ static int openai_reach(as_streamer *s, const as_streamer_start *start, char *er
 	}
 	const char *model = first_of(start->model, s->options->openai_model);
 	const char *base = first_of(start->url, s->options->openai_url);
-	const char *key = first_of(start->api_key, s->options->openai_api_key);
-	if (!*key && host_ends_in(base, ".openai.com")) {
-		snprintf(error, bytes, "no key: set OPENAI_API_KEY in FreeSWITCH's environment, or say api_key=");
-		return AS_EINVAL;
+	const char *key;
+	wrong = ws_url_check(base, error, bytes);
+	wrong = wrong ? wrong : choose_key(s->options, start, base, &key, error, bytes);
+	if (wrong) {
+		return wrong;
 	}
 	char *url = url_for(base, model), *header = authorization(base, key);
 	int result = url && header
 					 ? streamer_target_init(s, url, NULL, *header ? header : NULL, start->timeout_s, error, bytes)
 					 : AS_ENOMEM;
-	free(url);
-	free(header);
+	as_wipe_free(url);
+	as_wipe_free(header);
 	return result;
 }
 

@@ -59,6 +59,33 @@ static inline const char *check_url(const as_command *command)
 	return strpbrk(url, " \t\r\n\x7f\x01\x1b") ? "a blank or control character in the URL" : NULL;
 }
 
+/* Names of channel variables, one or several with commas between them: never both a text and where to find it. */
+static inline const char *check_variables(const as_command *command)
+{
+	static const char names[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+	const char *list = command->metadata_vars;
+	if (command->metadata_var[strspn(command->metadata_var, names)] ||
+		command->instructions_var[strspn(command->instructions_var, names)]) {
+		return "no name of a variable";
+	}
+	for (const char *at = *list ? list : NULL, *comma; at; at = comma ? comma + 1 : NULL) {
+		comma = strchr(at, ',');
+		size_t length = strspn(at, names);
+		if (!length || (at[length] && at[length] != ',')) {
+			return "no list of variables";
+		}
+	}
+	if (command->verb != AS_VERB_START && (*command->metadata_var || *list)) {
+		return "start's variables without it";
+	}
+	if (command->verb != AS_VERB_OPENAI_START && *command->instructions_var) {
+		return "openai_start's variable without it";
+	}
+	int metadata = (*command->metadata != 0) + (*command->metadata_var != 0) + (*list != 0);
+	return metadata > 1 || (*command->instructions && *command->instructions_var) ? "a text and a variable for it"
+																				  : NULL;
+}
+
 /* What only some verbs have. */
 static inline const char *check_belongings(const as_command *command)
 {
@@ -91,7 +118,8 @@ static inline const char *check_belongings(const as_command *command)
 
 static inline const char *check_command(const as_command *command)
 {
-	const char *(*const checks[])(const as_command *) = {check_rate, check_track, check_url, check_belongings};
+	const char *(*const checks[])(const as_command *) = {check_rate, check_track, check_url, check_variables,
+														 check_belongings};
 	const char *wrong = check_name(command->uuid);
 	wrong = wrong ? wrong : check_name(command->stream_id);
 	if (command->verb < AS_VERB_START || command->verb > AS_VERB_OPENAI_START) {

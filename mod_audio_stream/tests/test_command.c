@@ -313,6 +313,33 @@ static void test_urls(void **state)
 	refused("u start ws://h/\x01", NULL, "the URL has a blank or a control character in it");
 }
 
+/* What a caller has chosen stays out of the line: the line names the variable that has it. */
+static void test_metadata_that_a_variable_has(void **state)
+{
+	(void)state;
+	understood("u start ws://h mono 8000 metadata_var=call_data", NULL, AS_VERB_START, "u", "main");
+	started(AS_DIALECT_BINARY, "mono", AS_COMMAND_INBOUND, 8000, "");
+	assert_string_equal(command.metadata_var, "call_data");
+	understood("u start ws://h metadata_vars=caller_id_name,sip_h_X-Y ", NULL, AS_VERB_START, "u", "main");
+	assert_string_equal(command.metadata_vars, "caller_id_name,sip_h_X-Y");
+	assert_string_equal(command.metadata_var, "");
+	understood("u s start ws://h both 8k 0 1 metadata_var='call_data'", NULL, AS_VERB_START, "u", "s");
+	assert_string_equal(command.metadata_var, "call_data");
+	understood("u s start ws://h both 8k 0 1 metadata_var=", NULL, AS_VERB_START, "u", "s");
+	assert_string_equal(command.metadata_var, "");
+	understood("u start ws://h mono 8000 'metadata_var=x'", NULL, AS_VERB_START, "u", "main"); /* a text */
+	assert_string_equal(command.metadata, "metadata_var=x");
+	understood("u start ws://h mono 8000 the metadata_var=x", NULL, AS_VERB_START, "u", "main");
+	assert_string_equal(command.metadata, "the metadata_var=x");
+	refused("u start ws://h mono 8000 metadata_var=a b", NULL, "'b' is one argument too many");
+	refused("u start ws://h mono 8000 metadata_var=a,b", NULL,
+			"metadata_var= must be followed by the name of a channel");
+	refused("u start ws://h mono 8000 metadata_var=${a}", NULL, "metadata_var= must be followed by");
+	refused("u start ws://h mono 8000 metadata_vars=a,,b", NULL, "metadata_vars= must be followed by names of channel");
+	refused("u start ws://h mono 8000 metadata_vars=a,", NULL, "metadata_vars= must be followed by");
+	refused("u start embedded metadata_var=a", NULL, "'metadata_var=a' is neither a track");
+}
+
 /* ---- openai_start ------------------------------------------------------------------------------------------------ */
 
 static void test_openai_start(void **state)
@@ -334,6 +361,21 @@ static void test_openai_start(void **state)
 	understood("openai_start instructions='don't shout' voice= rate=", OWN, AS_VERB_OPENAI_START, OWN, "main");
 	assert_string_equal(command.instructions, "don't shout"); /* and a value left empty is none */
 	assert_int_equal(command.rate_hz, 0);
+}
+
+static void test_instructions_that_a_variable_has(void **state)
+{
+	(void)state;
+	understood("u openai_start instructions_var=prompt voice=marin", NULL, AS_VERB_OPENAI_START, "u", "main");
+	assert_string_equal(command.instructions_var, "prompt");
+	assert_string_equal(command.instructions, "");
+	understood("u openai_start instructions_var= instructions=x", NULL, AS_VERB_OPENAI_START, "u", "main");
+	assert_string_equal(command.instructions, "x");
+	refused("u openai_start instructions_var=a instructions=b", NULL, "instructions= and instructions_var= are both");
+	refused("u openai_start instructions=b instructions_var=a", NULL, "instructions= and instructions_var= are both");
+	refused("u openai_start instructions_var=a,b", NULL, "instructions_var= must be followed by the name of a channel");
+	refused("u openai_start instructions_var='a b'", NULL, "instructions_var= must be followed by");
+	refused("u openai_start instructions_var=a instructions_var=b", NULL, "instructions_var is there twice");
 }
 
 static void test_what_openai_start_refuses(void **state)
@@ -555,7 +597,9 @@ int main(void)
 		cmocka_unit_test(test_start_with_a_mix_type),
 		cmocka_unit_test(test_start_with_a_track),
 		cmocka_unit_test(test_urls),
+		cmocka_unit_test(test_metadata_that_a_variable_has),
 		cmocka_unit_test(test_openai_start),
+		cmocka_unit_test(test_instructions_that_a_variable_has),
 		cmocka_unit_test(test_what_openai_start_refuses),
 		cmocka_unit_test(test_an_api_key_is_never_shown),
 		cmocka_unit_test(test_a_uuid_alone_is_a_call),

@@ -76,6 +76,12 @@ static size_t random_word(char *out)
 										"rate=8k",
 										"track=both",
 										"timeout=5",
+										"instructions_var=prompt",
+										"metadata_var=sip_h_X-Data",
+										"metadata_vars=caller_id_name,caller_id_number",
+										"metadata_vars=",
+										"metadata_vars=,a",
+										"instructions_var=${x}",
 										"url=ws://h",
 										"START",
 										"-",
@@ -198,6 +204,19 @@ static size_t write_quoted(char *out, const char *text)
 
 static char texts[4][TEXT_ROOM], url[160];
 
+/* Names of channel variables. */
+static const char *random_variables(char *out, size_t most)
+{
+	char *at = out;
+	for (size_t count = random_upto(&seed, most); count > 0; count--) {
+		for (size_t length = random_upto(&seed, 30); length > 0; length--) {
+			*at++ = "abzABZ019_-."[below(12)];
+		}
+		*at++ = count > 1 ? ',' : '\0';
+	}
+	return out;
+}
+
 static void random_start(as_command *command)
 {
 	snprintf(url, sizeof(url), "ws%s://", below(2) ? "s" : "");
@@ -213,7 +232,10 @@ static void random_start(as_command *command)
 		command->timeout_s = -1;
 	}
 	command->url = command->dialect ? url : "";
-	command->metadata = command->dialect ? random_text(texts[0]) : "";
+	size_t how = command->dialect ? below(4) : 4; /* the metadata, a variable that has it, several; none */
+	command->metadata = how < 2 ? random_text(texts[0]) : "";
+	command->metadata_var = how == 2 ? random_variables(texts[1], 1) : "";
+	command->metadata_vars = how == 3 ? random_variables(texts[1], 4) : "";
 }
 
 static void random_openai(as_command *command)
@@ -222,7 +244,8 @@ static void random_openai(as_command *command)
 	command->track = tracks[below(COUNT(tracks))];
 	command->rate_hz = below(2) ? rates[below(COUNT(rates))] : 0;
 	command->timeout_s = (int)below(3601);
-	command->instructions = random_text(texts[0]);
+	command->instructions = below(2) ? random_text(texts[0]) : "";
+	command->instructions_var = *command->instructions ? "" : random_variables(texts[3], 1);
 	command->voice = random_text(texts[1]);
 	random_name(texts[2], 100);
 	command->api_key = texts[2];
@@ -235,6 +258,9 @@ static as_command random_command(void)
 						  .track = "inbound",
 						  .url = "",
 						  .metadata = "",
+						  .metadata_var = "",
+						  .metadata_vars = "",
+						  .instructions_var = "",
 						  .text = "",
 						  .voice = "",
 						  .instructions = "",
@@ -284,7 +310,12 @@ static void write_start(const as_command *command, char *out)
 		sprintf(out, below(2) ? "embedded %s %s" : "embedded %2$s %1$s", command->track, rate);
 		return;
 	}
-	write_quoted(out, command->metadata);
+	if (*command->metadata_var || *command->metadata_vars) {
+		out += sprintf(out, *command->metadata_var ? "metadata_var=" : "metadata_vars=");
+		write_quoted(out, *command->metadata_var ? command->metadata_var : command->metadata_vars);
+	} else {
+		write_quoted(out, command->metadata);
+	}
 }
 
 static void write_arguments(const as_command *command, char *out)
@@ -297,6 +328,7 @@ static void write_arguments(const as_command *command, char *out)
 		out += sprintf(out, "track=%s timeout=%d api_key=%s instructions=", command->track, command->timeout_s,
 					   command->api_key);
 		out += write_quoted(out, command->instructions);
+		out += sprintf(out, " instructions_var=%s", command->instructions_var);
 		out += sprintf(out, " voice=");
 		out += write_quoted(out, command->voice);
 		sprintf(out, command->rate_hz ? " rate=%d" : " rate=", command->rate_hz);
@@ -332,6 +364,9 @@ static void expect_same(const as_command *command, const as_command *wanted)
 	assert_string_equal(command->track, wanted->track);
 	assert_string_equal(command->url, wanted->url);
 	assert_string_equal(command->metadata, wanted->metadata);
+	assert_string_equal(command->metadata_var, wanted->metadata_var);
+	assert_string_equal(command->metadata_vars, wanted->metadata_vars);
+	assert_string_equal(command->instructions_var, wanted->instructions_var);
 	assert_string_equal(command->text, wanted->text);
 	assert_string_equal(command->voice, wanted->voice);
 	assert_string_equal(command->instructions, wanted->instructions);

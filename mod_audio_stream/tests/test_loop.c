@@ -1,9 +1,13 @@
 /* test_loop.c - service threads and actors: starting, posting, ticking, ending. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <pthread.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <libwebsockets.h>
 
 #include "audio_stream_ws.h"
 #include "support.h"
@@ -325,10 +329,133 @@ static void test_exit_with_running_threads(void **state)
 	assert_int_equal(WEXITSTATUS(status), 7);
 }
 
+/* ---- What belongs to the whole process --------------------------------------------------------------------------- */
+
+/* Runs something in a process of its own. */
+static void in_a_child(void (*run)(void))
+{
+	pid_t child = fork();
+	if (child == 0) {
+		run();
+		_exit(0);
+	}
+	int status = 0;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	if (!WIFEXITED(status) || WEXITSTATUS(status)) {
+		fail_msg("the child ended with status %x", status);
+	}
+}
+
+static void open_one(void)
+{
+	ws_server *server = server_start(&(ws_server_options){0});
+	client *c = client_open(&(ws_options){.url = url_of(server)});
+	client_done(c);
+	server_stop(server);
+}
+
+static void expect(int holds)
+{
+	if (!holds) {
+		_exit(1);
+	}
+}
+
+static void with_a_level_of_its_own(void)
+{
+	lws_set_log_level(LLL_WARN | LLL_THREAD, NULL);
+	open_one();
+	expect(lwsl_visible(LLL_WARN) && lwsl_visible(LLL_THREAD) && !lwsl_visible(LLL_ERR) && !lwsl_visible(LLL_NOTICE));
+}
+
+static void with_the_standard_level(void)
+{
+	expect(lwsl_visible(LLL_NOTICE));
+	open_one();
+	expect(lwsl_visible(LLL_ERR) && !lwsl_visible(LLL_WARN) && !lwsl_visible(LLL_NOTICE));
+	lws_set_log_level(LLL_ERR | LLL_WARN, NULL);
+	ws_loops_stop();
+	open_one();
+	expect(lwsl_visible(LLL_WARN) != 0);
+}
+
+static void with_stderr_watched(void)
+{
+	int ends[2];
+	char said[300];
+	expect(pipe(ends) == 0 && dup2(ends[1], 2) == 2 && close(ends[1]) == 0);
+	setenv("http_proxy", "127.0.0.1:1", 1); /* nor does this count */
+	open_one();
+	close(2);
+	expect(read(ends[0], said, sizeof(said)) == 0);
+}
+
+static void test_the_log_level_of_libwebsockets_is_its_users(void **state)
+{
+	(void)state;
+	in_a_child(with_a_level_of_its_own);
+	in_a_child(with_the_standard_level);
+	in_a_child(with_stderr_watched);
+}
+
+static _Atomic int hold, held, is_child;
+
+/* This program's eventfd(), which service threads are started with: on demand it does not return for a while. */
+int eventfd(unsigned count, int flags)
+{
+	while (hold) {
+		held = 1;
+		sleep_ms(1);
+	}
+	return (int)syscall(SYS_eventfd2, count, flags);
+}
+
+/* Registered before the library's, so runs after that: sanitizers look for nothing in a child. */
+static void leave_child(void)
+{
+	if (is_child) {
+		_exit(0);
+	}
+}
+
+static void *start_one(void *unused)
+{
+	client_done(client_new());
+	return unused;
+}
+
+/* As FreeSWITCH's `system` may be: forked while another thread starts streams, it leaves by exit(). */
+static void test_a_forked_process_exits_whatever_others_were_doing(void **state)
+{
+	(void)state;
+	pthread_t thread;
+	start_one(NULL); /* what is registered for the process's end now is */
+	ws_loops_stop();
+	hold = 1;
+	assert_int_equal(pthread_create(&thread, NULL, start_one, NULL), 0);
+	while (!held) {
+		sleep_ms(1);
+	}
+	fflush(NULL);
+	pid_t child = fork();
+	if (child == 0) {
+		is_child = 1;
+		alarm(5); /* ends what hangs */
+		exit(1);
+	}
+	int status = 0;
+	assert_int_equal(waitpid(child, &status, 0), child);
+	hold = 0;
+	pthread_join(thread, NULL);
+	ws_loops_stop();
+	assert_true(WIFEXITED(status));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_exit_with_running_threads), /* first: a fork of one thread */
+		cmocka_unit_test(test_exit_with_running_threads), /* first: forks of one thread */
+		cmocka_unit_test(test_the_log_level_of_libwebsockets_is_its_users),
 		cmocka_unit_test(test_threads_start_with_the_first_actor),
 		cmocka_unit_test(test_actors_are_spread),
 		cmocka_unit_test(test_posts_run_in_order),
@@ -338,6 +465,8 @@ int main(void)
 		cmocka_unit_test(test_stop_with_connections),
 		cmocka_unit_test(test_start_and_stop_again),
 		cmocka_unit_test(test_a_finished_connection_is_dropped),
+		cmocka_unit_test(test_a_forked_process_exits_whatever_others_were_doing),
 	};
+	atexit(leave_child);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,9 @@
 /* test_loop_tls.c - wss: who is trusted, who is not, and what is said about it. Certificates are made here. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <openssl/ssl.h>
@@ -229,9 +232,9 @@ static void test_files_that_change(void **state)
 	client_done(client_fail(&options, WS_WHY_TLS));
 	unlink(path);
 	assert_int_equal(link(ca, path), 0);
-	assert_null(ws_tls_find(path, NULL, NULL));
 	client_done(client_open(&options));
-	ws_tls *first = ws_tls_find(path, NULL, NULL), *second = ws_tls_load(path, NULL, NULL, error, sizeof(error));
+	ws_tls *first = ws_tls_load(path, NULL, NULL, error, sizeof(error));
+	ws_tls *second = ws_tls_load(path, NULL, NULL, error, sizeof(error));
 	assert_ptr_equal(first, second);
 	ws_tls_unref(first);
 	ws_tls_unref(second);
@@ -245,18 +248,85 @@ static void test_many_sets_of_files(void **state)
 	(void)state;
 	char name[40], error[200];
 	char *ca = strdup(file("ca.pem"));
+	ws_tls *first = NULL, *last = NULL;
 	for (int i = 0; i < 80; i++) {
 		snprintf(name, sizeof(name), "many-%d.pem", i);
 		assert_int_equal(link(ca, file(name)), 0);
 		ws_tls *tls = ws_tls_load(file(name), NULL, NULL, error, sizeof(error));
 		assert_non_null(tls);
+		first = i ? first : ws_tls_ref(tls);
+		last = tls;
 		ws_tls_unref(tls);
 	}
-	assert_null(ws_tls_find(file("many-0.pem"), NULL, NULL)); /* not kept for ever */
-	ws_tls *last = ws_tls_find(file("many-79.pem"), NULL, NULL);
-	assert_non_null(last);
-	ws_tls_unref(last);
+	ws_tls *again = ws_tls_load(file("many-0.pem"), NULL, NULL, error, sizeof(error));
+	assert_ptr_not_equal(again, first); /* not kept for ever */
+	ws_tls_unref(again);
+	ws_tls_unref(first);
+	again = ws_tls_load(file("many-79.pem"), NULL, NULL, error, sizeof(error));
+	assert_ptr_equal(again, last);
+	ws_tls_unref(again);
 	free(ca);
+}
+
+/* ---- File systems that hang -------------------------------------------------------------------------------------- */
+
+static _Atomic int seen_by_service_threads;
+
+/* This program's stat(), which notes who calls it. */
+int stat(const char *restrict path, struct stat *restrict out)
+{
+	char name[16] = "";
+	pthread_getname_np(pthread_self(), name, sizeof(name));
+	seen_by_service_threads += !strncmp(name, "as-ws-", 6) && name[6] >= '0' && name[6] <= '9';
+	return fstatat(AT_FDCWD, path, out, 0);
+}
+
+static void test_no_service_thread_looks_at_files(void **state)
+{
+	(void)state;
+	struct stat status;
+	assert_int_equal(stat(file("ca.pem"), &status), 0); /* ours is the one that is called */
+	for (int twice = 0; twice < 2; twice++) {           /* loaded, and cached */
+		accepted("good", "localhost", (ws_options){.ca_file = file("ca.pem")});
+		accepted("good", "127.0.0.1", (ws_options){.ca_file = file("ca.pem")});
+	}
+	assert_int_equal(seen_by_service_threads, 0);
+}
+
+/* Lets go who waits for the FIFO to be opened: 1, or 0 when there is nobody. */
+static int let_go(const char *fifo)
+{
+	int fd = open(fifo, O_WRONLY | O_NONBLOCK);
+	if (fd >= 0) {
+		close(fd);
+	}
+	return fd >= 0;
+}
+
+static void test_a_file_that_hangs_keeps_nobody_from_others(void **state)
+{
+	(void)state;
+	char *fifo = strdup(file("hangs.pem")), *fresh = strdup(file("fresh.pem"));
+	ws_server *server = serve("good");
+	assert_int_equal(mkfifo(fifo, 0600), 0); /* opening it waits for somebody who writes */
+	assert_int_equal(link(file("ca.pem"), fresh), 0);
+	client *stuck = client_new();
+	client_connect(stuck,
+				   &(ws_options){.url = url_of(server, "127.0.0.1"), .ca_file = fifo, .connect_timeout_ms = 60000});
+	for (int i = 0; !let_go(fifo); i++) { /* the first time it is opened; the next time it hangs again */
+		assert_true(i < 5000);
+		sleep_ms(2);
+	}
+	accepted("good", "127.0.0.1", (ws_options){.ca_file = fresh});
+	client_disconnect(stuck, 1000, "", 0);
+	client_wait(stuck, &stuck->closes, 1, "on_close");
+	client_done(stuck);
+	for (int quiet = 0; quiet < 50; quiet = let_go(fifo) ? 0 : quiet + 1) {
+		sleep_ms(2);
+	}
+	free(fifo);
+	free(fresh);
+	server_stop(server);
 }
 
 /* ---- Servers that speak something else --------------------------------------------------------------------------- */
@@ -388,6 +458,8 @@ int main(void)
 		cmocka_unit_test(test_files_that_cannot_be_used),
 		cmocka_unit_test(test_files_that_change),
 		cmocka_unit_test(test_many_sets_of_files),
+		cmocka_unit_test(test_no_service_thread_looks_at_files),
+		cmocka_unit_test(test_a_file_that_hangs_keeps_nobody_from_others),
 		cmocka_unit_test(test_no_tls_there),
 		cmocka_unit_test(test_closed_in_the_middle_of_the_handshake),
 		cmocka_unit_test(test_a_handshake_that_does_not_end),

@@ -404,6 +404,21 @@ static void test_the_configuration_file_has_every_parameter(void **state)
 	free(document);
 }
 
+static void test_which_options_are_secret(void **state)
+{
+	(void)state;
+	static const char *const secret[] = {"OPENAI_API_KEY",      "openai_api_key",
+										 "OPENAI_REALTIME_URL", "STREAM_EXTRA_HEADERS",
+										 "extra-headers",       "MOD_AUDIO_STREAM_HTTP_AUTH_PASSWORD"};
+	static const char *const shown[] = {"STREAM_FRAME_MS", "stream_auth_id", "caller_id_name", ""};
+	for (size_t i = 0; i < COUNT(secret); i++) {
+		assert_int_equal(as_option_is_secret(secret[i]), 1);
+	}
+	for (size_t i = 0; i < COUNT(shown); i++) {
+		assert_int_equal(as_option_is_secret(shown[i]), 0);
+	}
+}
+
 static void test_names_end(void **state)
 {
 	(void)state;
@@ -435,6 +450,7 @@ int main(void)
 		cmocka_unit_test(test_watermarks),
 		cmocka_unit_test(test_docs_streaming_has_this_table),
 		cmocka_unit_test(test_the_configuration_file_has_every_parameter),
+		cmocka_unit_test(test_which_options_are_secret),
 		cmocka_unit_test(test_names_end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

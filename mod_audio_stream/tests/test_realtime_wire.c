@@ -145,17 +145,15 @@ static void test_audio_with_an_id_too_long_is_told_apart(void **state)
 {
 	(void)state;
 	char id[RT_ID_MAX + 1], text[2 * RT_ID_MAX];
-	static const char *const texts[] = {
-		"{\"type\":\"response.output_audio.delta\",\"response_id\":\"r\",\"item_id\":\"%s\",\"delta\":\"QUJD\"}",
-		"{\"type\":\"response.output_audio.delta\",\"response_id\":\"%s\",\"item_id\":\"i\",\"delta\":\"QUJD\"}",
-	};
+	static const char delta[] =
+		"{\"type\":\"response.output_audio.delta\",\"response_id\":\"%s\",\"item_id\":\"%s\",\"delta\":\"QUJD\"}";
 	memset(id, 'x', RT_ID_MAX);
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+	for (int i = 0; i < 2; i++) { /* the item's, the response's */
 		id[RT_ID_MAX] = '\0';
-		snprintf(text, sizeof(text), texts[i], id);
+		snprintf(text, sizeof(text), delta, i ? id : "r", i ? "i" : id);
 		parsed(text, AS_EFULL);
 		id[RT_ID_MAX - 1] = '\0';
-		snprintf(text, sizeof(text), texts[i], id);
+		snprintf(text, sizeof(text), delta, i ? id : "r", i ? "i" : id);
 		assert_string_equal(i ? parsed(text, 0).response_id : parsed(text, 0).item_id, id);
 		id[RT_ID_MAX - 1] = 'x';
 	}

@@ -246,6 +246,34 @@ static void test_library_path_and_clock(void **state)
 	assert_true(took >= 5000000 && took < 1000000000);
 }
 
+static void test_what_a_call_cannot_be_streamed_for(void **state)
+{
+	(void)state;
+	static const struct {
+		as_config config;
+		const char *reason;
+	} cases[] = {
+		{{.rate_hz = 0}, "the call's audio has no sample rate: no codec has been agreed on yet"},
+		{{.rate_hz = 96000}, "the sample rate of the call's codec, in Hz, is 96000 but must be 8000 to 48000"},
+		{{.rate_hz = 8000, .app_rate_hz = 4000}, "the sample rate asked for, in Hz, is 4000 but must be 8000 to 48000"},
+		{{.rate_hz = 8000, .frame_ms = 150},
+		 "the length of the call's packets (ptime), in ms, is 150 but must be 5 to 120"},
+		{{.rate_hz = 8000, .frame_ms = 2}, "the length of the call's packets (ptime), in ms, is 2 but"},
+		{{.rate_hz = 8000, .channels = 3}, "the number of channels is 3 but must be 1 to 2"},
+		{{.rate_hz = 8000, .fade_ms = 101}, "the fade, in ms, is 101"},
+	};
+	char error[200], small[4];
+	as_stream *stream = NULL;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		assert_int_equal(as_config_check(&cases[i].config, error, sizeof(error)), AS_EINVAL);
+		assert_int_equal(strncmp(error, cases[i].reason, strlen(cases[i].reason)), 0);
+		assert_int_equal(as_stream_create("u", "s", &cases[i].config, &stream), AS_EINVAL);
+	}
+	assert_int_equal(as_config_check(&cases[0].config, small, sizeof(small)), AS_EINVAL);
+	assert_string_equal(small, "the");
+	assert_int_equal(as_config_check(&(as_config){.rate_hz = 8000}, error, sizeof(error)), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -260,6 +288,7 @@ int main(void)
 		cmocka_unit_test(test_snapshots_are_of_one_moment),
 		cmocka_unit_test(test_every_error_says_what_it_is),
 		cmocka_unit_test(test_library_path_and_clock),
+		cmocka_unit_test(test_what_a_call_cannot_be_streamed_for),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,7 +99,7 @@ def test_events_of_the_binary_dialect(
     started = events.wait("stream_started")
     assert is_of(started, call) and started["source"] == "websocket"
     connected = events.wait("connect")
-    assert is_of(connected, call) and connected["serverUrl"] == server.url
+    assert is_of(connected, call) and connected["serverUrl"] == f"ws://127.0.0.1:{server.port}"
     peer.send_json({"type": "anything", "at": [1, 2]})
     said = events.wait("json")
     assert said.pop("headers")["Unique-ID"] == call.call_id
@@ -189,7 +189,7 @@ def test_clear_says_what_was_heard(
 
 @pytest.mark.parametrize(("form", "name"), [("binary", "error"), ("json", "connection_failed")])
 def test_nobody_listens(probe: Probe, call: SipCall, events: Listener, form: str, name: str) -> None:
-    assert probe.command(call.call_id, f"start ws://127.0.0.1:1/?token=abc {FORMS[form]}") == "+OK"
+    assert probe.command(call.call_id, f"start ws://127.0.0.1:1/token?token=abc {FORMS[form]}") == "+OK"
     failed = events.wait(name)
     assert failed["why"] == "refused"
     assert "token" not in str(failed["serverUrl"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,7 +197,7 @@ def test_the_examples_of_dialplans(own_switch: FreeSwitch, own_server: StreamSer
     with SipCaller(own_switch.sip_address) as caller, Esl(*own_switch.event_socket) as esl:
         caller.call("1240").wait_answered()
         binary = own_server.wait_peer(1)
-        assert wait_until(binary.texts) == ['{"line": "sales"}']
+        assert json.loads(wait_until(binary.texts)[0]) == {"line": "sales", "caller_id_number": "caller"}
         call = caller.call("1241").wait_answered()
         began = own_server.wait_peer(2).wait_event("start")
         assert (began["streamId"], began["metadata"]) == ("agent", {"mode": "conversation"})

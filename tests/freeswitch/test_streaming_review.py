@@ -265,8 +265,8 @@ def test_secrets_in_addresses_are_in_no_event(
     switch: FreeSwitch, probe: Probe, new_caller: NewCaller, server: StreamServer
 ) -> None:
     """Of no form of a start, whether it goes well or not."""
-    password, token = "pw-in-the-url", "sk-in-the-query"
-    live, dead = (f"{url}?token={token}" for url in (server.url, DEAD))
+    password, token, path = "pw-in-the-url", "sk-in-the-query", "sk-in-the-path"
+    live, dead = (f"{url}{more}" for url, more in ((server.url, f"?token={token}"), (DEAD, path)))
     wrong = live.replace("://", f"://me:{password}@")
     starts = [f"s start {url} {form}" for url in (live, dead, wrong) for form in ("mono 8k", "both 8k 5 1")]
     with Esl(*switch.event_socket) as events:
@@ -286,7 +286,10 @@ def test_secrets_in_addresses_are_in_no_event(
     assert {"connect", "json", "error", "stream_error", "stream_started", "stream_stopped"} <= names
     assert "variable_sip_call_id" in str(seen)  # the rest is there
     texts = [f"{name}: {value}" for event in seen for name, value in event.items()]
-    assert [text for text in texts if password in text or token in text] == []
+    assert [text for text in texts if password in text or token in text or path in text] == []
+    tokens = f"{password}|{token}|{path}"
+    logged = [line for line in switch.log_lines(tokens) if "mod_audio_stream" in line or " stream s:" in line]
+    assert logged == []  # FreeSWITCH itself logs what the dialplan says
 
 
 def test_frequent_events_say_whose_they_are_and_no_more(

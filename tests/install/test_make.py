@@ -55,6 +55,26 @@ def test_without_a_freeswitch_headers_are_not_the_matter(tmp_path):
     assert "headers" not in done.stderr.replace("check-headers", "")
 
 
+def compile_line(*settings: str) -> str:
+    """How a file of the library would be compiled."""
+    source = "mod_audio_stream/core/base.c"
+    said = make("-n", "-W", source, "build/obj/lib/core/base.o", *settings).stdout
+    return next(line for line in said.splitlines() if f"-c {source}" in line)
+
+
+def test_what_is_shipped_is_hardened_and_cflags_have_the_last_word():
+    line = compile_line("CFLAGS=-O3 -fno-stack-protector")
+    assert "-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2" in line
+    assert line.index("-fstack-protector-strong") < line.index("-O3 -fno-stack-protector")
+
+
+@pytest.mark.parametrize("cflags", ["-O0", "-g", "-O1 -fsanitize=address", "-O2 -D_FORTIFY_SOURCE=3"])
+def test_source_is_not_fortified_twice_nor_where_that_does_harm(cflags):
+    line = compile_line(f"CFLAGS={cflags}")
+    assert "_FORTIFY_SOURCE=2" not in line
+    assert f"{cflags} -c" in line
+
+
 def test_lint_checks_types_of_what_exists():
     said = make("-n", "lint").stdout
     [paths] = re.findall(r"mypy --strict (.*)", said)

@@ -410,14 +410,14 @@ class TestCheck:
 
 class TestDescription:
     def test_it_says_what_matters_and_no_secrets(self, talk, server):
-        one = talk(url=f"{server.url}?token=abc", says=noise(2000), server=server, track="mono")
+        one = talk(url=f"{server.url}/path-abc?token=abc", says=noise(2000), server=server, track="mono")
         visit: Visit = server.visit()
         visit.wait(enough(3200))
-        assert visit.connection.request.path == "/stream?token=abc"
+        assert visit.connection.request.path == "/stream/path-abc?token=abc"
         time.sleep(0.15)
         shown = one.streamer.describe()
         assert shown["state"] == "open"
-        assert shown["url"] == server.url
+        assert shown["url"] == f"ws://127.0.0.1:{server.port}"
         assert (shown["dialect"], shown["track"], shown["codec"], shown["rate"]) == (
             "binary",
             "mono",

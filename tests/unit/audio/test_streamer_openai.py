@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 from line import Events, Line, tone
+from wire_server import WireServer
 
 from ivr_ai.audio.streamer import Streamer
 from ivr_ai.sim.faults import Faults
@@ -38,8 +39,9 @@ def start() -> Iterator[Callable[..., Conversation]]:
             server = stack.enter_context(sim)
             line = stack.enter_context(Line(f"call-{id(server)}", wire=wire, says=bytes(16 * 60_000)))
             events = Events()
-            chosen = {"OPENAI_API_KEY": KEY, "VAD_SILENCE_DURATION_MS": SILENCE_MS, **options}
-            streamer = Streamer(line.stream, server.url, dialect="openai", options=chosen, on_event=events)
+            there = {"OPENAI_REALTIME_URL": server.url, "OPENAI_API_KEY": KEY}
+            chosen = {**there, "VAD_SILENCE_DURATION_MS": SILENCE_MS, **options}
+            streamer = Streamer(line.stream, "", dialect="openai", options=chosen, on_event=events)
             stack.callback(streamer.stop)
             return Conversation(server, line, streamer, events)
 
@@ -190,6 +192,60 @@ def test_an_expired_session_ends_it(start):
 def test_without_a_key_openai_is_not_even_asked():
     with Line("call-nokey") as line, pytest.raises(ValueError, match="OPENAI_API_KEY"):
         Streamer(line.stream, "", dialect="openai")
+
+
+def refused(url: str, **options: str) -> str:
+    """Why an openai_start with url= and a configured key is refused."""
+    with Line("call-elsewhere") as line, pytest.raises(ValueError, match="another server") as refusal:
+        Streamer(line.stream, url, dialect="openai", options={"OPENAI_API_KEY": KEY, **options})
+    return str(refusal.value)
+
+
+def test_a_configured_key_goes_to_no_other_server_than_the_configured_one():
+    with WireServer() as evil:
+        said = refused(evil.url)
+        assert "OPENAI_REALTIME_URL" in said and "api_key=" in said
+        assert KEY not in said and evil.url not in said
+        refused(evil.url, OPENAI_REALTIME_URL="wss://models.example.com/v1")
+        assert evil.visits == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://models.example.com/v1",  # in clear
+        "wss://models.example.com:8443/v1",
+        "wss://models.example.com.evil.example/",
+        "wss://evil.example/?wss://models.example.com/",
+        "wss://xmodels.example.com/",
+    ],
+)
+def test_almost_the_configured_server_is_another(url):
+    refused(url, OPENAI_REALTIME_URL="wss://models.example.com/v1")
+
+
+def test_a_key_of_its_own_goes_to_the_server_that_the_command_names():
+    with SimServer(voice="tone:440") as server, Line("call-own-key") as line:
+        events = Events()
+        options = {"OPENAI_API_KEY": KEY}
+        streamer = Streamer(
+            line.stream, server.url, dialect="openai", api_key="sk-own", options=options, on_event=events
+        )
+        events.wait("openai_session_started")
+        assert server.sessions[0].headers["authorization"] == "Bearer sk-own"
+        streamer.stop()
+        assert streamer.wait(5)
+
+
+def test_another_path_of_the_configured_server_gets_the_configured_key():
+    with SimServer(voice="tone:440") as server, Line("call-same-server") as line:
+        events = Events()
+        options = {"OPENAI_API_KEY": KEY, "OPENAI_REALTIME_URL": server.url + "?deployment=another"}
+        streamer = Streamer(line.stream, server.url, dialect="openai", options=options, on_event=events)
+        events.wait("openai_session_started")
+        assert server.sessions[0].headers["authorization"] == f"Bearer {KEY}"
+        streamer.stop()
+        assert streamer.wait(5)
 
 
 @pytest.mark.parametrize("track", ["stereo", "both"])

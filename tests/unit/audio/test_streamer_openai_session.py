@@ -88,8 +88,8 @@ def start() -> Iterator[Callable[..., Talk]]:
             server = stack.enter_context(WireServer())
             line = stack.enter_context(Line(f"call-{id(server)}", wire=wire, says=says))
             events = Events()
-            given = {"OPENAI_API_KEY": "sk", **options}
-            streamer = Streamer(line.stream, server.url, dialect="openai", options=given, on_event=events)
+            given = {"OPENAI_REALTIME_URL": server.url, "OPENAI_API_KEY": "sk", **options}
+            streamer = Streamer(line.stream, "", dialect="openai", options=given, on_event=events)
             stack.callback(streamer.wait, 5)
             stack.callback(streamer.stop)
             return Talk(line, server, streamer, events)
