@@ -78,8 +78,8 @@ static void conclude(as_streamer *s)
 	streamer_free_texts(s);
 	pthread_mutex_unlock(&s->lock);
 	json_t *body = describe_now(s);
-	json_object_set_new(body, "reason", streamer_string(s->reason));
-	streamer_event(s, "stream_stopped", body);
+	json_object_set_new(body, "reason", report_string(s->reason));
+	report_event(&s->report, "stream_stopped", body);
 	if (s->on_finished) {
 		s->on_finished(s->arg, s->reason);
 	}
@@ -176,13 +176,13 @@ void streamer_end(as_streamer *s, const char *reason)
 static json_t *about_end(const as_streamer *s, const ws_end *end)
 {
 	json_t *body = json_object();
-	json_object_set_new(body, "serverUrl", streamer_string(s->target.shown));
+	json_object_set_new(body, "serverUrl", report_string(s->target.shown));
 	json_object_set_new(body, "why", json_string(streamer_why_name(end->why)));
 	if (end->opened) {
 		json_object_set_new(body, "code", json_integer(end->code));
-		json_object_set_new(body, "reason", streamer_string(end->reason));
+		json_object_set_new(body, "reason", report_string(end->reason));
 	} else {
-		json_object_set_new(body, "error", streamer_string(end->reason));
+		json_object_set_new(body, "error", report_string(end->reason));
 		json_object_set_new(body, "httpStatus", json_integer(end->http_status));
 	}
 	return body;
@@ -197,12 +197,12 @@ static void announce_end(as_streamer *s, const ws_end *end, int retry_ms)
 		json_object_set_new(body, "retryInMs", json_integer(retry_ms));
 	}
 	const char *failed = end->why == WS_WHY_TIMEOUT ? s->dialect->timed_out : s->dialect->failed;
-	streamer_event(s, end->opened ? s->dialect->closed : failed, body);
-	streamer_log(s, s->state == STREAMER_ENDING ? "info" : "warning", "%s: %s%s", s->target.shown, end->reason,
-				 retry_ms >= 0 ? "; will be tried again" : "");
+	report_event(&s->report, end->opened ? s->dialect->closed : failed, body);
+	report_log(&s->report, s->state == STREAMER_ENDING ? "info" : "warning", "%s: %s%s", s->target.shown, end->reason,
+			   retry_ms >= 0 ? "; will be tried again" : "");
 	if (end->why == WS_WHY_SILENT) {
-		streamer_event(s, "stream_timeout",
-					   json_pack("{s:s,s:s}", "what", "ping", "error", "the server did not answer a ping"));
+		report_event(&s->report, "stream_timeout",
+					 json_pack("{s:s,s:s}", "what", "ping", "error", "the server did not answer a ping"));
 	}
 }
 
@@ -222,8 +222,8 @@ static void lost_for_good(as_streamer *s, const ws_end *end)
 		const char *what = end->opened ? "connection lost" : "connection failed";
 		snprintf(reason, sizeof(reason), "%s: %.200s", what, end->reason);
 		json_t *body = about_end(s, end);
-		json_object_set_new(body, "error", streamer_string(reason));
-		streamer_event(s, "stream_error", body);
+		json_object_set_new(body, "error", report_string(reason));
+		report_event(&s->report, "stream_error", body);
 	}
 	set_reason(s, reason);
 	play_out(s);
@@ -280,16 +280,16 @@ static void on_open(void *arg)
 	s->reopened += (uint64_t)s->started;
 	enter(s, STREAMER_OPEN);
 	json_t *body = json_object();
-	json_object_set_new(body, "serverUrl", streamer_string(s->target.shown));
+	json_object_set_new(body, "serverUrl", report_string(s->target.shown));
 	json_object_set_new(body, "reconnects", json_integer((json_int_t)s->reopened));
-	streamer_event(s, s->dialect->opened, body);
-	streamer_log(s, "info", "connected to %s", s->target.shown);
+	report_event(&s->report, s->dialect->opened, body);
+	report_log(&s->report, "info", "connected to %s", s->target.shown);
 	if (s->dialect->on_open) {
 		s->dialect->on_open(s);
 	}
 	if (!s->started) {
 		s->started = 1;
-		streamer_event(s, "stream_started", describe_now(s));
+		report_event(&s->report, "stream_started", describe_now(s));
 	}
 	send_texts(s);
 }
@@ -320,7 +320,7 @@ static void send_texts(as_streamer *s)
 		s->texts_end = s->texts ? s->texts_end : &s->texts;
 		s->text_bytes -= text->bytes;
 		pthread_mutex_unlock(&s->lock);
-		streamer_log_json(s, "sent", text->text, text->bytes);
+		report_json(&s->report, "sent", text->text, text->bytes);
 		free(text);
 		pthread_mutex_lock(&s->lock);
 		text = s->texts;
@@ -368,10 +368,10 @@ static int is_done(as_streamer *s)
 
 static void too_late(as_streamer *s)
 {
-	streamer_event(s, "stream_timeout",
-				   json_pack("{s:s,s:s,s:i}", "what", "graceful-shutdown", "error",
-							 "not everything could be sent and played in time", "timeoutMs",
-							 s->options->graceful_timeout_ms));
+	report_event(&s->report, "stream_timeout",
+				 json_pack("{s:s,s:s,s:i}", "what", "graceful-shutdown", "error",
+						   "not everything could be sent and played in time", "timeoutMs",
+						   s->options->graceful_timeout_ms));
 }
 
 /* What is going on for a limited time only. */
@@ -399,13 +399,13 @@ static void check_paused(as_streamer *s, const as_stats *stats)
 	int paused = (stats->capture_paused ? AS_CAPTURE : 0) | (stats->inject_paused ? AS_INJECT : 0);
 	int changed = paused ^ s->paused;
 	if (changed & paused) {
-		streamer_event(
-			s, "stream_paused",
+		report_event(
+			&s->report, "stream_paused",
 			json_pack("{s:b,s:b}", "capture", changed & paused & AS_CAPTURE, "inject", changed & paused & AS_INJECT));
 	}
 	if (changed & ~paused) {
-		streamer_event(
-			s, "stream_resumed",
+		report_event(
+			&s->report, "stream_resumed",
 			json_pack("{s:b,s:b}", "capture", changed & ~paused & AS_CAPTURE, "inject", changed & ~paused & AS_INJECT));
 	}
 	s->paused = paused;
@@ -421,7 +421,7 @@ static void beat(as_streamer *s, int64_t now_ns)
 		json_t *body = describe_now(s);
 		int64_t silent_ms = (now_ns - ws_last_received_ns(s->actor)) / NS_PER_MS;
 		json_object_set_new(body, "silentMs", json_integer(silent_ms));
-		streamer_event(s, "stream_heartbeat", body);
+		report_event(&s->report, "stream_heartbeat", body);
 	}
 	s->heart_ns = now_ns + every_ns;
 }
@@ -437,10 +437,10 @@ static void log_stats(as_streamer *s, const as_stats *stats, int64_t now_ns)
 	s->stats_ns = now_ns + (int64_t)s->options->inject_log_every_ms * NS_PER_MS;
 	s->logged = progress;
 	uint64_t rate = (uint64_t)s->info.rate_hz;
-	streamer_log(s, "debug", "inject: %llu ms queued, %llu ms played, %llu underruns (%llu ms), prebuffer %d ms",
-				 (unsigned long long)(queued * 1000 / rate), (unsigned long long)(played * 1000 / rate),
-				 (unsigned long long)s->downlink.underruns, (unsigned long long)s->downlink.underrun_ms,
-				 s->downlink.prebuffer_ms);
+	report_log(&s->report, "debug", "inject: %llu ms queued, %llu ms played, %llu underruns (%llu ms), prebuffer %d ms",
+			   (unsigned long long)(queued * 1000 / rate), (unsigned long long)(played * 1000 / rate),
+			   (unsigned long long)s->downlink.underruns, (unsigned long long)s->downlink.underrun_ms,
+			   s->downlink.prebuffer_ms);
 }
 
 static void slow_tick(as_streamer *s, int64_t now_ns)

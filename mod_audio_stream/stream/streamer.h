@@ -10,7 +10,7 @@
  *     streamer_plays.c      what has been heard of it
  *     streamer_decode.c     WAV, MP3, Ogg, whole or in slices, on a thread of its own
  *     streamer_dialects.c   the two dialects
- *     streamer_events.c     what the application is told
+ *     streamer_state.c      what it says of itself
  *
  * Everything runs on the streamer's service thread and nothing is locked, but for the public functions, which
  * leave word for the next tick, or read the snapshot that it leaves for them.
@@ -30,6 +30,7 @@
 #include "jitter.h"
 #include "loop.h"
 #include "options.h"
+#include "report.h"
 #include "wire.h"
 
 #define STREAMER_URL_MAX 512
@@ -301,9 +302,8 @@ struct as_streamer {
 	as_options *options;
 	const streamer_dialect *dialect;
 	void *own; /* the dialect's */
-	as_streamer_event on_event;
 	as_streamer_finished on_finished;
-	void *arg;
+	void *arg; /* on_finished()'s */
 	char *track, *metadata;
 	int bidirectional;
 	streamer_target target;
@@ -319,6 +319,7 @@ struct as_streamer {
 
 	/* Service thread. */
 	streamer_state state;
+	struct report report;
 	streamer_uplink uplink;
 	streamer_downlink downlink;
 	int started;                      /* stream_started has been fired */
@@ -335,9 +336,7 @@ struct as_streamer {
 	int64_t slow_ns, heart_ns, stats_ns; /* when these are due */
 	int paused;                          /* AS_CAPTURE, AS_INJECT as last announced */
 	int refused_media;                   /* not bidirectional, and this has been said */
-	int64_t invalid_ns;                  /* when stream_invalid_input was fired last */
-	uint64_t invalid, invalid_unsaid;
-	uint64_t logged; /* how far queueing and playing were when statistics were logged last */
+	uint64_t logged;                     /* how far queueing and playing were when statistics were logged last */
 	uint32_t random;
 };
 
@@ -359,22 +358,5 @@ void streamer_end(as_streamer *s, const char *reason);
 /* What a description says. Any thread. */
 json_t *streamer_describe_json(const as_streamer *s, const streamer_view *view);
 void streamer_take_view(const as_streamer *s, const as_stats *stats, streamer_view *view);
-
-/* ---- Events: streamer_events.c ----------------------------------------------------------------------------------- */
-
-/* Fires one; body (taken over; NULL: empty) gets uuid, streamId and at. */
-void streamer_event(as_streamer *s, const char *name, json_t *body);
-/* The same with "at" the time of something in the past. */
-void streamer_event_at(as_streamer *s, const char *name, json_t *body, int64_t ns);
-/* A body that is sent on as it is. */
-void streamer_event_text(as_streamer *s, const char *name, const char *body);
-/* stream_invalid_input, at most once a second. */
-void streamer_invalid(as_streamer *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* "log" for the application's log. level: "debug", "info", "warning", "error". */
-void streamer_log(as_streamer *s, const char *level, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* STREAM_DEBUG_JSON: a text message, without secrets. direction: "sent", "received". */
-void streamer_log_json(as_streamer *s, const char *direction, const char *text, size_t n);
-/* A JSON string of any bytes: what is not UTF-8 is replaced. */
-json_t *streamer_string(const char *text);
 
 #endif

@@ -87,6 +87,10 @@ static int prepare(as_streamer *s, const as_streamer_start *start, const as_opti
 		snprintf(error, bytes, "dialect %d is none that is known", start->dialect);
 		return AS_EINVAL;
 	}
+	s->report.uuid = s->info.uuid;
+	s->report.stream_id = s->info.id;
+	s->report.suppress_log = s->options->suppress_log;
+	s->report.debug_json = s->options->debug_json;
 	s->bidirectional = start->bidirectional;
 	s->uplink.rate_hz = start->rate_hz ? start->rate_hz : s->info.rate_hz;
 	s->uplink.encoding = s->dialect == &streamer_json && !strcmp(s->options->codec, "ULAW") ? AS_PCMU : AS_S16;
@@ -154,7 +158,8 @@ int as_streamer_new(as_stream *stream, const as_streamer_start *start, const as_
 	}
 	int result = s ? build(s, start, options, error, bytes) : AS_ENOMEM;
 	if (!result) {
-		s->on_event = on_event;
+		s->report.on_event = on_event;
+		s->report.arg = arg;
 		s->on_finished = on_finished;
 		s->arg = arg;
 		*out = s; /* before the actor: it may be over before we return */

@@ -53,7 +53,7 @@ static void decode_free(streamer_decode *decode)
 }
 
 /* Service thread. */
-static void report(void *arg, void *message)
+static void decode_report(void *arg, void *message)
 {
 	streamer_decode *decode = message;
 	audio_slices *slices = decode->slices;
@@ -137,7 +137,7 @@ static void *decode_thread(void *arg)
 	decode->self = pthread_self();
 	int packed = streamer_is_packed(decode->audio.format);
 	decode->failed = (decode->audio.path && read_file(decode)) || (packed && unpack(decode));
-	while (ws_post(decode->actor, report, decode, dropped)) {
+	while (ws_post(decode->actor, decode_report, decode, dropped)) {
 		usleep(POST_AGAIN_US); /* what came after this audio waits for it */
 	}
 	return NULL;

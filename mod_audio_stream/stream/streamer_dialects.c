@@ -18,7 +18,7 @@
 static void send_text(as_streamer *s, char *text, size_t n)
 {
 	if (text) {
-		streamer_log_json(s, "sent", text, n);
+		report_json(&s->report, "sent", text, n);
 		streamer_send(s, 0, text, n);
 	}
 	free(text);
@@ -32,7 +32,7 @@ static int refused(as_streamer *s, wire_kind kind)
 	}
 	if (!s->refused_media) {
 		s->refused_media = 1;
-		streamer_invalid(s, "media from the server is refused: the stream was not started as bidirectional");
+		report_invalid(&s->report, "media from the server is refused: the stream was not started as bidirectional");
 	}
 	return 1;
 }
@@ -57,11 +57,11 @@ static void play(as_streamer *s, wire_message *message)
 static void play_file(as_streamer *s, const wire_message *message)
 {
 	if (!s->options->allow_file) {
-		streamer_invalid(s, "a file was to be played: set STREAM_ALLOW_FILE_INJECTION to allow it");
+		report_invalid(&s->report, "a file was to be played: set STREAM_ALLOW_FILE_INJECTION to allow it");
 		return;
 	}
 	if (!s->options->file_dir || !*s->options->file_dir) {
-		streamer_invalid(s, "a file was to be played: set file-injection-dir to the directory they are in");
+		report_invalid(&s->report, "a file was to be played: set file-injection-dir to the directory they are in");
 		return;
 	}
 	streamer_audio audio = {message->format, message->rate_hz, message->channels, NULL, 0, strdup(message->text)};
@@ -78,7 +78,7 @@ static void pass_on(as_streamer *s, const char *event, const char *name, const c
 {
 	json_t *body = json_object();
 	json_object_set_new(body, name, json_loads(json, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL));
-	streamer_event(s, event, body);
+	report_event(&s->report, event, body);
 }
 
 static void obey(as_streamer *s, wire_message *message)
@@ -108,7 +108,7 @@ static void obey(as_streamer *s, wire_message *message)
 static void log_received(as_streamer *s, const wire_message *message)
 {
 	if (message->text && message->kind != WIRE_PLAY_FILE) {
-		streamer_log_json(s, "received", message->text, strlen(message->text));
+		report_json(&s->report, "received", message->text, strlen(message->text));
 	}
 }
 
@@ -130,7 +130,7 @@ static void binary_on_open(as_streamer *s)
 {
 	char text[64];
 	if (s->metadata && *s->metadata) {
-		streamer_log_json(s, "sent", s->metadata, strlen(s->metadata));
+		report_json(&s->report, "sent", s->metadata, strlen(s->metadata));
 		streamer_send(s, 0, s->metadata, strlen(s->metadata));
 	}
 	if (s->reopened) {
@@ -152,12 +152,12 @@ static void binary_on_message(as_streamer *s, int binary, char *data, size_t n)
 		return;
 	}
 	if (wire_binary_parse(data, n, (size_t)s->options->max_base64, &message, error, sizeof(error))) {
-		streamer_invalid(s, "%s", error);
+		report_invalid(&s->report, "%s", error);
 		return;
 	}
 	log_received(s, &message);
 	if (message.kind == WIRE_OTHER || message.kind == WIRE_WORDS) {
-		streamer_event_text(s, "json", message.text);
+		report_event_text(&s->report, "json", message.text);
 	} else if (!refused(s, message.kind)) {
 		obey(s, &message);
 	}
@@ -270,11 +270,11 @@ static void json_obey(as_streamer *s, wire_message *message)
 	json_own *own = s->own;
 	size_t n;
 	if (*message->stream_id && strcmp(message->stream_id, s->info.id)) {
-		streamer_invalid(s, "a message for stream \"%s\": this one is \"%s\"", message->stream_id, s->info.id);
+		report_invalid(&s->report, "a message for stream \"%s\": this one is \"%s\"", message->stream_id, s->info.id);
 	} else if (message->kind == WIRE_OTHER) {
 		pass_on(s, "message_received", "message", message->text);
 	} else if (message->kind == WIRE_WORDS) {
-		streamer_event(s, "message_received", json_pack("{s:s}", "message", message->text));
+		report_event(&s->report, "message_received", json_pack("{s:s}", "message", message->text));
 	} else if (!refused(s, message->kind)) {
 		obey(s, message);
 		if (message->kind == WIRE_CLEAR) {
@@ -289,11 +289,11 @@ static void json_on_message(as_streamer *s, int binary, char *data, size_t n)
 	char error[ERROR_MAX];
 	wire_message message;
 	if (binary) {
-		streamer_invalid(s, "a binary message of %zu bytes: this dialect is JSON only", n);
+		report_invalid(&s->report, "a binary message of %zu bytes: this dialect is JSON only", n);
 		return;
 	}
 	if (wire_json_parse(data, n, (size_t)s->options->max_base64, &message, error, sizeof(error))) {
-		streamer_invalid(s, "%s", error);
+		report_invalid(&s->report, "%s", error);
 		return;
 	}
 	log_received(s, &message);

@@ -295,10 +295,9 @@ static void note_overrun(as_streamer *s, int64_t queued_ms)
 {
 	if (!s->downlink.over) {
 		s->downlink.over = 1;
-		streamer_event(s, "stream_buffer_overrun",
-					   json_pack("{s:s,s:I,s:i,s:I}", "direction", "inject", "queuedMs", (json_int_t)queued_ms,
-								 "limitMs", s->options->inject_buffer_ms, "refusedMs",
-								 (json_int_t)s->downlink.refused_ms));
+		report_event(&s->report, "stream_buffer_overrun",
+					 json_pack("{s:s,s:I,s:i,s:I}", "direction", "inject", "queuedMs", (json_int_t)queued_ms, "limitMs",
+							   s->options->inject_buffer_ms, "refusedMs", (json_int_t)s->downlink.refused_ms));
 	}
 }
 
@@ -326,17 +325,18 @@ static void write_failed(as_streamer *s, int64_t audio_us)
 		s->downlink.refused_ms += (uint64_t)(audio_us / 1000);
 	}
 	if (error != AS_ECLOSED) {
-		streamer_invalid(s, "audio of %lld ms loses its end: %s", (long long)(audio_us / 1000), as_strerror(error));
+		report_invalid(&s->report, "audio of %lld ms loses its end: %s", (long long)(audio_us / 1000),
+					   as_strerror(error));
 	}
 }
 
 void streamer_tell_queued(as_streamer *s, streamer_play *play)
 {
 	if (s->dialect->queued && play->untold_bytes) {
-		streamer_event(s, s->dialect->queued,
-					   json_pack("{s:I,s:I,s:I,s:i}", "playId", (json_int_t)play->number, "bytes",
-								 (json_int_t)play->untold_bytes, "ms", (json_int_t)(play->untold_us / 1000), "rate",
-								 play->rate_hz));
+		report_event(&s->report, s->dialect->queued,
+					 json_pack("{s:I,s:I,s:I,s:i}", "playId", (json_int_t)play->number, "bytes",
+							   (json_int_t)play->untold_bytes, "ms", (json_int_t)(play->untold_us / 1000), "rate",
+							   play->rate_hz));
 		play->untold_bytes = 0;
 		play->untold_us %= 1000;
 		play->told_ns = as_now_ns();
@@ -413,7 +413,7 @@ static streamer_play *begin_play(as_streamer *s, const char *checkpoint)
 	}
 	if (!play) {
 		s->downlink.missed = 1;
-		streamer_invalid(s, "audio refused: %zu pieces are queued already", s->downlink.count);
+		report_invalid(&s->report, "audio refused: %zu pieces are queued already", s->downlink.count);
 	}
 	return play;
 }

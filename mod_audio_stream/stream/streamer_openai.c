@@ -122,13 +122,13 @@ static int openai_reach(as_streamer *s, const as_streamer_start *start, char *er
 
 static void say(void *arg, const char *text, size_t n)
 {
-	streamer_log_json(arg, "sent", text, n);
+	report_json(&((as_streamer *)arg)->report, "sent", text, n);
 	streamer_send(arg, 0, text, n);
 }
 
 static void tell(void *arg, const char *name, json_t *body)
 {
-	streamer_event(arg, name, json_incref(body));
+	report_event(&((as_streamer *)arg)->report, name, json_incref(body));
 }
 
 static void over(void *arg, const char *reason)
@@ -194,10 +194,10 @@ static void on_open(as_streamer *s)
 static void on_message(as_streamer *s, int binary, char *data, size_t n)
 {
 	if (binary) {
-		streamer_invalid(s, "a Realtime server sends text messages only");
+		report_invalid(&s->report, "a Realtime server sends text messages only");
 		return;
 	}
-	streamer_log_json(s, "received", data, n);
+	report_json(&s->report, "received", data, n);
 	openai_talk_message(talk_of(s), data, n);
 }
 

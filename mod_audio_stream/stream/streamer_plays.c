@@ -83,7 +83,7 @@ static json_t *describe(const as_streamer *s, const streamer_play *play, uint64_
 {
 	json_t *body = json_pack("{s:I,s:I}", "playId", (json_int_t)play->number, "playedMs", ms_of(s, played));
 	if (play->checkpoint) {
-		json_object_set_new(body, "checkpoint", streamer_string(play->checkpoint));
+		json_object_set_new(body, "checkpoint", report_string(play->checkpoint));
 	}
 	return body;
 }
@@ -95,9 +95,9 @@ static void announce_checkpoint(as_streamer *s, const streamer_play *play, int r
 	}
 	s->downlink.missed = 0;
 	json_t *body = json_object();
-	json_object_set_new(body, "name", streamer_string(play->checkpoint));
+	json_object_set_new(body, "name", report_string(play->checkpoint));
 	json_object_set_new(body, "reached", json_boolean(reached));
-	streamer_event(s, "media_checkpoint", body);
+	report_event(&s->report, "media_checkpoint", body);
 	if (s->dialect->on_checkpoint) {
 		s->dialect->on_checkpoint(s, play->checkpoint, reached);
 	}
@@ -111,9 +111,9 @@ static void announce_end(as_streamer *s, streamer_play *play)
 		json_object_set_new(body, "plays", json_integer(1));
 		json_object_set_new(body, "clearedMs", json_integer(ms_of(s, play->written - play->heard)));
 		json_object_set_new(body, "reason", json_string("flush"));
-		streamer_event(s, "media_cleared", body);
+		report_event(&s->report, "media_cleared", body);
 	} else if (body) {
-		streamer_event_at(s, "media_play_complete", body, play->finished_ns);
+		report_event_at(&s->report, "media_play_complete", body, play->finished_ns);
 	}
 	s->downlink.missed |= play->cut | play->failed;
 	announce_checkpoint(s, play, !s->downlink.missed);
@@ -129,10 +129,10 @@ static void end_of_gap(as_streamer *s, int64_t started_ns)
 	if (down->dry && down->heard_ns && gap_ns > GAP_NS) {
 		down->underruns++;
 		down->underrun_ms += (uint64_t)(gap_ns / 1000000);
-		streamer_event(s, "stream_buffer_underrun",
-					   json_pack("{s:I,s:I,s:I,s:i}", "gapMs", (json_int_t)(gap_ns / 1000000), "count",
-								 (json_int_t)down->underruns, "totalMs", (json_int_t)down->underrun_ms, "prebufferMs",
-								 down->prebuffer_ms));
+		report_event(&s->report, "stream_buffer_underrun",
+					 json_pack("{s:I,s:I,s:I,s:i}", "gapMs", (json_int_t)(gap_ns / 1000000), "count",
+							   (json_int_t)down->underruns, "totalMs", (json_int_t)down->underrun_ms, "prebufferMs",
+							   down->prebuffer_ms));
 	}
 	down->dry = 0;
 }
@@ -147,7 +147,7 @@ static void begin_mark(as_streamer *s, streamer_play *play, const as_mark *mark)
 	end_of_gap(s, mark->started_ns);
 	if (!play->started_ns) {
 		play->started_ns = mark->started_ns;
-		streamer_event_at(s, "media_play_start", describe(s, play, 0), mark->started_ns);
+		report_event_at(&s->report, "media_play_start", describe(s, play, 0), mark->started_ns);
 	}
 }
 
@@ -233,8 +233,8 @@ static void announce_cut(as_streamer *s, const streamer_play *first, int plays, 
 	json_t *body = first ? describe(s, first, first->heard) : json_object();
 	json_object_set_new(body, "plays", json_integer(plays));
 	json_object_set_new(body, "clearedMs", json_integer(ms_of(s, cleared)));
-	json_object_set_new(body, "reason", streamer_string(why));
-	streamer_event(s, "media_cleared", body);
+	json_object_set_new(body, "reason", report_string(why));
+	report_event(&s->report, "media_cleared", body);
 }
 
 void streamer_plays_cut(as_streamer *s, const as_mark *marks, int count, const char *why, int quiet)

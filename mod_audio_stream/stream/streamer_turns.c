@@ -77,7 +77,7 @@ static int decode(as_streamer *s, streamer_play *play)
 	play->audio = (streamer_audio){0}; /* the decoder's */
 	if (!down->decoding) {
 		play->failed = 1;
-		streamer_invalid(s, "audio could not be decoded: no memory or thread");
+		report_invalid(&s->report, "audio could not be decoded: no memory or thread");
 	}
 	return down->decoding != NULL;
 }
@@ -103,7 +103,7 @@ void streamer_end_slices(as_streamer *s)
 	audio_slices *slices = s->downlink.slices;
 	s->downlink.slices = NULL;
 	if (slices && !audio_slices_heard(slices)) {
-		streamer_invalid(s, "the %s file has no audio in it", audio_slices_name(slices));
+		report_invalid(&s->report, "the %s file has no audio in it", audio_slices_name(slices));
 	}
 	audio_slices_free(slices);
 }
@@ -125,7 +125,7 @@ void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, audi
 		}
 		if (error) {
 			play->failed = 1;
-			streamer_invalid(s, "%s", error);
+			report_invalid(&s->report, "%s", error);
 		} else {
 			play->audio = *audio;
 			play->audio.path = NULL;
@@ -181,7 +181,7 @@ void streamer_take(as_streamer *s, streamer_play *play, const streamer_audio *au
 		play->failed = 1;
 		free(audio->path);
 		streamer_close_spurt(s);
-		streamer_invalid(s, "audio refused: more than %d MB waits to be decoded", WAITING_MAX_BYTES >> 20);
+		report_invalid(&s->report, "audio refused: more than %d MB waits to be decoded", WAITING_MAX_BYTES >> 20);
 	} else {
 		streamer_next_turn(s);
 	}

@@ -208,11 +208,10 @@ static void note_loss(as_streamer *s, uint64_t lost, int64_t now_ns)
 	uplink->overrun_ns = now_ns;
 	if (began) {
 		uint64_t rate = (uint64_t)s->info.rate_hz;
-		streamer_event(s, "stream_buffer_overrun",
-					   json_pack("{s:s,s:I,s:I,s:I}", "direction", "capture", "droppedMs",
-								 (json_int_t)((lost - uplink->lost_before) * 1000 / rate), "totalDroppedMs",
-								 (json_int_t)(lost * 1000 / rate), "limitMs",
-								 (json_int_t)(uplink->limit * 1000 / rate)));
+		report_event(&s->report, "stream_buffer_overrun",
+					 json_pack("{s:s,s:I,s:I,s:I}", "direction", "capture", "droppedMs",
+							   (json_int_t)((lost - uplink->lost_before) * 1000 / rate), "totalDroppedMs",
+							   (json_int_t)(lost * 1000 / rate), "limitMs", (json_int_t)(uplink->limit * 1000 / rate)));
 	}
 	uplink->lost_before = lost;
 }

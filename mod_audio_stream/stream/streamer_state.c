@@ -1,0 +1,81 @@
+/* streamer_state.c - what a streamer says of itself: the snapshot that its service thread leaves, and that as JSON. */
+#define _GNU_SOURCE
+#include "streamer.h"
+
+static const char *state_name(streamer_state state)
+{
+	static const char *const names[] = {
+		[STREAMER_CONNECTING] = "connecting", [STREAMER_OPEN] = "open",       [STREAMER_WAITING] = "reconnecting",
+		[STREAMER_PLAYING_OUT] = "closed",    [STREAMER_ENDING] = "stopping", [STREAMER_FINISHED] = "stopped",
+	};
+	return names[state];
+}
+
+static uint64_t ms_of(const as_streamer *s, uint64_t samples)
+{
+	return samples * 1000 / (uint64_t)s->info.rate_hz;
+}
+
+void streamer_take_view(const as_streamer *s, const as_stats *stats, streamer_view *view)
+{
+	uint64_t waiting = stats->capture_samples - stats->capture_read_samples - stats->capture_discarded_samples;
+	*view = (streamer_view){
+		.state = s->state,
+		.encoding = s->uplink.encoding,
+		.rate_hz = s->uplink.rate_hz,
+		.sent_messages = s->sent_messages,
+		.sent_bytes = s->sent_bytes,
+		.received_messages = s->received_messages,
+		.received_bytes = s->received_bytes,
+		.reopened = s->reopened,
+		.failed = s->failed,
+		.unsent = ws_unsent(s->actor),
+		.dropped_ms = ms_of(s, s->uplink.dropped + stats->capture_dropped_samples),
+		.refused_ms = s->downlink.refused_ms,
+		.queued_ms = ms_of(s, stats->inject_queued_samples),
+		.played_ms = ms_of(s, stats->inject_played_samples),
+		.underruns = s->downlink.underruns,
+		.underrun_ms = s->downlink.underrun_ms,
+		.waiting_ms = (int)ms_of(s, waiting),
+		.prebuffer_ms = s->downlink.prebuffer_ms,
+	};
+}
+
+static json_t *count(uint64_t value)
+{
+	return json_integer((json_int_t)value);
+}
+
+static const char *codec_name(int encoding)
+{
+	return encoding == AS_PCMU ? "ULAW" : encoding == AS_PCMA ? "ALAW" : "L16";
+}
+
+/* s: only what as_streamer_new() set. */
+json_t *streamer_describe_json(const as_streamer *s, const streamer_view *view)
+{
+	json_t *out = json_object();
+	json_object_set_new(out, "state", json_string(state_name(view->state)));
+	json_object_set_new(out, "url", report_string(s->target.shown));
+	json_object_set_new(out, "dialect", json_string(s->dialect->name));
+	json_object_set_new(out, "track", report_string(s->track));
+	json_object_set_new(out, "codec", json_string(codec_name(view->encoding)));
+	json_object_set_new(out, "rate", json_integer(view->rate_hz));
+	json_object_set_new(out, "channels", json_integer(s->uplink.channels));
+	json_object_set_new(out, "reconnects", count(view->reopened));
+	json_object_set_new(out, "failedAttempts", count(view->failed));
+	json_object_set_new(out, "sentMessages", count(view->sent_messages));
+	json_object_set_new(out, "sentBytes", count(view->sent_bytes));
+	json_object_set_new(out, "receivedMessages", count(view->received_messages));
+	json_object_set_new(out, "receivedBytes", count(view->received_bytes));
+	json_object_set_new(out, "unsentBytes", count(view->unsent));
+	json_object_set_new(out, "unsentMs", json_integer(view->waiting_ms));
+	json_object_set_new(out, "droppedMs", count(view->dropped_ms));
+	json_object_set_new(out, "queuedMs", count(view->queued_ms));
+	json_object_set_new(out, "playedMs", count(view->played_ms));
+	json_object_set_new(out, "refusedMs", count(view->refused_ms));
+	json_object_set_new(out, "underruns", count(view->underruns));
+	json_object_set_new(out, "underrunMs", count(view->underrun_ms));
+	json_object_set_new(out, "prebufferMs", json_integer(view->prebuffer_ms));
+	return out;
+}
