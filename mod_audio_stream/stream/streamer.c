@@ -62,17 +62,17 @@ int streamer_send(as_streamer *s, int binary, const void *data, size_t n)
 
 /* ---- Service thread: the end ------------------------------------------------------------------------------------- */
 
-/* Is something being said to the caller, or about to be? */
+/* Is the caller being played something, or about to be? */
 static int talking(as_streamer *s)
 {
-	return s->dialect->busy ? s->dialect->busy(s) : streamer_talking(s);
+	return s->dialect->busy ? s->dialect->busy(s) : player_busy(s->player);
 }
 
 /* The last word. */
 static void conclude(as_streamer *s)
 {
 	s->state = STREAMER_FINISHED;
-	streamer_clear(s, s->reason, 1);
+	player_clear(s->player, s->reason, 1);
 	pthread_mutex_lock(&s->lock);
 	s->finished = 1;
 	streamer_free_texts(s);
@@ -105,7 +105,9 @@ void streamer_allow_queued(as_streamer *s)
 	as_stream_stats(s->stream, &stats);
 	if (!s->graceful) {
 		int64_t queued_ms = (int64_t)(stats.inject_queued_samples * 1000 / (uint64_t)s->info.rate_hz);
-		int64_t prebuffer_ms = s->downlink.prebuffer_ms > 0 ? s->downlink.prebuffer_ms : 0;
+		struct player_stats played;
+		player_stats(s->player, &played);
+		int64_t prebuffer_ms = played.prebuffer_ms > 0 ? played.prebuffer_ms : 0;
 		s->give_up_ns = as_now_ns() + (queued_ms + prebuffer_ms + PLAY_OUT_SPARE_MS) * NS_PER_MS;
 	}
 }
@@ -153,7 +155,7 @@ static void say_goodbye(as_streamer *s)
 	}
 	close_reason(s->reason, reason);
 	s->give_up_ns = as_now_ns() + (int64_t)END_TIMEOUT_MS * NS_PER_MS;
-	streamer_clear(s, s->reason, 1);
+	player_clear(s->player, s->reason, 1);
 	ws_disconnect(s->actor, CLOSE_NORMAL, reason, CLOSE_TIMEOUT_MS);
 }
 
@@ -437,10 +439,11 @@ static void log_stats(as_streamer *s, const as_stats *stats, int64_t now_ns)
 	s->stats_ns = now_ns + (int64_t)s->options->inject_log_every_ms * NS_PER_MS;
 	s->logged = progress;
 	uint64_t rate = (uint64_t)s->info.rate_hz;
+	struct player_stats player;
+	player_stats(s->player, &player);
 	report_log(&s->report, "debug", "inject: %llu ms queued, %llu ms played, %llu underruns (%llu ms), prebuffer %d ms",
 			   (unsigned long long)(queued * 1000 / rate), (unsigned long long)(played * 1000 / rate),
-			   (unsigned long long)s->downlink.underruns, (unsigned long long)s->downlink.underrun_ms,
-			   s->downlink.prebuffer_ms);
+			   (unsigned long long)player.underruns, (unsigned long long)player.underrun_ms, player.prebuffer_ms);
 }
 
 static void slow_tick(as_streamer *s, int64_t now_ns)
@@ -476,7 +479,7 @@ static void on_tick(void *arg, int64_t now_ns)
 		s->dialect->pump(s);
 	}
 	if (s->state < STREAMER_ENDING) {
-		streamer_downlink_tick(s, now_ns);
+		player_tick(s->player, now_ns);
 	}
 	check_ends(s, now_ns);
 	if (s->state < STREAMER_ENDING && now_ns >= s->slow_ns) {

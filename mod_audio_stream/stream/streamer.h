@@ -5,10 +5,7 @@
  *     streamer_api.c        the public functions
  *     streamer_connect.c    how a connection is made, and which ends it is reopened after
  *     streamer_uplink.c     capture ring -> messages
- *     streamer_downlink.c   the server's audio -> inject queue: formats, utterances
- *     streamer_turns.c      what has to wait before that
- *     streamer_plays.c      what has been heard of it
- *     streamer_decode.c     WAV, MP3, Ogg, whole or in slices, on a thread of its own
+ *     player.h              what the server wants the caller to hear
  *     streamer_dialects.c   the two dialects
  *     streamer_state.c      what it says of itself
  *
@@ -24,18 +21,15 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "audio_slices.h"
 #include "audio_stream_ws.h"
-#include "convert.h"
-#include "jitter.h"
 #include "loop.h"
 #include "options.h"
+#include "player.h"
 #include "report.h"
 #include "wire.h"
 
 #define STREAMER_URL_MAX 512
 #define STREAMER_REASON_MAX 256
-#define STREAMER_CHANNELS_MAX 2 /* of what a server sends */
 
 /* ---- The seam ---------------------------------------------------------------------------------------------------- */
 
@@ -43,7 +37,8 @@ typedef struct streamer_dialect {
 	const char *name;                                 /* in descriptions */
 	const char *opened, *failed, *timed_out, *closed; /* the connection's events */
 	const char *queued;                               /* fired when audio has been queued; NULL: none */
-	int spurts;                                       /* raw messages of one utterance are one play */
+	int joins;                                        /* raw messages of one utterance are one play */
+	int fed_ahead;                                    /* audio comes faster than real time: no prebuffer */
 	/* as_streamer_new() and as_streamer_check(), the caller's thread: checks what was asked for and calls
 	 * streamer_target_init(). There may be no s->stream, and s->info be empty. AS_EINVAL with the reason, AS_ENOMEM. */
 	int (*reach)(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes);
@@ -58,7 +53,7 @@ typedef struct streamer_dialect {
 	void (*send_audio)(as_streamer *s, const void *audio, size_t bytes); /* one message, shorter at the end */
 	void (*on_stop)(as_streamer *s, const char *text); /* the last messages; text: as_streamer_stop()'s or NULL */
 	void (*on_checkpoint)(as_streamer *s, const char *name, int reached);
-	int (*busy)(as_streamer *s); /* is something being said to the caller? NULL: streamer_talking() */
+	int (*busy)(as_streamer *s); /* is something being said to the caller? NULL: player_busy() */
 } streamer_dialect;
 
 extern const streamer_dialect streamer_binary, streamer_json, streamer_openai;
@@ -95,155 +90,6 @@ void streamer_uplink_finish(as_streamer *s);
 void streamer_uplink_rest(as_streamer *s);
 /* Drops the oldest beyond the limit. stats: of the stream. */
 void streamer_uplink_bound(as_streamer *s, const as_stats *stats, int64_t now_ns);
-
-/* ---- Downlink ---------------------------------------------------------------------------------------------------- */
-
-/* Audio as it came; data belongs to whoever called, unless it is in a play. */
-typedef struct streamer_audio {
-	wire_format format;
-	int rate_hz, channels; /* raw formats */
-	uint8_t *data;
-	size_t bytes;
-	char *path; /* instead of data: a file to be read */
-} streamer_audio;
-
-/* Something the server wants to be played (or a checkpoint: nothing to play), in the order in which it came. Its audio
- * is in the inject queue under one mark for each write: marks are consecutive, and all before `mark` have been heard. */
-typedef struct streamer_play {
-	struct streamer_play *next;
-	uint64_t number;       /* "playId" */
-	uint64_t untold_bytes; /* queued since the dialect's `queued` event was fired last, */
-	int64_t untold_us;     /* all of one rate */
-	int rate_hz;
-	int64_t told_ns;          /* when that was; 0: never */
-	uint64_t mark, last_mark; /* none: mark > last_mark */
-	uint64_t heard, written;  /* samples: of the marks before `mark`; of all */
-	uint64_t hearing;         /* samples of `mark` heard so far */
-	int64_t started_ns, finished_ns;
-	int audible;      /* a play: has, or may come to have, audio */
-	int closed;       /* no more messages add to it */
-	int cut;          /* a flush took some of it */
-	int failed;       /* some of it was refused, or could not be decoded */
-	char *checkpoint; /* to be announced when it is over; NULL: none */
-	int goes_on;      /* packed audio: a slice of the same file as the play before it, */
-	int is_last;      /* and the last one */
-	size_t joins;     /* bytes that its first sample has in the message before */
-	int aligned;      /* that has been seen to */
-	int waiting;      /* its audio is here, not in the queue, or not all of it */
-	streamer_audio audio;
-	size_t taken;      /* bytes of it that are in the queue */
-	size_t kept_bytes; /* what of waiting_bytes is its */
-} streamer_play;
-
-typedef struct streamer_decode streamer_decode;
-
-typedef struct streamer_downlink {
-	streamer_play *first, *last; /* not yet over, oldest first */
-	streamer_play *spurt;        /* the last of them, when more audio may be added to it */
-	size_t count;
-	int missed;       /* some audio since the checkpoint before was not heard */
-	uint64_t numbers; /* plays so far */
-	int64_t look_ns;  /* nothing can happen to the first play before */
-
-	/* The latest raw message, as it came, ends inside a sample: */
-	size_t part_bytes, part_frame_bytes; /* bytes of it that are there, and that it has with all channels */
-	int part_rate_hz;
-
-	/* Waiting for their turn: behind audio that is being decoded, or queued bit by bit. */
-	streamer_play *waiting; /* the first of them; all after it wait too */
-	size_t waiting_bytes;
-	streamer_decode *decoding; /* of `waiting`'s audio */
-	wire_format slicing;       /* the latest message was packed audio, of which another slice may follow; 0: not */
-	audio_slices *slices;      /* its decoder, while no slice is being decoded; NULL: none */
-	int64_t sliced_ns;         /* when it was used last */
-
-	/* Writing. */
-	as_convert *convert;
-	streamer_play *tail_play; /* whose tail is in convert; NULL: none */
-	size_t tail;              /* samples that will come out of it */
-	streamer_play *target;    /* during a write */
-	int write_error;
-	uint8_t carry[2 * STREAMER_CHANNELS_MAX]; /* the part of a sample that what was written last ended in */
-	size_t carried;
-	size_t carry_frame; /* bytes of such a sample, all channels, */
-	int carry_rate_hz;  /* and its rate; a message of another kind drops it */
-	uint64_t next_mark; /* marks below it have been used, */
-	uint64_t ended;     /* and up to here as_inject_end() has been called */
-
-	/* The utterance: plays that follow each other closely. */
-	int talking;        /* in one */
-	int64_t arrival_ns; /* of the latest audio */
-	int64_t heard_ns;   /* when the latest finished mark ended; 0: none in this utterance */
-	uint64_t begun;     /* the latest mark known to have started */
-	int sounding;       /* the first play is being heard */
-	int dry;            /* it ran dry; the next sound tells for how long */
-	int adaptive;
-	as_jitter jitter;
-	int prebuffer_ms;
-	uint64_t underruns, underrun_ms;
-
-	int over;            /* more than STREAM_INJECT_BUFFER_MS is queued, and this has been said */
-	uint64_t refused_ms; /* audio turned away */
-} streamer_downlink;
-
-void streamer_downlink_init(as_streamer *s);
-void streamer_downlink_free(as_streamer *s);
-/* Audio of one message, which is one play; checkpoint may be NULL. Takes over audio->path. */
-void streamer_play_message(as_streamer *s, const streamer_audio *audio, const char *checkpoint);
-/* Raw audio that goes on with the play before it, if that is such audio, too, and of the same utterance. */
-void streamer_play_more(as_streamer *s, const streamer_audio *audio);
-/* A name to be announced when all that came before it has been heard. */
-void streamer_checkpoint(as_streamer *s, const char *name);
-/* Throws away what is queued for the caller. why: "server", "stop", "hangup" ...; quiet: no event when nothing was. */
-void streamer_clear(as_streamer *s, const char *why, int quiet);
-void streamer_downlink_tick(as_streamer *s, int64_t now_ns);
-/* Is something being said to the caller, or about to be? */
-int streamer_talking(const as_streamer *s);
-/* No message adds to the latest play any more. */
-void streamer_close_spurt(as_streamer *s);
-/* A file's format, which a decoder has to make samples of. */
-static inline int streamer_is_packed(wire_format format)
-{
-	return format == WIRE_FILE_WAV || format == WIRE_FILE_MP3 || format == WIRE_FILE_OGG;
-}
-/* Bytes of one sample of all channels; how long raw audio lasts. */
-size_t streamer_frame_bytes(const streamer_audio *audio);
-int64_t streamer_length_us(const streamer_audio *audio);
-/* May all of this raw audio be queued? Says so when not. */
-int streamer_admit(as_streamer *s, streamer_play *play, const streamer_audio *audio);
-/* Queues raw audio of a play whose turn it is: a message, or the first or a later slice of one, of which rest_us follow.
- * 0, or why the rest need not be tried. */
-int streamer_write(as_streamer *s, streamer_play *play, const streamer_audio *audio, int is_first, int64_t rest_us);
-
-/* streamer_turns.c. Queues a play's audio now, or keeps it until what came before it is there. Takes over audio->path. */
-void streamer_take(as_streamer *s, streamer_play *play, const streamer_audio *audio);
-/* Goes on with what waits. */
-void streamer_next_turn(as_streamer *s);
-/* The decoder is done: raw audio, whose data is taken over, or why there is none, of the play that waits first. slices: what
- * the next slice needs; taken over. abandoned: nobody waits. */
-void streamer_decoded(as_streamer *s, int abandoned, streamer_audio *audio, audio_slices *slices, const char *error);
-/* The file that came in slices is over. Says so when there was no audio in it. */
-void streamer_end_slices(as_streamer *s);
-/* Fires the dialect's `queued` event, if any, for what of a play has been queued and not yet been told. */
-void streamer_tell_queued(as_streamer *s, streamer_play *play);
-/* Ends the marks not yet ended: from now on running dry is no underrun to the stream. */
-void streamer_let_run_dry(as_streamer *s);
-
-/* streamer_plays.c. A new play at the end of the list; NULL without memory. checkpoint: NULL or "" for none. */
-streamer_play *streamer_play_new(as_streamer *s, const char *checkpoint);
-/* Brings the accounts up to date and announces what has happened. */
-void streamer_plays_settle(as_streamer *s, int64_t now_ns);
-/* After a flush whose cut marks are in marks[0..count), oldest first: announces and forgets all plays. */
-void streamer_plays_cut(as_streamer *s, const as_mark *marks, int count, const char *why, int quiet);
-void streamer_plays_free(as_streamer *s);
-/* Is there audio not yet heard, in the queue or on its way there? */
-int streamer_plays_pending(const as_streamer *s);
-
-/* streamer_decode.c: decodes on a thread of its own; streamer_decoded() follows. Takes over what audio points to, and the
- * slices before, NULL for none. is_last: no slice follows. NULL when there is no memory or thread. */
-streamer_decode *streamer_decode_start(as_streamer *s, streamer_audio *audio, audio_slices *slices, int is_last);
-void streamer_decode_abandon(streamer_decode *decode);
-int streamer_decode_abandoned(const streamer_decode *decode);
 
 /* ---- Connecting -------------------------------------------------------------------------------------------------- */
 
@@ -321,7 +167,7 @@ struct as_streamer {
 	streamer_state state;
 	struct report report;
 	streamer_uplink uplink;
-	streamer_downlink downlink;
+	struct player *player;
 	int started;                      /* stream_started has been fired */
 	int attempt;                      /* attempts in a row that were not open for long */
 	int64_t opened_ns;                /* while open */

@@ -33,7 +33,7 @@ static void streamer_free(as_streamer *s)
 	if (s->dialect && s->dialect->free) {
 		s->dialect->free(s);
 	}
-	streamer_downlink_free(s);
+	player_free(s->player);
 	streamer_uplink_free(s);
 	streamer_target_free(&s->target);
 	streamer_free_texts(s);
@@ -97,6 +97,82 @@ static int prepare(as_streamer *s, const as_streamer_start *start, const as_opti
 	return s->dialect->reach(s, start, error, bytes);
 }
 
+/* ---- The player's outlets: the service thread, unless player.h says otherwise ------------------------------------------ */
+
+static void player_fires(void *arg, const char *name, json_t *body, int64_t at_ns)
+{
+	as_streamer *s = arg;
+	report_event_at(&s->report, name, body, at_ns);
+}
+
+static void player_complains(void *arg, const char *text)
+{
+	as_streamer *s = arg;
+	report_invalid(&s->report, "%s", text);
+}
+
+static void player_reaches(void *arg, const char *name, int reached)
+{
+	as_streamer *s = arg;
+	if (s->dialect->on_checkpoint) {
+		s->dialect->on_checkpoint(s, name, reached);
+	}
+}
+
+static void player_has_queued(void *arg)
+{
+	as_streamer *s = arg;
+	if (s->state == STREAMER_PLAYING_OUT) {
+		streamer_allow_queued(s);
+	}
+}
+
+static int player_posts(void *arg, void (*run)(void *arg, void *message), void *message, void (*drop)(void *message))
+{
+	as_streamer *s = arg;
+	return ws_post(s->actor, run, message, drop);
+}
+
+/* The actor keeps the streamer. */
+static void player_holds(void *arg)
+{
+	as_streamer *s = arg;
+	ws_actor_ref(s->actor);
+}
+
+static void player_releases(void *arg)
+{
+	as_streamer *s = arg;
+	ws_actor_unref(s->actor);
+}
+
+/* rate_hz: of what is sent, which is what the server's side of the jitter is guessed from. */
+static int make_player(as_streamer *s, int rate_hz)
+{
+	const as_options *options = s->options;
+	int fed_ahead = s->dialect->fed_ahead;
+	const struct player_config config = {
+		.adaptive = !fed_ahead && options->adaptive && options->inject_min_ms == 0,
+		.jitter = as_options_jitter(options, rate_hz, s->bidirectional),
+		.prebuffer_ms = fed_ahead ? 0 : options->inject_min_ms,
+		.limit_ms = options->inject_buffer_ms,
+		.strict = options->inject_strict,
+		.file_dir = options->file_dir,
+		.queued = s->dialect->queued,
+	};
+	const struct player_outlets outlets = {
+		s,
+		player_fires,
+		player_complains,
+		player_reaches,
+		player_has_queued,
+		player_posts,
+		player_holds,
+		player_releases,
+	};
+	return player_alloc(&s->player, s->stream, &config, &outlets);
+}
+
 static int build(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
 {
 	int result = prepare(s, start, options, error, bytes);
@@ -104,7 +180,7 @@ static int build(as_streamer *s, const as_streamer_start *start, const as_option
 	if (!result) {
 		s->view.encoding = s->uplink.encoding;
 		s->view.rate_hz = s->uplink.rate_hz;
-		streamer_downlink_init(s);
+		result = make_player(s, s->uplink.rate_hz);
 	}
 	return result;
 }

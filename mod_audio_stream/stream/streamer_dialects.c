@@ -39,18 +39,18 @@ static int refused(as_streamer *s, wire_kind kind)
 
 static void play(as_streamer *s, wire_message *message)
 {
-	streamer_audio audio = {
+	struct player_audio audio = {
 		message->format, message->rate_hz, message->channels, message->audio, message->audio_bytes, NULL,
 	};
 	if (message->clear) {
-		streamer_clear(s, "server", 0);
+		player_clear(s->player, "server", 0);
 	}
-	if (audio.bytes && s->dialect->spurts && !streamer_is_packed(audio.format) && !*message->checkpoint) {
-		streamer_play_more(s, &audio);
+	if (audio.bytes && s->dialect->joins && !player_is_packed(audio.format) && !*message->checkpoint) {
+		player_append(s->player, &audio);
 	} else if (audio.bytes) {
-		streamer_play_message(s, &audio, message->checkpoint);
+		player_play(s->player, &audio, message->checkpoint);
 	} else if (*message->checkpoint) {
-		streamer_checkpoint(s, message->checkpoint);
+		player_checkpoint(s->player, message->checkpoint);
 	}
 }
 
@@ -64,12 +64,12 @@ static void play_file(as_streamer *s, const wire_message *message)
 		report_invalid(&s->report, "a file was to be played: set file-injection-dir to the directory they are in");
 		return;
 	}
-	streamer_audio audio = {message->format, message->rate_hz, message->channels, NULL, 0, strdup(message->text)};
+	struct player_audio audio = {message->format, message->rate_hz, message->channels, NULL, 0, strdup(message->text)};
 	if (message->clear) {
-		streamer_clear(s, "server", 0);
+		player_clear(s->player, "server", 0);
 	}
 	if (audio.path) {
-		streamer_play_message(s, &audio, message->checkpoint);
+		player_play(s->player, &audio, message->checkpoint);
 	}
 }
 
@@ -91,10 +91,10 @@ static void obey(as_streamer *s, wire_message *message)
 		play_file(s, message);
 		break;
 	case WIRE_CLEAR:
-		streamer_clear(s, "server", 0);
+		player_clear(s->player, "server", 0);
 		break;
 	case WIRE_CHECKPOINT:
-		streamer_checkpoint(s, message->checkpoint);
+		player_checkpoint(s->player, message->checkpoint);
 		break;
 	case WIRE_TRANSCRIPTION:
 		pass_on(s, "transcription_received", "payload", message->text);
@@ -145,9 +145,9 @@ static void binary_on_message(as_streamer *s, int binary, char *data, size_t n)
 	char error[ERROR_MAX];
 	wire_message message;
 	if (binary) {
-		const streamer_audio audio = {WIRE_RAW_L16, s->uplink.rate_hz, 1, (uint8_t *)data, n, NULL};
+		const struct player_audio audio = {WIRE_RAW_L16, s->uplink.rate_hz, 1, (uint8_t *)data, n, NULL};
 		if (n && !refused(s, WIRE_PLAY)) {
-			streamer_play_more(s, &audio);
+			player_append(s->player, &audio);
 		}
 		return;
 	}
@@ -183,7 +183,7 @@ const streamer_dialect streamer_binary = {
 	.timed_out = "error",
 	.closed = "disconnect",
 	.queued = "play",
-	.spurts = 1,
+	.joins = 1,
 	.reach = binary_reach,
 	.init = binary_init,
 	.on_open = binary_on_open,

@@ -167,7 +167,6 @@ static int openai_init(as_streamer *s, const as_streamer_start *start, char *err
 									.uplink_max_ms = uplink_max_ms,
 									.rate_hz = start->rate_hz};
 	const openai_outlets outlets = {s, say, tell, over};
-	s->bidirectional = 1;
 	s->uplink.over = 1; /* the talk reads the capture itself */
 	int result = openai_talk_new(s->stream, &request, &outlets, error, bytes, &own->talk);
 	if (!result) {
@@ -226,6 +225,7 @@ const streamer_dialect streamer_openai = {
 	.failed = "connection_failed",
 	.timed_out = "connection_timeout",
 	.closed = "connection_closed",
+	.fed_ahead = 1,
 	.reach = openai_reach,
 	.init = openai_init,
 	.free = openai_free,

@@ -19,6 +19,8 @@ static uint64_t ms_of(const as_streamer *s, uint64_t samples)
 void streamer_take_view(const as_streamer *s, const as_stats *stats, streamer_view *view)
 {
 	uint64_t waiting = stats->capture_samples - stats->capture_read_samples - stats->capture_discarded_samples;
+	struct player_stats player;
+	player_stats(s->player, &player);
 	*view = (streamer_view){
 		.state = s->state,
 		.encoding = s->uplink.encoding,
@@ -31,13 +33,13 @@ void streamer_take_view(const as_streamer *s, const as_stats *stats, streamer_vi
 		.failed = s->failed,
 		.unsent = ws_unsent(s->actor),
 		.dropped_ms = ms_of(s, s->uplink.dropped + stats->capture_dropped_samples),
-		.refused_ms = s->downlink.refused_ms,
+		.refused_ms = player.refused_ms,
 		.queued_ms = ms_of(s, stats->inject_queued_samples),
 		.played_ms = ms_of(s, stats->inject_played_samples),
-		.underruns = s->downlink.underruns,
-		.underrun_ms = s->downlink.underrun_ms,
+		.underruns = player.underruns,
+		.underrun_ms = player.underrun_ms,
 		.waiting_ms = (int)ms_of(s, waiting),
-		.prebuffer_ms = s->downlink.prebuffer_ms,
+		.prebuffer_ms = player.prebuffer_ms,
 	};
 }
 
