@@ -60,6 +60,15 @@ int streamer_send(as_streamer *s, int binary, const void *data, size_t n)
 	return error;
 }
 
+static void pump(as_streamer *s)
+{
+	if (s->dialect->pump) {
+		s->dialect->pump(s);
+	} else {
+		sender_pump(s->sender, s->state == STREAMER_ENDING);
+	}
+}
+
 /* ---- Service thread: the end ------------------------------------------------------------------------------------- */
 
 /* Is the caller being played something, or about to be? */
@@ -115,7 +124,7 @@ void streamer_allow_queued(as_streamer *s)
 /* The connection is gone for good; what is queued is still to be heard. */
 static void play_out(as_streamer *s)
 {
-	s->uplink.over = 1;
+	sender_stop(s->sender);
 	streamer_allow_queued(s);
 	if (talking(s) && !as_stream_closed(s->stream)) {
 		enter(s, STREAMER_PLAYING_OUT);
@@ -144,12 +153,12 @@ static void say_goodbye(as_streamer *s)
 	enter(s, STREAMER_ENDING); /* from now on no text is taken, and those that have been are sent */
 	send_texts(s);
 	if (as_stream_closed(s->stream)) {
-		s->dialect->pump(s); /* what was captured before the call was over */
-		streamer_uplink_rest(s);
+		pump(s); /* what was captured before the call was over */
+		sender_flush(s->sender);
 	} else if (s->graceful) {
-		streamer_uplink_rest(s);
+		sender_flush(s->sender);
 	}
-	s->uplink.over = 1;
+	sender_stop(s->sender);
 	if (s->dialect->on_stop) {
 		s->dialect->on_stop(s, s->farewell);
 	}
@@ -334,7 +343,7 @@ static void begin_graceful(as_streamer *s)
 {
 	s->graceful = 1;
 	s->give_up_ns = as_now_ns() + (int64_t)s->options->graceful_timeout_ms * NS_PER_MS;
-	streamer_uplink_finish(s);
+	sender_finish(s->sender);
 	if (s->state == STREAMER_WAITING) {
 		play_out(s);
 	}
@@ -365,7 +374,7 @@ static void take_requests(as_streamer *s)
 
 static int is_done(as_streamer *s)
 {
-	return s->uplink.over && !talking(s) && ws_unsent(s->actor) == 0;
+	return sender_is_over(s->sender) && !talking(s) && ws_unsent(s->actor) == 0;
 }
 
 static void too_late(as_streamer *s)
@@ -452,9 +461,7 @@ static void slow_tick(as_streamer *s, int64_t now_ns)
 	s->slow_ns = now_ns + SLOW_NS;
 	as_stream_stats(s->stream, &stats);
 	check_paused(s, &stats);
-	if (s->uplink.limit) {
-		streamer_uplink_bound(s, &stats, now_ns);
-	}
+	sender_bound(s->sender, &stats, now_ns);
 	if (s->state == STREAMER_PLAYING_OUT && stats.inject_paused) {
 		streamer_allow_queued(s); /* counted from when it goes on */
 	}
@@ -476,7 +483,7 @@ static void on_tick(void *arg, int64_t now_ns)
 	}
 	if (s->state == STREAMER_OPEN) {
 		send_texts(s);
-		s->dialect->pump(s);
+		pump(s);
 	}
 	if (s->state < STREAMER_ENDING) {
 		player_tick(s->player, now_ns);

@@ -4,7 +4,7 @@
  *     streamer.c            its life: connecting, reopening, ending
  *     streamer_api.c        the public functions
  *     streamer_connect.c    how a connection is made, and which ends it is reopened after
- *     streamer_uplink.c     capture ring -> messages
+ *     sender.h              what the caller says, for the server
  *     player.h              what the server wants the caller to hear
  *     streamer_dialects.c   the two dialects
  *     streamer_state.c      what it says of itself
@@ -26,6 +26,7 @@
 #include "options.h"
 #include "player.h"
 #include "report.h"
+#include "sender.h"
 #include "wire.h"
 
 #define STREAMER_URL_MAX 512
@@ -37,19 +38,21 @@ typedef struct streamer_dialect {
 	const char *name;                                 /* in descriptions */
 	const char *opened, *failed, *timed_out, *closed; /* the connection's events */
 	const char *queued;                               /* fired when audio has been queued; NULL: none */
+	int has_codec;                                    /* STREAM_CODEC holds */
+	int split;                                        /* captured batches of several frames are as many messages */
 	int joins;                                        /* raw messages of one utterance are one play */
 	int fed_ahead;                                    /* audio comes faster than real time: no prebuffer */
 	/* as_streamer_new() and as_streamer_check(), the caller's thread: checks what was asked for and calls
 	 * streamer_target_init(). There may be no s->stream, and s->info be empty. AS_EINVAL with the reason, AS_ENOMEM. */
 	int (*reach)(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes);
-	/* as_streamer_new(), after that: calls streamer_uplink_init() when it wants s->uplink to read the capture, and
-	 * makes s->own. */
+	/* as_streamer_new(), after that: makes s->own. s->sender is there. */
 	int (*init)(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes);
 	void (*free)(as_streamer *s); /* also after an init() that failed half-way */
 	/* The rest: the service thread; NULL for those not wanted. */
 	void (*on_open)(as_streamer *s); /* the first messages; s->reopened says how often it has been open before */
 	void (*on_message)(as_streamer *s, int binary, char *data, size_t n);
-	void (*pump)(as_streamer *s); /* every tick while open; streamer_uplink_pump() does it with send_audio() */
+	void (*pump)(
+		as_streamer *s); /* every tick while open: it reads the capture itself; NULL: s->sender, with send_audio() */
 	void (*send_audio)(as_streamer *s, const void *audio, size_t bytes); /* one message, shorter at the end */
 	void (*on_stop)(as_streamer *s, const char *text); /* the last messages; text: as_streamer_stop()'s or NULL */
 	void (*on_checkpoint)(as_streamer *s, const char *name, int reached);
@@ -57,39 +60,6 @@ typedef struct streamer_dialect {
 } streamer_dialect;
 
 extern const streamer_dialect streamer_binary, streamer_json, streamer_openai;
-
-/* ---- Uplink ------------------------------------------------------------------------------------------------------ */
-
-typedef struct streamer_uplink {
-	int encoding, rate_hz, channels; /* of what is sent; AS_S16 or AS_PCMU */
-	int message_ms;                  /* audio in one message */
-	int chunk_ms;                    /* audio captured at a time: one or more messages */
-	size_t message_bytes;            /* as s16 */
-	uint8_t *pcm;                    /* read and not yet sent: s16 */
-	size_t have, room;               /* bytes */
-	int primed;                      /* the first audio has been read */
-	int over;                        /* nothing will be sent any more */
-	uint64_t until;                  /* samples of the stream to send, then it is over; 0: no end */
-	int64_t until_ns;                /* the same, at the latest */
-	uint64_t limit;                  /* samples that may wait */
-	uint64_t dropped;                /* samples, oldest first, because they could not be sent in time */
-	int64_t overrun_ns;              /* when some were lost last; 0: not in an excursion */
-	uint64_t lost_before;            /* samples lost before this excursion */
-} streamer_uplink;
-
-/* The caller's thread: can this rate (0: not known) and these options be? AS_EINVAL with the reason. */
-int streamer_uplink_check(const as_streamer *s, char *error, size_t bytes);
-/* The caller's thread: sizes, memory, and the stream's capture. AS_EINVAL with the reason, AS_ENOMEM. */
-int streamer_uplink_init(as_streamer *s, char *error, size_t bytes);
-void streamer_uplink_free(as_streamer *s);
-/* Sends what is there, as far as the server reads. */
-void streamer_uplink_pump(as_streamer *s);
-/* From now on only what has been captured already is sent. */
-void streamer_uplink_finish(as_streamer *s);
-/* Sends what has been read already as a last, shorter message. */
-void streamer_uplink_rest(as_streamer *s);
-/* Drops the oldest beyond the limit. stats: of the stream. */
-void streamer_uplink_bound(as_streamer *s, const as_stats *stats, int64_t now_ns);
 
 /* ---- Connecting -------------------------------------------------------------------------------------------------- */
 
@@ -153,6 +123,7 @@ struct as_streamer {
 	char *track, *metadata;
 	int bidirectional;
 	streamer_target target;
+	struct sender_config sending; /* the sender's, unless the dialect reads the capture itself */
 
 	/* Any thread, under the lock; held for moments only. */
 	pthread_mutex_t lock;
@@ -166,7 +137,7 @@ struct as_streamer {
 	/* Service thread. */
 	streamer_state state;
 	struct report report;
-	streamer_uplink uplink;
+	struct sender *sender;
 	struct player *player;
 	int started;                      /* stream_started has been fired */
 	int attempt;                      /* attempts in a row that were not open for long */

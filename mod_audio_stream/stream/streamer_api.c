@@ -34,7 +34,7 @@ static void streamer_free(as_streamer *s)
 		s->dialect->free(s);
 	}
 	player_free(s->player);
-	streamer_uplink_free(s);
+	sender_free(s->sender);
 	streamer_target_free(&s->target);
 	streamer_free_texts(s);
 	free(s->stop_text);
@@ -74,6 +74,21 @@ static int choose_dialect(as_streamer *s, int asked)
 	return s->dialect ? 0 : AS_EINVAL;
 }
 
+/* How the streamer's sender sends, unless the dialect reads the capture itself. */
+static struct sender_config sending(const as_streamer *s, const as_streamer_start *start)
+{
+	const as_options *options = s->options;
+	return (struct sender_config){
+		.encoding = s->dialect->has_codec && !strcmp(options->codec, "ULAW") ? AS_PCMU : AS_S16,
+		.rate_hz = start->rate_hz ? start->rate_hz : s->info.rate_hz,
+		.frame_ms = options->frame_ms,
+		.batch_ms = options->buffer_size_ms,
+		.split = s->dialect->split,
+		.max_queue_ms = options->max_queue_ms,
+		.ring_ms = options->buffer_secs * 1000,
+	};
+}
+
 /* What needs no stream, in an order in which streamer_free() can take apart any beginning of it. */
 static int prepare(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
 {
@@ -92,9 +107,9 @@ static int prepare(as_streamer *s, const as_streamer_start *start, const as_opti
 	s->report.suppress_log = s->options->suppress_log;
 	s->report.debug_json = s->options->debug_json;
 	s->bidirectional = start->bidirectional;
-	s->uplink.rate_hz = start->rate_hz ? start->rate_hz : s->info.rate_hz;
-	s->uplink.encoding = s->dialect == &streamer_json && !strcmp(s->options->codec, "ULAW") ? AS_PCMU : AS_S16;
-	return s->dialect->reach(s, start, error, bytes);
+	s->sending = sending(s, start);
+	result = s->dialect->reach(s, start, error, bytes);
+	return result || s->dialect->pump ? result : sender_check(&s->sending, error, bytes);
 }
 
 /* ---- The player's outlets: the service thread, unless player.h says otherwise ------------------------------------------ */
@@ -146,14 +161,13 @@ static void player_releases(void *arg)
 	ws_actor_unref(s->actor);
 }
 
-/* rate_hz: of what is sent, which is what the server's side of the jitter is guessed from. */
-static int make_player(as_streamer *s, int rate_hz)
+static int make_player(as_streamer *s)
 {
 	const as_options *options = s->options;
 	int fed_ahead = s->dialect->fed_ahead;
 	const struct player_config config = {
 		.adaptive = !fed_ahead && options->adaptive && options->inject_min_ms == 0,
-		.jitter = as_options_jitter(options, rate_hz, s->bidirectional),
+		.jitter = as_options_jitter(options, s->sending.rate_hz, s->bidirectional),
 		.prebuffer_ms = fed_ahead ? 0 : options->inject_min_ms,
 		.limit_ms = options->inject_buffer_ms,
 		.strict = options->inject_strict,
@@ -173,14 +187,47 @@ static int make_player(as_streamer *s, int rate_hz)
 	return player_alloc(&s->player, s->stream, &config, &outlets);
 }
 
+/* ---- The sender's outlets: the service thread ------------------------------------------------------------------------ */
+
+static void sender_sends(void *arg, const void *audio, size_t bytes)
+{
+	as_streamer *s = arg;
+	s->dialect->send_audio(s, audio, bytes);
+}
+
+static size_t sender_asks_unsent(void *arg)
+{
+	as_streamer *s = arg;
+	return ws_unsent(s->actor);
+}
+
+static void sender_fires(void *arg, const char *name, json_t *body)
+{
+	as_streamer *s = arg;
+	report_event(&s->report, name, body);
+}
+
+static int make_sender(as_streamer *s, char *error, size_t bytes)
+{
+	const struct sender_outlets outlets = {s, sender_sends, sender_asks_unsent, sender_fires};
+	return s->dialect->pump ? sender_alloc_watcher(&s->sender, s->stream, &outlets)
+							: sender_alloc(&s->sender, s->stream, &s->sending, &outlets, error, bytes);
+}
+
+/* ---- Beginning ----------------------------------------------------------------------------------------------------- */
+
 static int build(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
 {
 	int result = prepare(s, start, options, error, bytes);
-	result = result ? result : s->dialect->init(s, start, error, bytes);
+	result = result ? result : make_sender(s, error, bytes);
+	if (!result && s->dialect->init) {
+		result = s->dialect->init(s, start, error, bytes);
+	}
 	if (!result) {
-		s->view.encoding = s->uplink.encoding;
-		s->view.rate_hz = s->uplink.rate_hz;
-		result = make_player(s, s->uplink.rate_hz);
+		struct sender_format format = sender_format(s->sender);
+		s->view.encoding = format.encoding;
+		s->view.rate_hz = format.rate_hz;
+		result = make_player(s);
 	}
 	return result;
 }

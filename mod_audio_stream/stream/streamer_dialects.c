@@ -116,14 +116,7 @@ static void log_received(as_streamer *s, const wire_message *message)
 
 static int binary_reach(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
 {
-	int result = streamer_target_init(s, start->url, NULL, NULL, start->timeout_s, error, bytes);
-	return result ? result : streamer_uplink_check(s, error, bytes);
-}
-
-static int binary_init(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
-{
-	(void)start;
-	return streamer_uplink_init(s, error, bytes);
+	return streamer_target_init(s, start->url, NULL, NULL, start->timeout_s, error, bytes);
 }
 
 static void binary_on_open(as_streamer *s)
@@ -145,7 +138,7 @@ static void binary_on_message(as_streamer *s, int binary, char *data, size_t n)
 	char error[ERROR_MAX];
 	wire_message message;
 	if (binary) {
-		const struct player_audio audio = {WIRE_RAW_L16, s->uplink.rate_hz, 1, (uint8_t *)data, n, NULL};
+		const struct player_audio audio = {WIRE_RAW_L16, sender_format(s->sender).rate_hz, 1, (uint8_t *)data, n, NULL};
 		if (n && !refused(s, WIRE_PLAY)) {
 			player_append(s->player, &audio);
 		}
@@ -185,10 +178,8 @@ const streamer_dialect streamer_binary = {
 	.queued = "play",
 	.joins = 1,
 	.reach = binary_reach,
-	.init = binary_init,
 	.on_open = binary_on_open,
 	.on_message = binary_on_message,
-	.pump = streamer_uplink_pump,
 	.send_audio = binary_send_audio,
 	.on_stop = binary_on_stop,
 };
@@ -214,24 +205,21 @@ static void json_free(as_streamer *s)
 
 static int json_reach(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
 {
-	int result = streamer_target_init(s, start->url, JSON_SUBPROTOCOL, NULL, start->timeout_s, error, bytes);
-	return result ? result : streamer_uplink_check(s, error, bytes);
+	return streamer_target_init(s, start->url, JSON_SUBPROTOCOL, NULL, start->timeout_s, error, bytes);
 }
 
 static int json_init(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
 {
 	(void)start;
-	int result = streamer_uplink_init(s, error, bytes);
-	if (result) {
-		return result;
-	}
+	(void)error;
+	(void)bytes;
 	json_own *own = s->own = calloc(1, sizeof(*own));
 	if (!own) {
 		return AS_ENOMEM;
 	}
 	own->escaped_id = wire_escape(s->info.id);
 	if (own->escaped_id) {
-		own->room = wire_json_media_bytes(own->escaped_id, s->uplink.message_bytes);
+		own->room = wire_json_media_bytes(own->escaped_id, sender_message_bytes(s->sender));
 		own->text = malloc(own->room);
 	}
 	return own->text ? 0 : AS_ENOMEM;
@@ -246,13 +234,14 @@ static void json_on_open(as_streamer *s)
 {
 	json_own *own = s->own;
 	size_t n;
+	struct sender_format format = sender_format(s->sender);
 	wire_start start = {
 		.uuid = s->info.uuid,
 		.stream_id = s->info.id,
 		.track = s->track,
-		.codec = s->uplink.encoding == AS_PCMU ? "ULAW" : "L16",
-		.rate_hz = s->uplink.rate_hz,
-		.channels = s->uplink.channels,
+		.codec = format.encoding == AS_PCMU ? "ULAW" : "L16",
+		.rate_hz = format.rate_hz,
+		.channels = format.channels,
 		.metadata = or_null(s->metadata),
 		.resumed = (int)s->reopened,
 		.auth_id = or_null(s->options->auth_id),
@@ -335,12 +324,13 @@ const streamer_dialect streamer_json = {
 	.failed = "connection_failed",
 	.timed_out = "connection_timeout",
 	.closed = "connection_closed",
+	.has_codec = 1,
+	.split = 1,
 	.reach = json_reach,
 	.init = json_init,
 	.free = json_free,
 	.on_open = json_on_open,
 	.on_message = json_on_message,
-	.pump = streamer_uplink_pump,
 	.send_audio = json_send_audio,
 	.on_stop = json_on_stop,
 	.on_checkpoint = json_on_checkpoint,

@@ -167,13 +167,10 @@ static int openai_init(as_streamer *s, const as_streamer_start *start, char *err
 									.uplink_max_ms = uplink_max_ms,
 									.rate_hz = start->rate_hz};
 	const openai_outlets outlets = {s, say, tell, over};
-	s->uplink.over = 1; /* the talk reads the capture itself */
 	int result = openai_talk_new(s->stream, &request, &outlets, error, bytes, &own->talk);
 	if (!result) {
 		const rt_audio *audio = openai_talk_audio(own->talk);
-		s->uplink.limit = audio->uplink_max_samples;
-		s->uplink.encoding = audio->format.in_encoding;
-		s->uplink.rate_hz = audio->format.in_rate_hz;
+		sender_watch(s->sender, audio->format.in_encoding, audio->format.in_rate_hz, audio->uplink_max_samples);
 	}
 	return result;
 }
@@ -205,9 +202,9 @@ static void pump(as_streamer *s)
 	const rt_audio *audio = openai_talk_audio(talk_of(s));
 	uint64_t dropped = audio->dropped_samples, appends = audio->appends, bytes = audio->appended_bytes;
 	openai_talk_pump(talk_of(s), s->actor, as_now_ns());
-	s->uplink.encoding = audio->format.in_encoding; /* as the server's session has it */
-	s->uplink.rate_hz = audio->format.in_rate_hz;
-	s->uplink.dropped += audio->dropped_samples - dropped;
+	/* As the server's session has it. */
+	sender_watch(s->sender, audio->format.in_encoding, audio->format.in_rate_hz, audio->uplink_max_samples);
+	sender_note_dropped(s->sender, audio->dropped_samples - dropped);
 	s->sent_messages += audio->appends - appends;
 	s->sent_bytes += audio->appended_bytes - bytes;
 }

@@ -21,10 +21,11 @@ void streamer_take_view(const as_streamer *s, const as_stats *stats, streamer_vi
 	uint64_t waiting = stats->capture_samples - stats->capture_read_samples - stats->capture_discarded_samples;
 	struct player_stats player;
 	player_stats(s->player, &player);
+	struct sender_format format = sender_format(s->sender);
 	*view = (streamer_view){
 		.state = s->state,
-		.encoding = s->uplink.encoding,
-		.rate_hz = s->uplink.rate_hz,
+		.encoding = format.encoding,
+		.rate_hz = format.rate_hz,
 		.sent_messages = s->sent_messages,
 		.sent_bytes = s->sent_bytes,
 		.received_messages = s->received_messages,
@@ -32,7 +33,7 @@ void streamer_take_view(const as_streamer *s, const as_stats *stats, streamer_vi
 		.reopened = s->reopened,
 		.failed = s->failed,
 		.unsent = ws_unsent(s->actor),
-		.dropped_ms = ms_of(s, s->uplink.dropped + stats->capture_dropped_samples),
+		.dropped_ms = ms_of(s, sender_dropped(s->sender) + stats->capture_dropped_samples),
 		.refused_ms = player.refused_ms,
 		.queued_ms = ms_of(s, stats->inject_queued_samples),
 		.played_ms = ms_of(s, stats->inject_played_samples),
@@ -63,7 +64,7 @@ json_t *streamer_describe_json(const as_streamer *s, const streamer_view *view)
 	json_object_set_new(out, "track", report_string(s->track));
 	json_object_set_new(out, "codec", json_string(codec_name(view->encoding)));
 	json_object_set_new(out, "rate", json_integer(view->rate_hz));
-	json_object_set_new(out, "channels", json_integer(s->uplink.channels));
+	json_object_set_new(out, "channels", json_integer(sender_format(s->sender).channels));
 	json_object_set_new(out, "reconnects", count(view->reopened));
 	json_object_set_new(out, "failedAttempts", count(view->failed));
 	json_object_set_new(out, "sentMessages", count(view->sent_messages));
