@@ -1,13 +1,13 @@
 /*
  * player.c - what a dialect asks a player for, and what happens as time passes. The player's thread.
  *
- * Messages that follow each other within PLAYER_GAP_MS of what the caller last heard are one utterance, whether they are one
- * sentence in one message or a word in fifty. Within an utterance running dry is an underrun, and known to be one when audio
- * comes after all: it is the gap between two marks.
+ * Messages that follow each other within PLAYER_GAP_MS of what the caller last heard are one utterance, whether they
+ * are one sentence in one message or a word in fifty. Within an utterance running dry is an underrun, and known to be
+ * one when audio comes after all: it is the gap between two marks.
  *
- * The stream itself is told of an end (as_inject_end()) for every message as soon as it plays. It would otherwise take
- * the end of every sentence for an underrun, for no server says which message is the last. Until something plays the stream
- * is not told, or it would not wait for the prebuffer.
+ * The stream itself is told of an end (as_inject_end()) for every message as soon as it plays. It would otherwise
+ * take the end of every sentence for an underrun, for no server says which message is the last. Until something plays
+ * the stream is not told, or it would not wait for the prebuffer.
  */
 #define _GNU_SOURCE
 #include "player_internal.h"
@@ -89,7 +89,8 @@ static size_t join_message(struct player *p, const struct player_audio *audio)
 	return part;
 }
 
-/* A message of packed audio has come: is it a slice of what the one before had of the same kind? A checkpoint ends it. */
+/* A message of packed audio has come: is it a slice of what the one before had of the same kind? A checkpoint ends
+ * it. */
 static int is_next_slice(struct player *p, const struct player_audio *audio, int is_last)
 {
 	int packed = !audio->path && player_is_packed(audio->format);

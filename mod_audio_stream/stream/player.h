@@ -1,5 +1,6 @@
 /*
- * player.h - what a server wants the caller to hear, on its way into a stream's inject queue, and reports of what was heard.
+ * player.h - what a server wants the caller to hear, on its way into a stream's inject queue, and reports of what was
+ * heard.
  *
  *     player.c           what a dialect asks for; utterances end; time passes
  *     player_pending.c   audio that cannot be queued at once, and what waits behind it
@@ -52,8 +53,8 @@ struct player_outlets {
 	void (*checkpoint)(void *arg, const char *name, int reached);
 	/* Audio that waited has been queued: player_busy() is going to last longer than was known. */
 	void (*queued)(void *arg);
-	/* Any thread: runs run(arg, message) on the player's thread, or drop(message), on any, when the owner runs nothing any
-	 * more. AS_ENOMEM. */
+	/* Any thread: runs run(arg, message) on the player's thread, or drop(message), on any, when the owner runs
+	 * nothing any more. AS_ENOMEM. */
 	int (*post)(void *arg, void (*run)(void *arg, void *message), void *message, void (*drop)(void *message));
 	/* The owner, and so the player, has to stay until release(), which any thread may call. */
 	void (*hold)(void *arg);

@@ -1,12 +1,13 @@
 /*
  * player_decode.c - files on their way to the queue, decoded on a thread of their own.
  *
- * MP3 and Ogg in messages are decoded slice by slice: a decoder (audio_slices.h) goes from one thread to the next by way of
- * the player. Everything else, and what is read from the disk, is decoded as a whole.
+ * MP3 and Ogg in messages are decoded slice by slice: a decoder (audio_slices.h) goes from one thread to the next by
+ * way of the player. Everything else, and what is read from the disk, is decoded as a whole.
  *
- * A player has at most one decoder at a time, so that audio stays in order, and its own thread never waits: the decoding thread
- * posts the result as the last thing it does. It holds the player's owner until then, and is joined by the thread that runs
- * the message; when that is the decoding thread itself, because the owner runs nothing any more, it is detached.
+ * A player has at most one decoder at a time, so that audio stays in order, and its own thread never waits: the
+ * decoding thread posts the result as the last thing it does. It holds the player's owner until then, and is joined
+ * by the thread that runs the message; when that is the decoding thread itself, because the owner runs nothing any
+ * more, it is detached.
  */
 #define _GNU_SOURCE
 #include "player_internal.h"
@@ -38,7 +39,8 @@ struct player_decode {
 	char error[ERROR_MAX];
 };
 
-/* The player's thread, or the decoding thread, which has nothing else left to do, when the owner runs nothing any more. */
+/* The player's thread, or the decoding thread, which has nothing else left to do, when the owner runs nothing any
+ * more. */
 static void decode_free(struct player_decode *decode)
 {
 	struct player_outlets out = decode->out;
@@ -71,7 +73,8 @@ static void decode_done(void *arg, void *message)
 	decode_free(decode);
 }
 
-/* The owner has finished meanwhile, or the service threads have been stopped under it: then the owner is still to conclude. */
+/* The owner has finished meanwhile, or the service threads have been stopped under it: then the owner is still to
+ * conclude. */
 static void decode_dropped(void *message)
 {
 	struct player_decode *decode = message;

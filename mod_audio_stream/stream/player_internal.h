@@ -9,8 +9,9 @@
 #define PLAYER_NS_PER_MS 1000000
 #define PLAYER_GAP_MS 200 /* of silence: what comes after it is a new utterance */
 
-/* Something the server wants to be played (or a checkpoint: nothing to play), in the order in which it came. Its audio
- * is in the inject queue under one mark for each write: marks are consecutive, and all before `mark` have been heard. */
+/* Something the server wants to be played (or a checkpoint: nothing to play), in the order in which it came. Its
+ * audio is in the inject queue under one mark for each write: marks are consecutive, and all before `mark` have
+ * been heard. */
 struct play {
 	struct play *next;
 	uint64_t number;           /* "playId" */
@@ -116,9 +117,9 @@ struct player_decoded {
 	int abandoned;        /* nobody waits */
 };
 
-/* Decodes on a thread of its own; done() follows, with `decoded` NULL when the owner runs nothing any more. Takes over what
- * audio points to, and the slices before, NULL for none. is_last: no slice follows. NULL when there is no memory or
- * thread. */
+/* Decodes on a thread of its own; done() follows, with `decoded` NULL when the owner runs nothing any more. Takes
+ * over what audio points to, and the slices before, NULL for none. is_last: no slice follows. NULL when there is
+ * no memory or thread. */
 struct player_decode *player_decode_start(struct player *p, struct player_audio *audio, audio_slices *slices,
 										  int is_last, void (*done)(struct player *p, struct player_decoded *decoded));
 void player_decode_abandon(struct player_decode *decode);
@@ -132,8 +133,8 @@ size_t player_frame_bytes(const struct player_audio *audio);
 int64_t player_length_us(const struct player_audio *audio);
 /* May all of this raw audio be queued? Reports it when not. */
 int player_admit(struct player *p, struct play *play, const struct player_audio *audio);
-/* Queues raw audio of a play whose turn it is: a message, or the first or a later slice of one, of which rest_us follow.
- * 0, or why the rest need not be tried. */
+/* Queues raw audio of a play whose turn it is: a message, or the first or a later slice of one, of which rest_us
+ * follow. 0, or why the rest need not be tried. */
 int player_write(struct player *p, struct play *play, const struct player_audio *audio, int is_first, int64_t rest_us);
 /* Lets out the resampler's tail when it is needed now. */
 void player_write_tail(struct player *p, int64_t now_ns);

@@ -17,7 +17,8 @@
 #define WHOLE_US 2000000 /* audio up to this long is queued at once: 9 ms of resampling, at 44.1 kHz */
 #define SLICE_US 100000  /* and at a time, of what is longer: 0.5 ms for every tick of 2 */
 
-/* Queues the next slice of the first pending audio and takes its length off *slice_us. 1 when that was the last of it. */
+/* Queues the next slice of the first pending audio and takes its length off *slice_us. 1 when that was the last of
+ * it. */
 static int write_slice(struct player *p, struct play *play, int64_t *slice_us)
 {
 	struct player_audio slice = play->audio;

@@ -1,9 +1,9 @@
 /*
- * player_report.c - what the caller has heard of what the server wanted played, and the events that say so. The player's
- * thread.
+ * player_report.c - what the caller has heard of what the server wanted played, and the events that say so. The
+ * player's thread.
  *
- * A play's audio lies under one or more marks. Only the oldest mark not yet heard in full is looked at; how much of that mark
- * is left says when to look again.
+ * A play's audio lies under one or more marks. Only the oldest mark not yet heard in full is looked at; how much of
+ * that mark is left says when to look again.
  */
 #define _GNU_SOURCE
 #include "player_internal.h"

@@ -1,9 +1,10 @@
 /*
  * player_write.c - raw audio on its way into the inject queue: formats, prebuffer, underruns. The player's thread.
  *
- * Within an utterance one resampler runs through: messages may be cut anywhere. What it holds back of a message comes out with
- * the next one, or, when none comes in time, as the tail (drain_tail()). So does half a sample that a message ends in, unless the
- * next one plainly begins with a whole one (player_append()); it ends with a checkpoint, a clear, a file, another format.
+ * Within an utterance one resampler runs through: messages may be cut anywhere. What it holds back of a message comes
+ * out with the next one, or, when none comes in time, as the tail (drain_tail()). So does half a sample that a
+ * message ends in, unless the next one plainly begins with a whole one (player_append()); it ends with a checkpoint,
+ * a clear, a file, another format.
  */
 #define _GNU_SOURCE
 #include "player_internal.h"
@@ -170,8 +171,8 @@ static void write_g711(struct player *p, const struct player_audio *audio)
 	}
 }
 
-/* Before the first audio of a play. The message that it continues may have been refused meanwhile: then silence stands for
- * that part of a sample, and all that follows is still read where its samples begin. */
+/* Before the first audio of a play. The message that it continues may have been refused meanwhile: then silence
+ * stands for that part of a sample, and all that follows is still read where its samples begin. */
 static void align_carry(struct player *p, struct play *play, const struct player_audio *audio)
 {
 	if (!play->aligned && p->carried != play->joins) {

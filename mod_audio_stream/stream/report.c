@@ -139,7 +139,7 @@ static int is_audio(const json_t *object, const char *name)
 		   (!strcmp(name, "delta") && type && contains(type, "audio.delta"));
 }
 
-static void hide_secrets(json_t *value)
+static void hide_json_secrets(json_t *value)
 {
 	const char *name;
 	json_t *member;
@@ -147,14 +147,14 @@ static void hide_secrets(json_t *value)
 	void *next;
 	json_array_foreach(value, i, member)
 	{
-		hide_secrets(member);
+		hide_json_secrets(member);
 	}
 	json_object_foreach_safe(value, next, name, member)
 	{
 		if (json_is_string(member) && (is_secret(name) || is_audio(value, name))) {
 			json_object_set_new(value, name, json_string("..."));
 		} else {
-			hide_secrets(member);
+			hide_json_secrets(member);
 		}
 	}
 }
@@ -169,7 +169,7 @@ void report_json(const struct report *r, const char *direction, const char *text
 		report_log(r, "debug", "%s %zu bytes that are not JSON", direction, n);
 		return;
 	}
-	hide_secrets(message);
+	hide_json_secrets(message);
 	char *shown = json_dumps(message, JSON_COMPACT);
 	json_decref(message);
 	char *line = shown ? malloc(strlen(shown) + strlen(direction) + 2) : NULL;

@@ -1,8 +1,8 @@
 /*
  * report.h - what the application is told of one stream: events, complaints about a server, lines for its log.
  *
- * A leaf: a report knows names and a callback, and nothing of what is reported. One thread at a time; the strings go to the
- * callback and no further.
+ * A leaf: a report knows names and a callback, and nothing of what is reported. One thread at a time; the strings go
+ * to the callback and no further.
  */
 #ifndef STREAM_REPORT_H
 #define STREAM_REPORT_H

@@ -97,7 +97,7 @@ int sender_alloc_watcher(struct sender **out, as_stream *stream, const struct se
 }
 
 /* The caller's thread: sizes, memory, and the stream's capture. */
-static int set_up(struct sender *s, char *error, size_t bytes)
+static int sender_set_up(struct sender *s, char *error, size_t bytes)
 {
 	s->format = (struct sender_format){s->config.encoding, s->config.rate_hz, s->info.channels};
 	size_messages(s);
@@ -120,7 +120,7 @@ int sender_alloc(struct sender **out, as_stream *stream, const struct sender_con
 	int result = sender_alloc_watcher(&s, stream, outlets);
 	if (!result) {
 		s->config = *config;
-		result = set_up(s, error, bytes);
+		result = sender_set_up(s, error, bytes);
 	}
 	if (result) {
 		sender_free(s);

@@ -1,8 +1,8 @@
 /*
  * sender.h - the capture ring's reader: cuts what the caller says into messages of one size.
  *
- * The ring is the queue: what the server does not take stays in it, whether the server is slow or not connected, and the
- * oldest is dropped beyond a limit. A sender knows a stream and its outlets, and no connection.
+ * The ring is the queue: what the server does not take stays in it, whether the server is slow or not connected, and
+ * the oldest is dropped beyond a limit. A sender knows a stream and its outlets, and no connection.
  *
  * sender_check() and sender_alloc() run on the caller's thread, everything else on the owner's.
  */
@@ -41,8 +41,8 @@ int sender_check(const struct sender_config *config, char *error, size_t bytes);
 /* Sets the stream's capture up and takes a reference. AS_EINVAL with the reason, AS_ENOMEM. */
 int sender_alloc(struct sender **out, as_stream *stream, const struct sender_config *config,
 				 const struct sender_outlets *outlets, char *error, size_t bytes);
-/* For a stream whose capture another reads: sends nothing, and only drops and reports what waits too long; nothing before
- * sender_watch(). AS_ENOMEM. */
+/* For a stream whose capture another reads: sends nothing, and only drops and reports what waits too long; nothing
+ * before sender_watch(). AS_ENOMEM. */
 int sender_alloc_watcher(struct sender **out, as_stream *stream, const struct sender_outlets *outlets);
 void sender_free(struct sender *s); /* NULL is allowed */
 

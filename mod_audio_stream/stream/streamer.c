@@ -4,13 +4,13 @@
  *     CONNECTING ──▶ OPEN ──▶ (the connection ends) ──▶ WAITING ──▶ CONNECTING ...
  *         │            │              │ not to be reopened
  *         │            │              └──▶ PLAYING_OUT ──▶ FINISHED      what is queued is heard first
- *         └────────────┴──▶ ENDING ──▶ FINISHED                          stop, hangup: goodbye to the server
+ *         └────────────┴──▶ ENDING ──▶ FINISHED                          stop, hangup: the last messages, then CLOSE
  *
- * The application asks (stop, text) by leaving word under the lock; the next tick, at most 2 ms later, takes it up. So
- * asking cannot fail for want of memory, and callbacks may ask as well as anybody.
+ * The application's requests (stop, text) are left under the lock, and the next tick, at most 2 ms later, takes them
+ * up. So a request cannot fail for want of memory, and callbacks may make one, too.
  */
 #define _GNU_SOURCE
-#include "streamer.h"
+#include "streamer_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,7 +63,7 @@ int streamer_send(as_streamer *s, int binary, const void *data, size_t n)
 static void pump(as_streamer *s)
 {
 	if (s->dialect->pump) {
-		s->dialect->pump(s);
+		s->dialect->pump(&s->host, s->actor, as_now_ns());
 	} else {
 		sender_pump(s->sender, s->state == STREAMER_ENDING);
 	}
@@ -72,12 +72,12 @@ static void pump(as_streamer *s)
 /* ---- Service thread: the end ------------------------------------------------------------------------------------- */
 
 /* Is the caller being played something, or about to be? */
-static int talking(as_streamer *s)
+static int is_busy(as_streamer *s)
 {
-	return s->dialect->busy ? s->dialect->busy(s) : player_busy(s->player);
+	return s->dialect->busy ? s->dialect->busy(&s->host) : player_busy(s->player);
 }
 
-/* The last word. */
+/* No event follows stream_stopped. */
 static void conclude(as_streamer *s)
 {
 	s->state = STREAMER_FINISHED;
@@ -94,7 +94,7 @@ static void conclude(as_streamer *s)
 	}
 }
 
-static void finish(as_streamer *s)
+static void streamer_finish(as_streamer *s)
 {
 	conclude(s);
 	ws_finish(s->actor);
@@ -126,10 +126,10 @@ static void play_out(as_streamer *s)
 {
 	sender_stop(s->sender);
 	streamer_allow_queued(s);
-	if (talking(s) && !as_stream_closed(s->stream)) {
+	if (is_busy(s) && !as_stream_closed(s->stream)) {
 		enter(s, STREAMER_PLAYING_OUT);
 	} else {
-		finish(s);
+		streamer_finish(s);
 	}
 }
 
@@ -147,7 +147,7 @@ static void close_reason(const char *reason, char *out)
 
 static void send_texts(as_streamer *s);
 
-static void say_goodbye(as_streamer *s)
+static void send_last(as_streamer *s)
 {
 	char reason[CLOSE_REASON_MAX + 1];
 	enter(s, STREAMER_ENDING); /* from now on no text is taken, and those that have been are sent */
@@ -160,7 +160,7 @@ static void say_goodbye(as_streamer *s)
 	}
 	sender_stop(s->sender);
 	if (s->dialect->on_stop) {
-		s->dialect->on_stop(s, s->farewell);
+		s->dialect->on_stop(&s->host, s->reason, s->stop_reason);
 	}
 	close_reason(s->reason, reason);
 	s->give_up_ns = as_now_ns() + (int64_t)END_TIMEOUT_MS * NS_PER_MS;
@@ -173,12 +173,12 @@ void streamer_end(as_streamer *s, const char *reason)
 	streamer_state state = s->state;
 	set_reason(s, reason);
 	if (state == STREAMER_OPEN) {
-		say_goodbye(s);
+		send_last(s);
 	} else if (state == STREAMER_CONNECTING) {
 		enter(s, STREAMER_ENDING);
 		ws_disconnect(s->actor, CLOSE_NORMAL, "", 0);
 	} else if (state == STREAMER_WAITING || state == STREAMER_PLAYING_OUT) {
-		finish(s);
+		streamer_finish(s);
 	}
 }
 
@@ -200,7 +200,7 @@ static json_t *about_end(const as_streamer *s, const ws_end *end)
 }
 
 /* retry_ms: -1 when it is not opened again. */
-static void announce_end(as_streamer *s, const ws_end *end, int retry_ms)
+static void announce_closed(as_streamer *s, const ws_end *end, int retry_ms)
 {
 	json_t *body = about_end(s, end);
 	if (retry_ms >= 0) {
@@ -258,10 +258,10 @@ static void connection_over(as_streamer *s, const ws_end *end)
 		enter(s, STREAMER_WAITING);
 	}
 	if (!ending || end->opened) {
-		announce_end(s, end, retry_ms);
+		announce_closed(s, end, retry_ms);
 	}
 	if (ending) {
-		finish(s);
+		streamer_finish(s);
 	} else if (!again) {
 		lost_for_good(s, end);
 	}
@@ -276,12 +276,12 @@ static void connect(as_streamer *s)
 	}
 }
 
-static void on_start(void *arg)
+static void streamer_on_start(void *arg)
 {
 	connect(arg);
 }
 
-static void on_open(void *arg)
+static void streamer_on_open(void *arg)
 {
 	as_streamer *s = arg;
 	s->opened_ns = as_now_ns();
@@ -296,7 +296,7 @@ static void on_open(void *arg)
 	report_event(&s->report, s->dialect->opened, body);
 	report_log(&s->report, "info", "connected to %s", s->target.shown);
 	if (s->dialect->on_open) {
-		s->dialect->on_open(s);
+		s->dialect->on_open(&s->host, s->reopened);
 	}
 	if (!s->started) {
 		s->started = 1;
@@ -305,17 +305,17 @@ static void on_open(void *arg)
 	send_texts(s);
 }
 
-static void on_message(void *arg, int binary, char *data, size_t n)
+static void streamer_on_message(void *arg, int binary, char *data, size_t n)
 {
 	as_streamer *s = arg;
 	s->received_messages++;
 	s->received_bytes += n;
 	if (s->state == STREAMER_OPEN && s->dialect->on_message) {
-		s->dialect->on_message(s, binary, data, n);
+		s->dialect->on_message(&s->host, binary, data, n);
 	}
 }
 
-static void on_close(void *arg, const ws_end *end)
+static void streamer_on_close(void *arg, const ws_end *end)
 {
 	connection_over(arg, end);
 }
@@ -354,8 +354,8 @@ static void take_requests(as_streamer *s)
 {
 	pthread_mutex_lock(&s->lock);
 	int stop = s->stop;
-	if (stop != s->stop_taken && !s->farewell) {
-		s->farewell = s->stop_text;
+	if (stop != s->stop_taken && !s->stop_reason) {
+		s->stop_reason = s->stop_text;
 		s->stop_text = NULL;
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -363,7 +363,7 @@ static void take_requests(as_streamer *s)
 		return;
 	}
 	s->stop_taken = stop;
-	const char *reason = s->farewell ? s->farewell : "stop";
+	const char *reason = s->stop_reason ? s->stop_reason : "stop";
 	if (stop == STREAMER_STOP_NOW) {
 		streamer_end(s, reason);
 	} else if (s->state <= STREAMER_PLAYING_OUT) {
@@ -374,10 +374,10 @@ static void take_requests(as_streamer *s)
 
 static int is_done(as_streamer *s)
 {
-	return sender_is_over(s->sender) && !talking(s) && ws_unsent(s->actor) == 0;
+	return sender_is_over(s->sender) && !is_busy(s) && ws_unsent(s->actor) == 0;
 }
 
-static void too_late(as_streamer *s)
+static void report_too_late(as_streamer *s)
 {
 	report_event(&s->report, "stream_timeout",
 				 json_pack("{s:s,s:s,s:i}", "what", "graceful-shutdown", "error",
@@ -392,14 +392,14 @@ static void check_ends(as_streamer *s, int64_t now_ns)
 	if (s->state == STREAMER_ENDING && late) {
 		s->give_up_ns = 0;
 		ws_disconnect(s->actor, CLOSE_NORMAL, "", 0);
-	} else if (s->state == STREAMER_PLAYING_OUT && (late || !talking(s))) {
+	} else if (s->state == STREAMER_PLAYING_OUT && (late || !is_busy(s))) {
 		if (late && s->graceful) {
-			too_late(s);
+			report_too_late(s);
 		}
-		finish(s);
+		streamer_finish(s);
 	} else if (s->graceful && s->state <= STREAMER_OPEN && (late || (s->state == STREAMER_OPEN && is_done(s)))) {
 		if (late) {
-			too_late(s);
+			report_too_late(s);
 		}
 		streamer_end(s, s->reason);
 	}
@@ -422,7 +422,7 @@ static void check_paused(as_streamer *s, const as_stats *stats)
 	s->paused = paused;
 }
 
-static void beat(as_streamer *s, int64_t now_ns)
+static void heart_beat(as_streamer *s, int64_t now_ns)
 {
 	int64_t every_ns = (int64_t)s->options->heart_beat_s * 1000 * NS_PER_MS;
 	if (!every_ns || s->state != STREAMER_OPEN || now_ns < s->heart_ns) {
@@ -466,11 +466,11 @@ static void slow_tick(as_streamer *s, int64_t now_ns)
 		streamer_allow_queued(s); /* counted from when it goes on */
 	}
 	log_stats(s, &stats, now_ns);
-	beat(s, now_ns);
+	heart_beat(s, now_ns);
 	publish(s);
 }
 
-static void on_tick(void *arg, int64_t now_ns)
+static void streamer_on_tick(void *arg, int64_t now_ns)
 {
 	as_streamer *s = arg;
 	int closed = as_stream_closed(s->stream); /* looked at first: who asked us to stop before that is to be heard */
@@ -494,7 +494,7 @@ static void on_tick(void *arg, int64_t now_ns)
 	}
 }
 
-static void on_free(void *arg)
+static void streamer_on_free(void *arg)
 {
 	as_streamer *s = arg;
 	if (s->state != STREAMER_FINISHED) { /* the service threads were stopped under it */
@@ -505,10 +505,10 @@ static void on_free(void *arg)
 }
 
 const ws_callbacks streamer_callbacks = {
-	.on_start = on_start,
-	.on_tick = on_tick,
-	.on_open = on_open,
-	.on_message = on_message,
-	.on_close = on_close,
-	.on_free = on_free,
+	.on_start = streamer_on_start,
+	.on_tick = streamer_on_tick,
+	.on_open = streamer_on_open,
+	.on_message = streamer_on_message,
+	.on_close = streamer_on_close,
+	.on_free = streamer_on_free,
 };

@@ -1,6 +1,6 @@
 /* streamer_api.c - the public functions: any thread. What they leave for the service thread is under the lock. */
 #define _GNU_SOURCE
-#include "streamer.h"
+#include "streamer_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,52 +10,16 @@
 
 #define TEXTS_MAX_BYTES (1 << 20)
 
-static const streamer_dialect *const dialects[] = {
-	[AS_DIALECT_BINARY] = &streamer_binary,
-	[AS_DIALECT_JSON] = &streamer_json,
-	[AS_DIALECT_OPENAI] = &streamer_openai,
+static const struct dialect *const dialects[] = {
+	[AS_DIALECT_BINARY] = &dialect_binary,
+	[AS_DIALECT_JSON] = &dialect_json,
+	[AS_DIALECT_OPENAI] = &dialect_openai,
 };
 
 /* ---- Beginning and end ------------------------------------------------------------------------------------------- */
 
-void streamer_free_texts(as_streamer *s)
-{
-	for (streamer_text *text = s->texts, *next; text; text = next) {
-		next = text->next;
-		free(text);
-	}
-	s->texts = NULL;
-	s->texts_end = &s->texts;
-}
-
-static void streamer_free(as_streamer *s)
-{
-	if (s->dialect && s->dialect->free) {
-		s->dialect->free(s);
-	}
-	player_free(s->player);
-	sender_free(s->sender);
-	streamer_target_free(&s->target);
-	streamer_free_texts(s);
-	free(s->stop_text);
-	free(s->farewell);
-	free(s->track);
-	free(s->metadata);
-	as_options_free(s->options);
-	as_stream_unref(s->stream);
-	pthread_mutex_destroy(&s->lock);
-	free(s);
-}
-
-void as_streamer_unref(as_streamer *s)
-{
-	if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
-		streamer_free(s);
-	}
-}
-
 /* A copy that is UTF-8 whatever the text was; NULL of NULL. */
-static char *copy(const char *text, int *error)
+static char *clean_copy(const char *text, int *error)
 {
 	char *out = text ? as_utf8_clean(text) : NULL;
 	*error = text && !out ? AS_ENOMEM : *error;
@@ -89,12 +53,65 @@ static struct sender_config sending(const as_streamer *s, const as_streamer_star
 	};
 }
 
+/* ---- What a dialect may ask for: the service thread -------------------------------------------------------------- */
+
+static int host_sends(void *arg, int binary, const void *data, size_t n)
+{
+	return streamer_send(arg, binary, data, n);
+}
+
+static void host_counts(void *arg, uint64_t messages, uint64_t bytes)
+{
+	as_streamer *s = arg;
+	s->sent_messages += messages;
+	s->sent_bytes += bytes;
+}
+
+static void host_ends(void *arg, const char *reason)
+{
+	streamer_end(arg, reason);
+}
+
+static void make_host(as_streamer *s, int bidirectional)
+{
+	s->host = (struct dialect_host){
+		.stream = s->stream,
+		.info = &s->info,
+		.options = s->options,
+		.track = s->track,
+		.metadata = s->metadata,
+		.bidirectional = bidirectional,
+		.report = &s->report,
+		.arg = s,
+		.send = host_sends,
+		.count_sent = host_counts,
+		.end = host_ends,
+	};
+}
+
+/* ---- Beginning: what needs no stream ----------------------------------------------------------------------------- */
+
+static int reach(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
+{
+	struct dialect_target to = {0};
+	int result = s->dialect->reach(&s->host, start, &to, error, bytes);
+	if (!result) {
+		result = streamer_target_init(&s->target, s->options, &to, s->dialect->own_credentials, start->timeout_s, error,
+									  bytes);
+	}
+	s->host.connect_timeout_ms = s->target.options.connect_timeout_ms;
+	free(to.url);
+	free(to.header);
+	return result;
+}
+
 /* What needs no stream, in an order in which streamer_free() can take apart any beginning of it. */
-static int prepare(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
+static int prepare_streamer(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error,
+							size_t bytes)
 {
 	int result = options ? as_options_copy(options, &s->options) : as_options_new(&s->options);
-	s->track = copy(start->track ? start->track : "", &result);
-	s->metadata = copy(start->metadata, &result);
+	s->track = clean_copy(start->track ? start->track : "", &result);
+	s->metadata = clean_copy(start->metadata, &result);
 	if (result) {
 		return result;
 	}
@@ -106,13 +123,13 @@ static int prepare(as_streamer *s, const as_streamer_start *start, const as_opti
 	s->report.stream_id = s->info.id;
 	s->report.suppress_log = s->options->suppress_log;
 	s->report.debug_json = s->options->debug_json;
-	s->bidirectional = start->bidirectional;
 	s->sending = sending(s, start);
-	result = s->dialect->reach(s, start, error, bytes);
+	make_host(s, start->bidirectional);
+	result = reach(s, start, error, bytes);
 	return result || s->dialect->pump ? result : sender_check(&s->sending, error, bytes);
 }
 
-/* ---- The player's outlets: the service thread, unless player.h says otherwise ------------------------------------------ */
+/* ---- The player's outlets: the service thread, unless player.h says otherwise ------------------------------------ */
 
 static void player_fires(void *arg, const char *name, json_t *body, int64_t at_ns)
 {
@@ -129,8 +146,8 @@ static void player_complains(void *arg, const char *text)
 static void player_reaches(void *arg, const char *name, int reached)
 {
 	as_streamer *s = arg;
-	if (s->dialect->on_checkpoint) {
-		s->dialect->on_checkpoint(s, name, reached);
+	if (s->dialect->on_checkpoint && s->state == STREAMER_OPEN) {
+		s->dialect->on_checkpoint(&s->host, name, reached);
 	}
 }
 
@@ -167,7 +184,7 @@ static int make_player(as_streamer *s)
 	int fed_ahead = s->dialect->fed_ahead;
 	const struct player_config config = {
 		.adaptive = !fed_ahead && options->adaptive && options->inject_min_ms == 0,
-		.jitter = as_options_jitter(options, s->sending.rate_hz, s->bidirectional),
+		.jitter = as_options_jitter(options, s->sending.rate_hz, s->host.bidirectional),
 		.prebuffer_ms = fed_ahead ? 0 : options->inject_min_ms,
 		.limit_ms = options->inject_buffer_ms,
 		.strict = options->inject_strict,
@@ -187,12 +204,12 @@ static int make_player(as_streamer *s)
 	return player_alloc(&s->player, s->stream, &config, &outlets);
 }
 
-/* ---- The sender's outlets: the service thread ------------------------------------------------------------------------ */
+/* ---- The sender's outlets: the service thread -------------------------------------------------------------------- */
 
 static void sender_sends(void *arg, const void *audio, size_t bytes)
 {
 	as_streamer *s = arg;
-	s->dialect->send_audio(s, audio, bytes);
+	s->dialect->send_audio(&s->host, audio, bytes);
 }
 
 static size_t sender_asks_unsent(void *arg)
@@ -214,20 +231,22 @@ static int make_sender(as_streamer *s, char *error, size_t bytes)
 							: sender_alloc(&s->sender, s->stream, &s->sending, &outlets, error, bytes);
 }
 
-/* ---- Beginning ----------------------------------------------------------------------------------------------------- */
+/* ---- Beginning --------------------------------------------------------------------------------------------------- */
 
 static int build(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
 {
-	int result = prepare(s, start, options, error, bytes);
+	int result = prepare_streamer(s, start, options, error, bytes);
 	result = result ? result : make_sender(s, error, bytes);
+	s->host.sender = s->sender;
 	if (!result && s->dialect->init) {
-		result = s->dialect->init(s, start, error, bytes);
+		result = s->dialect->init(&s->host, start, error, bytes);
 	}
 	if (!result) {
 		struct sender_format format = sender_format(s->sender);
 		s->view.encoding = format.encoding;
 		s->view.rate_hz = format.rate_hz;
 		result = make_player(s);
+		s->host.player = s->player;
 	}
 	return result;
 }
@@ -250,7 +269,7 @@ static as_streamer *allocate(as_stream *stream)
 }
 
 /* Lets go of what has come to nothing. s may be NULL. */
-static void give_up(as_streamer *s, int result, char *error, size_t bytes)
+static void abandon_streamer(as_streamer *s, int result, char *error, size_t bytes)
 {
 	if (result && bytes && !*error) {
 		snprintf(error, bytes, "%s", as_strerror(result));
@@ -266,8 +285,8 @@ int as_streamer_check(const as_streamer_start *start, const as_options *options,
 	if (bytes) {
 		*error = '\0';
 	}
-	int result = s ? prepare(s, start, options, error, bytes) : AS_ENOMEM;
-	give_up(s, result, error, bytes);
+	int result = s ? prepare_streamer(s, start, options, error, bytes) : AS_ENOMEM;
+	abandon_streamer(s, result, error, bytes);
 	return result;
 }
 
@@ -292,17 +311,11 @@ int as_streamer_new(as_stream *stream, const as_streamer_start *start, const as_
 		ws_actor_unref(s->actor); /* it holds itself until it has finished, or the service threads are stopped */
 		return 0;
 	}
-	give_up(s, result, error, bytes);
+	abandon_streamer(s, result, error, bytes);
 	return result;
 }
 
 /* ---- In between -------------------------------------------------------------------------------------------------- */
-
-as_streamer *as_streamer_ref(as_streamer *s)
-{
-	atomic_fetch_add(&s->refs, 1);
-	return s;
-}
 
 /* Under the lock: may another text wait to be sent? */
 static int admit_text(const as_streamer *s, size_t bytes)

@@ -1,6 +1,55 @@
-/* streamer_state.c - what a streamer says of itself: the snapshot that its service thread leaves, and that as JSON. */
+/* streamer_state.c - a streamer's memory, and what it says of itself: a snapshot of its service thread, and that
+ * as JSON. */
 #define _GNU_SOURCE
-#include "streamer.h"
+#include "streamer_internal.h"
+
+#include <stdlib.h>
+
+/* ---- Its memory -------------------------------------------------------------------------------------------------- */
+
+void streamer_free_texts(as_streamer *s)
+{
+	for (streamer_text *text = s->texts, *next; text; text = next) {
+		next = text->next;
+		free(text);
+	}
+	s->texts = NULL;
+	s->texts_end = &s->texts;
+}
+
+void streamer_free(as_streamer *s)
+{
+	if (s->dialect && s->dialect->free) {
+		s->dialect->free(&s->host);
+	}
+	player_free(s->player);
+	sender_free(s->sender);
+	streamer_target_free(&s->target);
+	streamer_free_texts(s);
+	free(s->stop_text);
+	free(s->stop_reason);
+	free(s->track);
+	free(s->metadata);
+	as_options_free(s->options);
+	as_stream_unref(s->stream);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+void as_streamer_unref(as_streamer *s)
+{
+	if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
+		streamer_free(s);
+	}
+}
+
+as_streamer *as_streamer_ref(as_streamer *s)
+{
+	atomic_fetch_add(&s->refs, 1);
+	return s;
+}
+
+/* ---- Descriptions ------------------------------------------------------------------------------------------------ */
 
 static const char *state_name(streamer_state state)
 {
@@ -9,11 +58,6 @@ static const char *state_name(streamer_state state)
 		[STREAMER_PLAYING_OUT] = "closed",    [STREAMER_ENDING] = "stopping", [STREAMER_FINISHED] = "stopped",
 	};
 	return names[state];
-}
-
-static uint64_t ms_of(const as_streamer *s, uint64_t samples)
-{
-	return samples * 1000 / (uint64_t)s->info.rate_hz;
 }
 
 void streamer_take_view(const as_streamer *s, const as_stats *stats, streamer_view *view)
@@ -33,13 +77,13 @@ void streamer_take_view(const as_streamer *s, const as_stats *stats, streamer_vi
 		.reopened = s->reopened,
 		.failed = s->failed,
 		.unsent = ws_unsent(s->actor),
-		.dropped_ms = ms_of(s, sender_dropped(s->sender) + stats->capture_dropped_samples),
+		.dropped_ms = (uint64_t)report_ms(sender_dropped(s->sender) + stats->capture_dropped_samples, s->info.rate_hz),
 		.refused_ms = player.refused_ms,
-		.queued_ms = ms_of(s, stats->inject_queued_samples),
-		.played_ms = ms_of(s, stats->inject_played_samples),
+		.queued_ms = (uint64_t)report_ms(stats->inject_queued_samples, s->info.rate_hz),
+		.played_ms = (uint64_t)report_ms(stats->inject_played_samples, s->info.rate_hz),
 		.underruns = player.underruns,
 		.underrun_ms = player.underrun_ms,
-		.waiting_ms = (int)ms_of(s, waiting),
+		.waiting_ms = (int)(uint64_t)report_ms(waiting, s->info.rate_hz),
 		.prebuffer_ms = player.prebuffer_ms,
 	};
 }

@@ -1,4 +1,5 @@
-/* A player without a server: what it is told to play, what the host takes of that, and what it reports. The clock is ours. */
+/* A player without a server: what it is told to play, what the host takes of that, and what it reports. The clock
+ * is ours. */
 #define _GNU_SOURCE
 #include "support.h"
 
@@ -9,7 +10,7 @@
 #define LOG_MAX 64
 #define HEARD_MAX 200000
 
-/* ---- The clock ---------------------------------------------------------------------------------------------------- */
+/* ---- The clock --------------------------------------------------------------------------------------------------- */
 
 static _Atomic int64_t clock_ns = 1000000000000;
 
@@ -21,7 +22,7 @@ int clock_gettime(clockid_t id, struct timespec *now)
 	return 0;
 }
 
-/* ---- A player and everything around it ---------------------------------------------------------------------------- */
+/* ---- A player and everything around it --------------------------------------------------------------------------- */
 
 typedef struct posted {
 	void (*run)(void *arg, void *message);
@@ -212,7 +213,7 @@ static void expect_names(const rig *r, const char *expected)
 	assert_string_equal(names, expected);
 }
 
-/* ---- Audio --------------------------------------------------------------------------------------------------------- */
+/* ---- Audio ------------------------------------------------------------------------------------------------------- */
 
 static struct player_audio raw(const void *data, size_t bytes)
 {
@@ -244,7 +245,7 @@ static void expect_signal(const rig *r, size_t at, uint64_t first, size_t n)
 	}
 }
 
-/* ---- Pieces -------------------------------------------------------------------------------------------------------- */
+/* ---- Pieces ------------------------------------------------------------------------------------------------------ */
 
 static void test_pieces_cut_inside_samples_are_heard_whole(void **state)
 {
@@ -349,7 +350,7 @@ static void test_long_audio_is_queued_slice_by_slice(void **state)
 	close_rig(r);
 }
 
-/* ---- Checkpoints --------------------------------------------------------------------------------------------------- */
+/* ---- Checkpoints ------------------------------------------------------------------------------------------------- */
 
 static void test_checkpoints_come_in_order_once_all_before_them_was_heard(void **state)
 {
@@ -384,7 +385,7 @@ static void test_a_checkpoint_behind_nothing_is_reached_at_once(void **state)
 	close_rig(r);
 }
 
-/* ---- Clear --------------------------------------------------------------------------------------------------------- */
+/* ---- Clear ------------------------------------------------------------------------------------------------------- */
 
 static void test_a_clear_says_to_the_millisecond_what_was_heard(void **state)
 {
@@ -450,7 +451,7 @@ static void test_a_clear_of_nothing_is_reported_unless_it_is_quiet(void **state)
 	close_rig(r);
 }
 
-/* ---- Prebuffer and utterances -------------------------------------------------------------------------------------- */
+/* ---- Prebuffer and utterances ------------------------------------------------------------------------------------ */
 
 static void test_nothing_plays_before_the_prebuffer_is_there(void **state)
 {
@@ -542,7 +543,7 @@ static void test_queued_audio_is_reported_at_once_and_then_once_a_second(void **
 	close_rig(r);
 }
 
-/* ---- Bounds -------------------------------------------------------------------------------------------------------- */
+/* ---- Bounds ------------------------------------------------------------------------------------------------------ */
 
 static void test_strict_refuses_what_goes_beyond_the_bound(void **state)
 {
@@ -599,7 +600,7 @@ static void test_no_more_than_20000_plays_are_kept(void **state)
 	close_rig(r);
 }
 
-/* ---- Files --------------------------------------------------------------------------------------------------------- */
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
 
 static struct player_audio wav_of(sound_file *file, size_t frames)
 {

@@ -9,7 +9,7 @@
 #define SENT_MAX 200000
 #define LOG_MAX 8
 
-/* ---- The clock ---------------------------------------------------------------------------------------------------- */
+/* ---- The clock --------------------------------------------------------------------------------------------------- */
 
 static _Atomic int64_t clock_ns = 1000000000000;
 
@@ -21,7 +21,7 @@ int clock_gettime(clockid_t id, struct timespec *now)
 	return 0;
 }
 
-/* ---- A sender and everything around it ----------------------------------------------------------------------------- */
+/* ---- A sender and everything around it --------------------------------------------------------------------------- */
 
 typedef struct rig {
 	as_stream *stream;
@@ -136,7 +136,7 @@ static long number_in(const json_t *event, const char *member)
 	return (long)json_integer_value(json_object_get(event, member));
 }
 
-/* ---- Messages ------------------------------------------------------------------------------------------------------ */
+/* ---- Messages ---------------------------------------------------------------------------------------------------- */
 
 static void test_a_frame_is_a_message(void **state)
 {
@@ -220,7 +220,7 @@ static void test_two_channels_are_sent_interleaved(void **state)
 	close_rig(r);
 }
 
-/* ---- A server that does not read ------------------------------------------------------------------------------------ */
+/* ---- A server that does not read --------------------------------------------------------------------------------- */
 
 static void test_no_more_is_sent_than_the_server_reads(void **state)
 {
@@ -308,7 +308,7 @@ static void test_an_overrun_after_a_second_without_is_a_new_one(void **state)
 	close_rig(r);
 }
 
-/* ---- The end -------------------------------------------------------------------------------------------------------- */
+/* ---- The end ----------------------------------------------------------------------------------------------------- */
 
 static void test_it_finishes_when_what_was_captured_is_sent(void **state)
 {
@@ -388,7 +388,7 @@ static void test_what_nobody_is_to_hear_is_no_loss(void **state)
 	close_rig(r);
 }
 
-/* ---- Where another reads the capture --------------------------------------------------------------------------------- */
+/* ---- Where another reads the capture ----------------------------------------------------------------------------- */
 
 static void test_a_watcher_only_bounds(void **state)
 {
@@ -418,7 +418,7 @@ static void test_a_watcher_only_bounds(void **state)
 	close_rig(r);
 }
 
-/* ---- What cannot be ---------------------------------------------------------------------------------------------------- */
+/* ---- What cannot be ---------------------------------------------------------------------------------------------- */
 
 static void test_impossible_settings_are_refused_by_name(void **state)
 {
