@@ -242,9 +242,7 @@ static int build(as_streamer *s, const as_streamer_start *start, const as_option
 		result = s->dialect->init(&s->host, start, error, bytes);
 	}
 	if (!result) {
-		struct sender_format format = sender_format(s->sender);
-		s->view.encoding = format.encoding;
-		s->view.rate_hz = format.rate_hz;
+		s->view.format = sender_format(s->sender);
 		result = make_player(s);
 		s->host.player = s->player;
 	}

@@ -40,7 +40,7 @@ typedef enum streamer_state {
 /* What as_streamer_describe() tells. */
 typedef struct streamer_view {
 	streamer_state state;
-	int encoding, rate_hz; /* of what is sent */
+	struct sender_format format;
 	uint64_t sent_messages, sent_bytes, received_messages, received_bytes;
 	uint64_t reopened, failed;
 	size_t unsent;

@@ -65,11 +65,9 @@ void streamer_take_view(const as_streamer *s, const as_stats *stats, streamer_vi
 	uint64_t waiting = stats->capture_samples - stats->capture_read_samples - stats->capture_discarded_samples;
 	struct player_stats player;
 	player_stats(s->player, &player);
-	struct sender_format format = sender_format(s->sender);
 	*view = (streamer_view){
 		.state = s->state,
-		.encoding = format.encoding,
-		.rate_hz = format.rate_hz,
+		.format = sender_format(s->sender),
 		.sent_messages = s->sent_messages,
 		.sent_bytes = s->sent_bytes,
 		.received_messages = s->received_messages,
@@ -106,9 +104,9 @@ json_t *streamer_describe_json(const as_streamer *s, const streamer_view *view)
 	json_object_set_new(out, "url", report_string(s->target.shown));
 	json_object_set_new(out, "dialect", json_string(s->dialect->name));
 	json_object_set_new(out, "track", report_string(s->track));
-	json_object_set_new(out, "codec", json_string(codec_name(view->encoding)));
-	json_object_set_new(out, "rate", json_integer(view->rate_hz));
-	json_object_set_new(out, "channels", json_integer(sender_format(s->sender).channels));
+	json_object_set_new(out, "codec", json_string(codec_name(view->format.encoding)));
+	json_object_set_new(out, "rate", json_integer(view->format.rate_hz));
+	json_object_set_new(out, "channels", json_integer(view->format.channels));
 	json_object_set_new(out, "reconnects", count(view->reopened));
 	json_object_set_new(out, "failedAttempts", count(view->failed));
 	json_object_set_new(out, "sentMessages", count(view->sent_messages));
