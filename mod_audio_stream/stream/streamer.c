@@ -4,13 +4,13 @@
  *     CONNECTING ──▶ OPEN ──▶ (the connection ends) ──▶ WAITING ──▶ CONNECTING ...
  *         │            │              │ not to be reopened
  *         │            │              └──▶ PLAYING_OUT ──▶ FINISHED      what is queued is heard first
- *         └────────────┴──▶ ENDING ──▶ FINISHED                          stop, hangup: goodbye to the server
+ *         └────────────┴──▶ ENDING ──▶ FINISHED                          stop, hangup: the last messages, then CLOSE
  *
- * The application asks (stop, text) by leaving word under the lock; the next tick, at most 2 ms later, takes it up. So
- * asking cannot fail for want of memory, and callbacks may ask as well as anybody.
+ * The application's requests (stop, text) are left under the lock, and the next tick, at most 2 ms later, takes them
+ * up. So a request cannot fail for want of memory, and callbacks may make one, too.
  */
 #define _GNU_SOURCE
-#include "streamer.h"
+#include "streamer_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,32 +61,41 @@ int streamer_send(as_streamer *s, int binary, const void *data, size_t n)
 	return error;
 }
 
-/* ---- Service thread: the end ------------------------------------------------------------------------------------- */
-
-/* Is something being said to the caller, or about to be? */
-static int talking(as_streamer *s)
+static void pump(as_streamer *s)
 {
-	return s->dialect->busy ? s->dialect->busy(s) : streamer_talking(s);
+	if (s->dialect->pump) {
+		s->dialect->pump(&s->host, s->actor, as_now_ns());
+	} else {
+		sender_pump(s->sender, s->state == STREAMER_ENDING);
+	}
 }
 
-/* The last word. */
+/* ---- Service thread: the end ------------------------------------------------------------------------------------- */
+
+/* Is the caller being played something, or about to be? */
+static int is_busy(as_streamer *s)
+{
+	return s->dialect->busy ? s->dialect->busy(&s->host) : player_busy(s->player);
+}
+
+/* No event follows stream_stopped. */
 static void conclude(as_streamer *s)
 {
 	s->state = STREAMER_FINISHED;
-	streamer_clear(s, s->reason, 1);
+	player_clear(s->player, s->reason, 1);
 	pthread_mutex_lock(&s->lock);
 	s->finished = 1;
 	streamer_free_texts(s);
 	pthread_mutex_unlock(&s->lock);
 	json_t *body = describe_now(s);
-	json_object_set_new(body, "reason", streamer_string(s->reason));
-	streamer_event(s, "stream_stopped", body);
+	json_object_set_new(body, "reason", report_string(s->reason));
+	report_event(&s->report, "stream_stopped", body);
 	if (s->on_finished) {
 		s->on_finished(s->arg, s->reason);
 	}
 }
 
-static void finish(as_streamer *s)
+static void streamer_finish(as_streamer *s)
 {
 	conclude(s);
 	ws_finish(s->actor);
@@ -106,7 +115,9 @@ void streamer_allow_queued(as_streamer *s)
 	as_stream_stats(s->stream, &stats);
 	if (!s->graceful) {
 		int64_t queued_ms = (int64_t)(stats.inject_queued_samples * 1000 / (uint64_t)s->info.rate_hz);
-		int64_t prebuffer_ms = s->downlink.prebuffer_ms > 0 ? s->downlink.prebuffer_ms : 0;
+		struct player_stats played;
+		player_stats(s->player, &played);
+		int64_t prebuffer_ms = played.prebuffer_ms > 0 ? played.prebuffer_ms : 0;
 		s->give_up_ns = as_now_ns() + (queued_ms + prebuffer_ms + PLAY_OUT_SPARE_MS) * NS_PER_MS;
 	}
 }
@@ -114,12 +125,12 @@ void streamer_allow_queued(as_streamer *s)
 /* The connection is gone for good; what is queued is still to be heard. */
 static void play_out(as_streamer *s)
 {
-	s->uplink.over = 1;
+	sender_stop(s->sender);
 	streamer_allow_queued(s);
-	if (talking(s) && !as_stream_closed(s->stream)) {
+	if (is_busy(s) && !as_stream_closed(s->stream)) {
 		enter(s, STREAMER_PLAYING_OUT);
 	} else {
-		finish(s);
+		streamer_finish(s);
 	}
 }
 
@@ -137,24 +148,24 @@ static void close_reason(const char *reason, char *out)
 
 static void send_texts(as_streamer *s);
 
-static void say_goodbye(as_streamer *s)
+static void send_last(as_streamer *s)
 {
 	char reason[CLOSE_REASON_MAX + 1];
 	enter(s, STREAMER_ENDING); /* from now on no text is taken, and those that have been are sent */
 	send_texts(s);
 	if (as_stream_closed(s->stream)) {
-		s->dialect->pump(s); /* what was captured before the call was over */
-		streamer_uplink_rest(s);
+		pump(s); /* what was captured before the call was over */
+		sender_flush(s->sender);
 	} else if (s->graceful) {
-		streamer_uplink_rest(s);
+		sender_flush(s->sender);
 	}
-	s->uplink.over = 1;
+	sender_stop(s->sender);
 	if (s->dialect->on_stop) {
-		s->dialect->on_stop(s, s->farewell);
+		s->dialect->on_stop(&s->host, s->reason, s->stop_reason);
 	}
 	close_reason(s->reason, reason);
 	s->give_up_ns = as_now_ns() + (int64_t)END_TIMEOUT_MS * NS_PER_MS;
-	streamer_clear(s, s->reason, 1);
+	player_clear(s->player, s->reason, 1);
 	ws_disconnect(s->actor, CLOSE_NORMAL, reason, CLOSE_TIMEOUT_MS);
 }
 
@@ -163,12 +174,12 @@ void streamer_end(as_streamer *s, const char *reason)
 	streamer_state state = s->state;
 	set_reason(s, reason);
 	if (state == STREAMER_OPEN) {
-		say_goodbye(s);
+		send_last(s);
 	} else if (state == STREAMER_CONNECTING) {
 		enter(s, STREAMER_ENDING);
 		ws_disconnect(s->actor, CLOSE_NORMAL, "", 0);
 	} else if (state == STREAMER_WAITING || state == STREAMER_PLAYING_OUT) {
-		finish(s);
+		streamer_finish(s);
 	}
 }
 
@@ -177,13 +188,13 @@ void streamer_end(as_streamer *s, const char *reason)
 static json_t *about_end(const as_streamer *s, const ws_end *end)
 {
 	json_t *body = json_object();
-	json_object_set_new(body, "serverUrl", streamer_string(s->target.shown));
+	json_object_set_new(body, "serverUrl", report_string(s->target.shown));
 	json_object_set_new(body, "why", json_string(streamer_why_name(end->why)));
 	if (end->opened) {
 		json_object_set_new(body, "code", json_integer(end->code));
-		json_object_set_new(body, "reason", streamer_string(end->reason));
+		json_object_set_new(body, "reason", report_string(end->reason));
 	} else {
-		json_object_set_new(body, "error", streamer_string(end->reason));
+		json_object_set_new(body, "error", report_string(end->reason));
 		json_object_set_new(body, "httpStatus", json_integer(end->http_status));
 	}
 	return body;
@@ -196,10 +207,10 @@ static void add_status(json_t *body, const as_streamer *s, const ws_end *end, in
 	json_t *message = json_object();
 	if (end->opened) {
 		json_object_set_new(message, "code", json_integer(end->code));
-		json_object_set_new(message, "reason", streamer_string(end->reason));
+		json_object_set_new(message, "reason", report_string(end->reason));
 	} else {
 		json_object_set_new(message, "retries", json_integer(s->attempt));
-		json_object_set_new(message, "error", streamer_string(end->reason));
+		json_object_set_new(message, "error", report_string(end->reason));
 		json_object_set_new(message, "wait_time", json_integer(retry_ms > 0 ? retry_ms : 0));
 		json_object_set_new(message, "http_status", json_integer(end->http_status));
 	}
@@ -207,23 +218,23 @@ static void add_status(json_t *body, const as_streamer *s, const ws_end *end, in
 }
 
 /* retry_ms: -1 when it is not opened again. */
-static void announce_end(as_streamer *s, const ws_end *end, int retry_ms)
+static void announce_closed(as_streamer *s, const ws_end *end, int retry_ms)
 {
 	json_t *body = about_end(s, end);
 	if (retry_ms >= 0) {
 		json_object_set_new(body, "attempt", json_integer(s->attempt));
 		json_object_set_new(body, "retryInMs", json_integer(retry_ms));
 	}
-	if (s->dialect == &streamer_binary) {
+	if (s->dialect == &dialect_binary) {
 		add_status(body, s, end, retry_ms);
 	}
 	const char *failed = end->why == WS_WHY_TIMEOUT ? s->dialect->timed_out : s->dialect->failed;
-	streamer_event(s, end->opened ? s->dialect->closed : failed, body);
-	streamer_log(s, s->state == STREAMER_ENDING ? "info" : "warning", "%s: %s%s", s->target.shown, end->reason,
-				 retry_ms >= 0 ? "; will be tried again" : "");
+	report_event(&s->report, end->opened ? s->dialect->closed : failed, body);
+	report_log(&s->report, s->state == STREAMER_ENDING ? "info" : "warning", "%s: %s%s", s->target.shown, end->reason,
+			   retry_ms >= 0 ? "; will be tried again" : "");
 	if (end->why == WS_WHY_SILENT) {
-		streamer_event(s, "stream_timeout",
-					   json_pack("{s:s,s:s}", "what", "ping", "error", "the server did not answer a ping"));
+		report_event(&s->report, "stream_timeout",
+					 json_pack("{s:s,s:s}", "what", "ping", "error", "the server did not answer a ping"));
 	}
 }
 
@@ -243,8 +254,8 @@ static void lost_for_good(as_streamer *s, const ws_end *end)
 		const char *what = end->opened ? "connection lost" : "connection failed";
 		snprintf(reason, sizeof(reason), "%s: %.200s", what, end->reason);
 		json_t *body = about_end(s, end);
-		json_object_set_new(body, "error", streamer_string(reason));
-		streamer_event(s, "stream_error", body);
+		json_object_set_new(body, "error", report_string(reason));
+		report_event(&s->report, "stream_error", body);
 	}
 	set_reason(s, reason);
 	play_out(s);
@@ -268,10 +279,10 @@ static void connection_over(as_streamer *s, const ws_end *end)
 		enter(s, STREAMER_WAITING);
 	}
 	if (!ending || end->opened) {
-		announce_end(s, end, retry_ms);
+		announce_closed(s, end, retry_ms);
 	}
 	if (ending) {
-		finish(s);
+		streamer_finish(s);
 	} else if (!again) {
 		lost_for_good(s, end);
 	}
@@ -286,7 +297,7 @@ static void connect(as_streamer *s)
 	}
 }
 
-static void on_start(void *arg)
+static void streamer_on_start(void *arg)
 {
 	connect(arg);
 }
@@ -301,7 +312,7 @@ static void add_time(json_t *body)
 	json_object_set_new(body, "connectionTime", json_string(text));
 }
 
-static void on_open(void *arg)
+static void streamer_on_open(void *arg)
 {
 	as_streamer *s = arg;
 	s->opened_ns = as_now_ns();
@@ -311,36 +322,36 @@ static void on_open(void *arg)
 	s->reopened += (uint64_t)s->started;
 	enter(s, STREAMER_OPEN);
 	json_t *body = json_object();
-	json_object_set_new(body, "serverUrl", streamer_string(s->target.shown));
+	json_object_set_new(body, "serverUrl", report_string(s->target.shown));
 	json_object_set_new(body, "reconnects", json_integer((json_int_t)s->reopened));
-	if (s->dialect == &streamer_binary) {
+	if (s->dialect == &dialect_binary) {
 		json_object_set_new(body, "status", json_string("connected"));
 	} else {
 		add_time(body);
 	}
-	streamer_event(s, s->dialect->opened, body);
-	streamer_log(s, "info", "connected to %s", s->target.shown);
+	report_event(&s->report, s->dialect->opened, body);
+	report_log(&s->report, "info", "connected to %s", s->target.shown);
 	if (s->dialect->on_open) {
-		s->dialect->on_open(s);
+		s->dialect->on_open(&s->host, s->reopened);
 	}
 	if (!s->started) {
 		s->started = 1;
-		streamer_event(s, "stream_started", describe_now(s));
+		report_event(&s->report, "stream_started", describe_now(s));
 	}
 	send_texts(s);
 }
 
-static void on_message(void *arg, int binary, char *data, size_t n)
+static void streamer_on_message(void *arg, int binary, char *data, size_t n)
 {
 	as_streamer *s = arg;
 	s->received_messages++;
 	s->received_bytes += n;
 	if (s->state == STREAMER_OPEN && s->dialect->on_message) {
-		s->dialect->on_message(s, binary, data, n);
+		s->dialect->on_message(&s->host, binary, data, n);
 	}
 }
 
-static void on_close(void *arg, const ws_end *end)
+static void streamer_on_close(void *arg, const ws_end *end)
 {
 	connection_over(arg, end);
 }
@@ -356,7 +367,7 @@ static void send_texts(as_streamer *s)
 		s->texts_end = s->texts ? s->texts_end : &s->texts;
 		s->text_bytes -= text->bytes;
 		pthread_mutex_unlock(&s->lock);
-		streamer_log_json(s, "sent", text->text, text->bytes);
+		report_json(&s->report, "sent", text->text, text->bytes);
 		free(text);
 		pthread_mutex_lock(&s->lock);
 		text = s->texts;
@@ -368,7 +379,7 @@ static void begin_graceful(as_streamer *s)
 {
 	s->graceful = 1;
 	s->give_up_ns = as_now_ns() + (int64_t)s->options->graceful_timeout_ms * NS_PER_MS;
-	streamer_uplink_finish(s);
+	sender_finish(s->sender);
 	if (s->state == STREAMER_WAITING) {
 		play_out(s);
 	}
@@ -379,8 +390,8 @@ static void take_requests(as_streamer *s)
 {
 	pthread_mutex_lock(&s->lock);
 	int stop = s->stop;
-	if (stop != s->stop_taken && !s->farewell) {
-		s->farewell = s->stop_text;
+	if (stop != s->stop_taken && !s->stop_reason) {
+		s->stop_reason = s->stop_text;
 		s->stop_text = NULL;
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -388,7 +399,7 @@ static void take_requests(as_streamer *s)
 		return;
 	}
 	s->stop_taken = stop;
-	const char *reason = s->farewell ? s->farewell : "stop";
+	const char *reason = s->stop_reason ? s->stop_reason : "stop";
 	if (stop == STREAMER_STOP_NOW) {
 		streamer_end(s, reason);
 	} else if (s->state <= STREAMER_PLAYING_OUT) {
@@ -399,15 +410,15 @@ static void take_requests(as_streamer *s)
 
 static int is_done(as_streamer *s)
 {
-	return s->uplink.over && !talking(s) && ws_unsent(s->actor) == 0;
+	return sender_is_over(s->sender) && !is_busy(s) && ws_unsent(s->actor) == 0;
 }
 
-static void too_late(as_streamer *s)
+static void report_too_late(as_streamer *s)
 {
-	streamer_event(s, "stream_timeout",
-				   json_pack("{s:s,s:s,s:i}", "what", "graceful-shutdown", "error",
-							 "not everything could be sent and played in time", "timeoutMs",
-							 s->options->graceful_timeout_ms));
+	report_event(&s->report, "stream_timeout",
+				 json_pack("{s:s,s:s,s:i}", "what", "graceful-shutdown", "error",
+						   "not everything could be sent and played in time", "timeoutMs",
+						   s->options->graceful_timeout_ms));
 }
 
 /* What is going on for a limited time only. */
@@ -417,14 +428,14 @@ static void check_ends(as_streamer *s, int64_t now_ns)
 	if (s->state == STREAMER_ENDING && late) {
 		s->give_up_ns = 0;
 		ws_disconnect(s->actor, CLOSE_NORMAL, "", 0);
-	} else if (s->state == STREAMER_PLAYING_OUT && (late || !talking(s))) {
+	} else if (s->state == STREAMER_PLAYING_OUT && (late || !is_busy(s))) {
 		if (late && s->graceful) {
-			too_late(s);
+			report_too_late(s);
 		}
-		finish(s);
+		streamer_finish(s);
 	} else if (s->graceful && s->state <= STREAMER_OPEN && (late || (s->state == STREAMER_OPEN && is_done(s)))) {
 		if (late) {
-			too_late(s);
+			report_too_late(s);
 		}
 		streamer_end(s, s->reason);
 	}
@@ -435,19 +446,19 @@ static void check_paused(as_streamer *s, const as_stats *stats)
 	int paused = (stats->capture_paused ? AS_CAPTURE : 0) | (stats->inject_paused ? AS_INJECT : 0);
 	int changed = paused ^ s->paused;
 	if (changed & paused) {
-		streamer_event(
-			s, "stream_paused",
+		report_event(
+			&s->report, "stream_paused",
 			json_pack("{s:b,s:b}", "capture", changed & paused & AS_CAPTURE, "inject", changed & paused & AS_INJECT));
 	}
 	if (changed & ~paused) {
-		streamer_event(
-			s, "stream_resumed",
+		report_event(
+			&s->report, "stream_resumed",
 			json_pack("{s:b,s:b}", "capture", changed & ~paused & AS_CAPTURE, "inject", changed & ~paused & AS_INJECT));
 	}
 	s->paused = paused;
 }
 
-static void beat(as_streamer *s, int64_t now_ns)
+static void heart_beat(as_streamer *s, int64_t now_ns)
 {
 	int64_t every_ns = (int64_t)s->options->heart_beat_s * 1000 * NS_PER_MS;
 	if (!every_ns || s->state != STREAMER_OPEN || now_ns < s->heart_ns) {
@@ -457,7 +468,7 @@ static void beat(as_streamer *s, int64_t now_ns)
 		json_t *body = describe_now(s);
 		int64_t silent_ms = (now_ns - ws_last_received_ns(s->actor)) / NS_PER_MS;
 		json_object_set_new(body, "silentMs", json_integer(silent_ms));
-		streamer_event(s, "stream_heartbeat", body);
+		report_event(&s->report, "stream_heartbeat", body);
 	}
 	s->heart_ns = now_ns + every_ns;
 }
@@ -473,10 +484,11 @@ static void log_stats(as_streamer *s, const as_stats *stats, int64_t now_ns)
 	s->stats_ns = now_ns + (int64_t)s->options->inject_log_every_ms * NS_PER_MS;
 	s->logged = progress;
 	uint64_t rate = (uint64_t)s->info.rate_hz;
-	streamer_log(s, "debug", "inject: %llu ms queued, %llu ms played, %llu underruns (%llu ms), prebuffer %d ms",
-				 (unsigned long long)(queued * 1000 / rate), (unsigned long long)(played * 1000 / rate),
-				 (unsigned long long)s->downlink.underruns, (unsigned long long)s->downlink.underrun_ms,
-				 s->downlink.prebuffer_ms);
+	struct player_stats player;
+	player_stats(s->player, &player);
+	report_log(&s->report, "debug", "inject: %llu ms queued, %llu ms played, %llu underruns (%llu ms), prebuffer %d ms",
+			   (unsigned long long)(queued * 1000 / rate), (unsigned long long)(played * 1000 / rate),
+			   (unsigned long long)player.underruns, (unsigned long long)player.underrun_ms, player.prebuffer_ms);
 }
 
 static void slow_tick(as_streamer *s, int64_t now_ns)
@@ -485,18 +497,16 @@ static void slow_tick(as_streamer *s, int64_t now_ns)
 	s->slow_ns = now_ns + SLOW_NS;
 	as_stream_stats(s->stream, &stats);
 	check_paused(s, &stats);
-	if (s->uplink.limit) {
-		streamer_uplink_bound(s, &stats, now_ns);
-	}
+	sender_bound(s->sender, &stats, now_ns);
 	if (s->state == STREAMER_PLAYING_OUT && stats.inject_paused) {
 		streamer_allow_queued(s); /* counted from when it goes on */
 	}
 	log_stats(s, &stats, now_ns);
-	beat(s, now_ns);
+	heart_beat(s, now_ns);
 	publish(s);
 }
 
-static void on_tick(void *arg, int64_t now_ns)
+static void streamer_on_tick(void *arg, int64_t now_ns)
 {
 	as_streamer *s = arg;
 	int closed = as_stream_closed(s->stream); /* looked at first: who asked us to stop before that is to be heard */
@@ -509,10 +519,10 @@ static void on_tick(void *arg, int64_t now_ns)
 	}
 	if (s->state == STREAMER_OPEN) {
 		send_texts(s);
-		s->dialect->pump(s);
+		pump(s);
 	}
 	if (s->state < STREAMER_ENDING) {
-		streamer_downlink_tick(s, now_ns);
+		player_tick(s->player, now_ns);
 	}
 	check_ends(s, now_ns);
 	if (s->state < STREAMER_ENDING && now_ns >= s->slow_ns) {
@@ -520,7 +530,7 @@ static void on_tick(void *arg, int64_t now_ns)
 	}
 }
 
-static void on_free(void *arg)
+static void streamer_on_free(void *arg)
 {
 	as_streamer *s = arg;
 	if (s->state != STREAMER_FINISHED) { /* the service threads were stopped under it */
@@ -531,10 +541,10 @@ static void on_free(void *arg)
 }
 
 const ws_callbacks streamer_callbacks = {
-	.on_start = on_start,
-	.on_tick = on_tick,
-	.on_open = on_open,
-	.on_message = on_message,
-	.on_close = on_close,
-	.on_free = on_free,
+	.on_start = streamer_on_start,
+	.on_tick = streamer_on_tick,
+	.on_open = streamer_on_open,
+	.on_message = streamer_on_message,
+	.on_close = streamer_on_close,
+	.on_free = streamer_on_free,
 };

@@ -1,61 +1,26 @@
 /* streamer_api.c - the public functions: any thread. What they leave for the service thread is under the lock. */
 #define _GNU_SOURCE
-#include "streamer.h"
+#include "streamer_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "utf8.h"
+#include "wipe.h"
 
 #define TEXTS_MAX_BYTES (1 << 20)
 
-static const streamer_dialect *const dialects[] = {
-	[AS_DIALECT_BINARY] = &streamer_binary,
-	[AS_DIALECT_JSON] = &streamer_json,
-	[AS_DIALECT_OPENAI] = &streamer_openai,
+static const struct dialect *const dialects[] = {
+	[AS_DIALECT_BINARY] = &dialect_binary,
+	[AS_DIALECT_JSON] = &dialect_json,
+	[AS_DIALECT_OPENAI] = &dialect_openai,
 };
 
 /* ---- Beginning and end ------------------------------------------------------------------------------------------- */
 
-void streamer_free_texts(as_streamer *s)
-{
-	for (streamer_text *text = s->texts, *next; text; text = next) {
-		next = text->next;
-		free(text);
-	}
-	s->texts = NULL;
-	s->texts_end = &s->texts;
-}
-
-static void streamer_free(as_streamer *s)
-{
-	if (s->dialect && s->dialect->free) {
-		s->dialect->free(s);
-	}
-	streamer_downlink_free(s);
-	streamer_uplink_free(s);
-	streamer_target_free(&s->target);
-	streamer_free_texts(s);
-	free(s->stop_text);
-	free(s->farewell);
-	free(s->track);
-	free(s->metadata);
-	as_options_free(s->options);
-	as_stream_unref(s->stream);
-	pthread_mutex_destroy(&s->lock);
-	free(s);
-}
-
-void as_streamer_unref(as_streamer *s)
-{
-	if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
-		streamer_free(s);
-	}
-}
-
 /* A copy that is UTF-8 whatever the text was; NULL of NULL. */
-static char *copy(const char *text, int *error)
+static char *clean_copy(const char *text, int *error)
 {
 	char *out = text ? as_utf8_clean(text) : NULL;
 	*error = text && !out ? AS_ENOMEM : *error;
@@ -74,12 +39,80 @@ static int choose_dialect(as_streamer *s, int asked)
 	return s->dialect ? 0 : AS_EINVAL;
 }
 
+/* How the streamer's sender sends, unless the dialect reads the capture itself. */
+static struct sender_config sending(const as_streamer *s, const as_streamer_start *start)
+{
+	const as_options *options = s->options;
+	return (struct sender_config){
+		.encoding = s->dialect->has_codec && !strcmp(options->codec, "ULAW") ? AS_PCMU : AS_S16,
+		.rate_hz = start->rate_hz ? start->rate_hz : s->info.rate_hz,
+		.frame_ms = options->frame_ms,
+		.batch_ms = options->buffer_size_ms,
+		.split = s->dialect->split,
+		.max_queue_ms = options->max_queue_ms,
+		.ring_ms = options->buffer_secs * 1000,
+	};
+}
+
+/* ---- What a dialect may ask for: the service thread -------------------------------------------------------------- */
+
+static int host_sends(void *arg, int binary, const void *data, size_t n)
+{
+	return streamer_send(arg, binary, data, n);
+}
+
+static void host_counts(void *arg, uint64_t messages, uint64_t bytes)
+{
+	as_streamer *s = arg;
+	s->sent_messages += messages;
+	s->sent_bytes += bytes;
+}
+
+static void host_ends(void *arg, const char *reason)
+{
+	streamer_end(arg, reason);
+}
+
+static void make_host(as_streamer *s, int bidirectional)
+{
+	s->host = (struct dialect_host){
+		.stream = s->stream,
+		.info = &s->info,
+		.options = s->options,
+		.track = s->track,
+		.metadata = s->metadata,
+		.bidirectional = bidirectional,
+		.report = &s->report,
+		.arg = s,
+		.send = host_sends,
+		.count_sent = host_counts,
+		.end = host_ends,
+	};
+}
+
+/* ---- Beginning: what needs no stream ----------------------------------------------------------------------------- */
+
+static int reach(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
+{
+	struct dialect_target to = {0};
+	int result = s->dialect->reach(&s->host, start, &to, error, bytes);
+	if (!result) {
+		result = streamer_target_init(&s->target, s->options, &to, s->dialect->own_credentials, start->timeout_s, error,
+									  bytes);
+	}
+	s->host.connect_timeout_ms = s->target.options.connect_timeout_ms;
+	as_wipe_free(to.url); /* both may hold a key */
+	as_wipe_free(to.header);
+	return result;
+}
+
 /* What needs no stream, in an order in which streamer_free() can take apart any beginning of it. */
-static int prepare(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
+static int prepare_streamer(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error,
+							size_t bytes)
 {
 	int result = options ? as_options_copy(options, &s->options) : as_options_new(&s->options);
-	s->track = copy(start->track ? start->track : "", &result);
-	s->metadata = copy(start->metadata, &result);
+	s->track = clean_copy(start->track ? start->track : "", &result);
+	s->metadata = clean_copy(start->metadata, &result);
 	if (result) {
 		return result;
 	}
@@ -87,20 +120,132 @@ static int prepare(as_streamer *s, const as_streamer_start *start, const as_opti
 		snprintf(error, bytes, "dialect %d is none that is known", start->dialect);
 		return AS_EINVAL;
 	}
-	s->bidirectional = start->bidirectional;
-	s->uplink.rate_hz = start->rate_hz ? start->rate_hz : s->info.rate_hz;
-	s->uplink.encoding = s->dialect == &streamer_json && !strcmp(s->options->codec, "ULAW") ? AS_PCMU : AS_S16;
-	return s->dialect->reach(s, start, error, bytes);
+	s->report.uuid = s->info.uuid;
+	s->report.stream_id = s->info.id;
+	s->report.suppress_log = s->options->suppress_log;
+	s->report.debug_json = s->options->debug_json;
+	s->sending = sending(s, start);
+	make_host(s, start->bidirectional);
+	result = reach(s, start, error, bytes);
+	return result || s->dialect->pump ? result : sender_check(&s->sending, error, bytes);
 }
+
+/* ---- The player's outlets: the service thread, unless player.h says otherwise ------------------------------------ */
+
+static void player_fires(void *arg, const char *name, json_t *body, int64_t at_ns)
+{
+	as_streamer *s = arg;
+	report_event_at(&s->report, name, body, at_ns);
+}
+
+static void player_complains(void *arg, const char *text)
+{
+	as_streamer *s = arg;
+	report_invalid(&s->report, "%s", text);
+}
+
+static void player_reaches(void *arg, const char *name, int reached)
+{
+	as_streamer *s = arg;
+	if (s->dialect->on_checkpoint && s->state == STREAMER_OPEN) {
+		s->dialect->on_checkpoint(&s->host, name, reached);
+	}
+}
+
+static void player_has_queued(void *arg)
+{
+	as_streamer *s = arg;
+	if (s->state == STREAMER_PLAYING_OUT) {
+		streamer_allow_queued(s);
+	}
+}
+
+static int player_posts(void *arg, void (*run)(void *arg, void *message), void *message, void (*drop)(void *message))
+{
+	as_streamer *s = arg;
+	return ws_post(s->actor, run, message, drop);
+}
+
+/* The actor keeps the streamer. */
+static void player_holds(void *arg)
+{
+	as_streamer *s = arg;
+	ws_actor_ref(s->actor);
+}
+
+static void player_releases(void *arg)
+{
+	as_streamer *s = arg;
+	ws_actor_unref(s->actor);
+}
+
+static int make_player(as_streamer *s)
+{
+	const as_options *options = s->options;
+	int fed_ahead = s->dialect->fed_ahead;
+	const struct player_config config = {
+		.adaptive = !fed_ahead && options->adaptive && options->inject_min_ms == 0,
+		.jitter = as_options_jitter(options, s->sending.rate_hz, s->host.bidirectional),
+		.prebuffer_ms = fed_ahead ? 0 : options->inject_min_ms,
+		.limit_ms = options->inject_buffer_ms,
+		.strict = options->inject_strict,
+		.file_dir = options->file_dir,
+		.queued = s->dialect->queued,
+	};
+	const struct player_outlets outlets = {
+		s,
+		player_fires,
+		player_complains,
+		player_reaches,
+		player_has_queued,
+		player_posts,
+		player_holds,
+		player_releases,
+	};
+	return player_alloc(&s->player, s->stream, &config, &outlets);
+}
+
+/* ---- The sender's outlets: the service thread -------------------------------------------------------------------- */
+
+static void sender_sends(void *arg, const void *audio, size_t bytes)
+{
+	as_streamer *s = arg;
+	s->dialect->send_audio(&s->host, audio, bytes);
+}
+
+static size_t sender_asks_unsent(void *arg)
+{
+	as_streamer *s = arg;
+	return ws_unsent(s->actor);
+}
+
+static void sender_fires(void *arg, const char *name, json_t *body)
+{
+	as_streamer *s = arg;
+	report_event(&s->report, name, body);
+}
+
+static int make_sender(as_streamer *s, char *error, size_t bytes)
+{
+	const struct sender_outlets outlets = {s, sender_sends, sender_asks_unsent, sender_fires};
+	return s->dialect->pump ? sender_alloc_watcher(&s->sender, s->stream, &outlets)
+							: sender_alloc(&s->sender, s->stream, &s->sending, &outlets, error, bytes);
+}
+
+/* ---- Beginning --------------------------------------------------------------------------------------------------- */
 
 static int build(as_streamer *s, const as_streamer_start *start, const as_options *options, char *error, size_t bytes)
 {
-	int result = prepare(s, start, options, error, bytes);
-	result = result ? result : s->dialect->init(s, start, error, bytes);
+	int result = prepare_streamer(s, start, options, error, bytes);
+	result = result ? result : make_sender(s, error, bytes);
+	s->host.sender = s->sender;
+	if (!result && s->dialect->init) {
+		result = s->dialect->init(&s->host, start, error, bytes);
+	}
 	if (!result) {
-		s->view.encoding = s->uplink.encoding;
-		s->view.rate_hz = s->uplink.rate_hz;
-		streamer_downlink_init(s);
+		s->view.format = sender_format(s->sender);
+		result = make_player(s);
+		s->host.player = s->player;
 	}
 	return result;
 }
@@ -123,7 +268,7 @@ static as_streamer *allocate(as_stream *stream)
 }
 
 /* Lets go of what has come to nothing. s may be NULL. */
-static void give_up(as_streamer *s, int result, char *error, size_t bytes)
+static void abandon_streamer(as_streamer *s, int result, char *error, size_t bytes)
 {
 	if (result && bytes && !*error) {
 		snprintf(error, bytes, "%s", as_strerror(result));
@@ -139,8 +284,8 @@ int as_streamer_check(const as_streamer_start *start, const as_options *options,
 	if (bytes) {
 		*error = '\0';
 	}
-	int result = s ? prepare(s, start, options, error, bytes) : AS_ENOMEM;
-	give_up(s, result, error, bytes);
+	int result = s ? prepare_streamer(s, start, options, error, bytes) : AS_ENOMEM;
+	abandon_streamer(s, result, error, bytes);
 	return result;
 }
 
@@ -154,7 +299,8 @@ int as_streamer_new(as_stream *stream, const as_streamer_start *start, const as_
 	}
 	int result = s ? build(s, start, options, error, bytes) : AS_ENOMEM;
 	if (!result) {
-		s->on_event = on_event;
+		s->report.on_event = on_event;
+		s->report.arg = arg;
 		s->on_finished = on_finished;
 		s->arg = arg;
 		*out = s; /* before the actor: it may be over before we return */
@@ -164,17 +310,11 @@ int as_streamer_new(as_stream *stream, const as_streamer_start *start, const as_
 		ws_actor_unref(s->actor); /* it holds itself until it has finished, or the service threads are stopped */
 		return 0;
 	}
-	give_up(s, result, error, bytes);
+	abandon_streamer(s, result, error, bytes);
 	return result;
 }
 
 /* ---- In between -------------------------------------------------------------------------------------------------- */
-
-as_streamer *as_streamer_ref(as_streamer *s)
-{
-	atomic_fetch_add(&s->refs, 1);
-	return s;
-}
 
 /* Under the lock: may another text wait to be sent? */
 static int admit_text(const as_streamer *s, size_t bytes)

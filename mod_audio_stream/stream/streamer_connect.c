@@ -17,7 +17,7 @@
  *     any other HTTP status; a certificate; an unreadable file         no: it takes somebody to change something
  */
 #define _GNU_SOURCE
-#include "streamer.h"
+#include "streamer_connect.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -119,8 +119,8 @@ static int is_credential(const char *header)
 	return !strcasecmp(header, "authorization") || !strcasecmp(header, "api-key");
 }
 
-/* text: as as_options_set() has checked it. first: before those; NULL: none. own: credentials, which are for other servers,
- * are left out. */
+/* text: as as_options_set() has checked it. first: before those; NULL: none. own: credentials, which are for other
+ * servers, are left out. */
 static int make_headers(streamer_target *target, const char *text, const char *first, int own)
 {
 	extra_headers headers;
@@ -142,7 +142,7 @@ static int make_headers(streamer_target *target, const char *text, const char *f
 	return error;
 }
 
-static const char *or_null(const char *text)
+static const char *non_empty(const char *text)
 {
 	return text && *text ? text : NULL;
 }
@@ -161,18 +161,17 @@ static int timeout_ms(const as_options *options, int asked_s)
 }
 
 /* own: the dialect has its own way to say who we are, and no other server's password goes along. */
-static ws_options connection(const as_streamer *s, const streamer_target *target, int timeout_s, int own)
+static ws_options connection_options(const as_options *options, const streamer_target *target, int timeout_s, int own)
 {
-	const as_options *options = s->options;
 	return (ws_options){
 		.url = target->url,
 		.subprotocol = target->subprotocol,
 		.headers = (const char *const *)target->headers,
-		.user = own ? NULL : or_null(options->auth_user),
-		.password = own ? NULL : or_null(options->auth_password),
-		.ca_file = or_null(options->tls_ca_file),
-		.cert_file = or_null(options->tls_cert_file),
-		.key_file = or_null(options->tls_key_file),
+		.user = own ? NULL : non_empty(options->auth_user),
+		.password = own ? NULL : non_empty(options->auth_password),
+		.ca_file = non_empty(options->tls_ca_file),
+		.cert_file = non_empty(options->tls_cert_file),
+		.key_file = non_empty(options->tls_key_file),
 		.allow_selfsigned = options->tls_allow_selfsigned,
 		.allow_expired = options->tls_allow_expired,
 		.skip_hostname_check = options->tls_skip_hostname,
@@ -185,7 +184,7 @@ static ws_options connection(const as_streamer *s, const streamer_target *target
 }
 
 /* What connecting would refuse of the headers, before anything has begun. */
-static int check_headers(const ws_options *options, char *error, size_t bytes)
+static int check_joined_headers(const ws_options *options, char *error, size_t bytes)
 {
 	char *joined = NULL;
 	int result = ws_headers_join(options->headers, options->user, options->password, &joined, error, bytes);
@@ -218,23 +217,22 @@ static int check_files(const ws_options *options, char *error, size_t bytes)
 	return 0;
 }
 
-int streamer_target_init(as_streamer *s, const char *url, const char *subprotocol, const char *header, int timeout_s,
-						 char *error, size_t bytes)
+int streamer_target_init(streamer_target *target, const as_options *options, const struct dialect_target *to,
+						 int own_credentials, int timeout_s, char *error, size_t bytes)
 {
-	streamer_target *target = &s->target;
-	int own = s->dialect == &streamer_openai;
-	subprotocol = s->options->subprotocol_set ? s->options->subprotocol : subprotocol;
+	const char *url = to->url;
+	const char *subprotocol = options->subprotocol_set ? options->subprotocol : to->subprotocol;
 	if (!url || !*url) {
 		snprintf(error, bytes, "no URL: say ws://host[:port]/path or wss://...");
 		return AS_EINVAL;
 	}
 	int result = ws_url_check(url, error, bytes);
-	if (!result && !ws_hosts_allow(s->options->allow_hosts, url)) {
+	if (!result && !ws_hosts_allow(options->allow_hosts, url)) {
 		snprintf(error, bytes, "allow-hosts in audio_stream.conf.xml does not name the URL's host");
 		result = AS_EINVAL;
 	}
 	if (!result) {
-		result = make_headers(target, s->options->extra_headers, header, own);
+		result = make_headers(target, options->extra_headers, to->header, own_credentials);
 	}
 	if (result) {
 		return result;
@@ -245,8 +243,8 @@ int streamer_target_init(as_streamer *s, const char *url, const char *subprotoco
 		return AS_ENOMEM;
 	}
 	ws_url_show(url, target->shown, sizeof(target->shown));
-	target->options = connection(s, target, timeout_s, own);
-	result = check_headers(&target->options, error, bytes);
+	target->options = connection_options(options, target, timeout_s, own_credentials);
+	result = check_joined_headers(&target->options, error, bytes);
 	return result ? result : check_files(&target->options, error, bytes);
 }
 

@@ -1,5 +1,5 @@
 /*
- * streamer_openai.c - the third dialect: an OpenAI Realtime conversation (openai_talk.h) with a streamer's life.
+ * dialect_openai.c - an OpenAI Realtime conversation (openai_talk.h) with a streamer's life.
  *
  * The key goes into a header and nowhere else: not into a description, an event or the log.
  */
@@ -9,25 +9,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dialect.h"
 #include "openai_talk.h"
-#include "streamer.h"
 #include "url.h"
 #include "utf8.h"
 #include "wipe.h"
 
 #define UPLINK_MAX_MS 5000 /* unless STREAM_MAX_QUEUE_MS says otherwise: what is said is not worth more later */
 
-typedef struct openai_own {
+struct openai_own {
 	openai_talk *talk;
 	char *model, *voice, *instructions;
-} openai_own;
+};
 
 static const char *first_of(const char *asked, const char *option)
 {
 	return asked && *asked ? asked : option;
 }
 
-/* ---- Where to, and as whom: the caller's thread ----------------------------------------------------------------- */
+/* ---- Where to, and as whom: the caller's thread ------------------------------------------------------------------ */
 
 static int has_parameter(const char *query, const char *name)
 {
@@ -78,7 +78,7 @@ static int host_ends_in(const char *url, const char *domain)
 }
 
 /* NULL without memory, "" without a key. */
-static char *authorization(const char *url, const char *key)
+static char *credential_header(const char *url, const char *key)
 {
 	const char *name = host_ends_in(url, ".azure.com") ? "api-key: " : "Authorization: Bearer ";
 	char *line = malloc(strlen(name) + strlen(key) + 1);
@@ -88,10 +88,10 @@ static char *authorization(const char *url, const char *key)
 	return line;
 }
 
-/* What has been asked for in words that hold for every call. */
-static int check_request(const as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
+/* Validates what does not depend on the call's codec. */
+static int check_request(const struct dialect_host *h, const as_streamer_start *start, char *error, size_t bytes)
 {
-	if (s->info.channels == 2 || !strcmp(s->track, "stereo")) {
+	if (h->info->channels == 2 || !strcmp(h->track, "stereo")) {
 		snprintf(error, bytes, "track=stereo: a model hears one channel; use both");
 		return AS_EINVAL;
 	}
@@ -121,50 +121,56 @@ static int choose_key(const as_options *options, const as_streamer_start *start,
 	return 0;
 }
 
-static int openai_reach(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
+static int openai_reach(const struct dialect_host *h, const as_streamer_start *start, struct dialect_target *out,
+						char *error, size_t bytes)
 {
-	int wrong = check_request(s, start, error, bytes);
+	int wrong = check_request(h, start, error, bytes);
 	if (wrong) {
 		return wrong;
 	}
-	const char *model = first_of(start->model, s->options->openai_model);
-	const char *base = first_of(start->url, s->options->openai_url);
+	const char *model = first_of(start->model, h->options->openai_model);
+	const char *base = first_of(start->url, h->options->openai_url);
 	const char *key;
 	wrong = ws_url_check(base, error, bytes);
-	wrong = wrong ? wrong : choose_key(s->options, start, base, &key, error, bytes);
+	wrong = wrong ? wrong : choose_key(h->options, start, base, &key, error, bytes);
 	if (wrong) {
 		return wrong;
 	}
-	char *url = url_for(base, model), *header = authorization(base, key);
-	int result = url && header
-					 ? streamer_target_init(s, url, NULL, *header ? header : NULL, start->timeout_s, error, bytes)
-					 : AS_ENOMEM;
-	as_wipe_free(url);
-	as_wipe_free(header);
-	return result;
+	char *header = credential_header(base, key);
+	int made = header != NULL;
+	out->url = url_for(base, model);
+	if (header && *header) {
+		out->header = header;
+	} else {
+		free(header);
+	}
+	return out->url && made ? 0 : AS_ENOMEM;
 }
 
-/* ---- Beginning and end: the caller's thread --------------------------------------------------------------------- */
+/* ---- Beginning and end: the caller's thread ---------------------------------------------------------------------- */
 
-static void say(void *arg, const char *text, size_t n)
+static void talk_sends(void *arg, const char *text, size_t n)
 {
-	streamer_log_json(arg, "sent", text, n);
-	streamer_send(arg, 0, text, n);
+	struct dialect_host *h = arg;
+	report_json(h->report, "sent", text, n);
+	h->send(h->arg, 0, text, n);
 }
 
-static void tell(void *arg, const char *name, json_t *body)
+static void talk_fires(void *arg, const char *name, json_t *body)
 {
-	streamer_event(arg, name, json_incref(body));
+	struct dialect_host *h = arg;
+	report_event(h->report, name, json_incref(body));
 }
 
-static void over(void *arg, const char *reason)
+static void talk_finishes(void *arg, const char *reason)
 {
-	streamer_end(arg, reason);
+	struct dialect_host *h = arg;
+	h->end(h->arg, reason);
 }
 
-static void openai_free(as_streamer *s)
+static void openai_free(struct dialect_host *h)
 {
-	openai_own *own = s->own;
+	struct openai_own *own = h->own;
 	if (own) {
 		openai_talk_free(own->talk);
 		free(own->model);
@@ -174,10 +180,10 @@ static void openai_free(as_streamer *s)
 	}
 }
 
-static int openai_init(as_streamer *s, const as_streamer_start *start, char *error, size_t bytes)
+static int openai_init(struct dialect_host *h, const as_streamer_start *start, char *error, size_t bytes)
 {
-	const as_options *options = s->options;
-	openai_own *own = s->own = calloc(1, sizeof(*own));
+	const as_options *options = h->options;
+	struct openai_own *own = h->own = calloc(1, sizeof(*own));
 	if (!own || !(own->model = as_utf8_clean(first_of(start->model, options->openai_model))) ||
 		!(own->voice = as_utf8_clean(first_of(start->voice, options->openai_voice))) ||
 		!(own->instructions = as_utf8_clean(first_of(start->instructions, options->openai_instructions)))) {
@@ -192,71 +198,69 @@ static int openai_init(as_streamer *s, const as_streamer_start *start, char *err
 									.vad_prefix_ms = options->openai_vad_prefix_ms,
 									.uplink_max_ms = uplink_max_ms,
 									.rate_hz = start->rate_hz};
-	const openai_outlets outlets = {s, say, tell, over};
-	s->bidirectional = 1;
-	s->uplink.over = 1; /* the talk reads the capture itself */
-	int result = openai_talk_new(s->stream, &request, &outlets, error, bytes, &own->talk);
+	const openai_outlets outlets = {h, talk_sends, talk_fires, talk_finishes};
+	int result = openai_talk_new(h->stream, &request, &outlets, error, bytes, &own->talk);
 	if (!result) {
 		const rt_audio *audio = openai_talk_audio(own->talk);
-		s->uplink.limit = audio->uplink_max_samples;
-		s->uplink.encoding = audio->format.in_encoding;
-		s->uplink.rate_hz = audio->format.in_rate_hz;
+		sender_watch(h->sender, audio->format.in_encoding, audio->format.in_rate_hz, audio->uplink_max_samples);
 	}
 	return result;
 }
 
-/* ---- Service thread --------------------------------------------------------------------------------------------- */
+/* ---- Service thread ---------------------------------------------------------------------------------------------- */
 
-static openai_talk *talk_of(const as_streamer *s)
+static openai_talk *talk_of(const struct dialect_host *h)
 {
-	return ((openai_own *)s->own)->talk;
+	return ((struct openai_own *)h->own)->talk;
 }
 
-static void on_open(as_streamer *s)
+static void openai_on_open(struct dialect_host *h, uint64_t reopened)
 {
-	openai_talk_restart(talk_of(s), as_now_ns() + s->target.options.connect_timeout_ms * INT64_C(1000000));
+	(void)reopened;
+	openai_talk_restart(talk_of(h), as_now_ns() + h->connect_timeout_ms * INT64_C(1000000));
 }
 
-static void on_message(as_streamer *s, int binary, char *data, size_t n)
+static void openai_on_message(struct dialect_host *h, int binary, char *data, size_t n)
 {
 	if (binary) {
-		streamer_invalid(s, "a Realtime server sends text messages only");
+		report_invalid(h->report, "a Realtime server sends text messages only");
 		return;
 	}
-	streamer_log_json(s, "received", data, n);
-	openai_talk_message(talk_of(s), data, n);
+	report_json(h->report, "received", data, n);
+	openai_talk_message(talk_of(h), data, n);
 }
 
-static void pump(as_streamer *s)
+static void openai_pump(struct dialect_host *h, ws_actor *actor, int64_t now_ns)
 {
-	const rt_audio *audio = openai_talk_audio(talk_of(s));
+	const rt_audio *audio = openai_talk_audio(talk_of(h));
 	uint64_t dropped = audio->dropped_samples, appends = audio->appends, bytes = audio->appended_bytes;
-	openai_talk_pump(talk_of(s), s->actor, as_now_ns());
-	s->uplink.encoding = audio->format.in_encoding; /* as the server's session has it */
-	s->uplink.rate_hz = audio->format.in_rate_hz;
-	s->uplink.dropped += audio->dropped_samples - dropped;
-	s->sent_messages += audio->appends - appends;
-	s->sent_bytes += audio->appended_bytes - bytes;
+	openai_talk_pump(talk_of(h), actor, now_ns);
+	/* As the server's session has it. */
+	sender_watch(h->sender, audio->format.in_encoding, audio->format.in_rate_hz, audio->uplink_max_samples);
+	sender_note_dropped(h->sender, audio->dropped_samples - dropped);
+	h->count_sent(h->arg, audio->appends - appends, audio->appended_bytes - bytes);
 }
 
-static int busy(as_streamer *s)
+static int openai_busy(const struct dialect_host *h)
 {
 	as_stats stats;
-	as_stream_stats(s->stream, &stats);
+	as_stream_stats(h->stream, &stats);
 	return stats.inject_queued_samples > 0 || stats.inject_playing;
 }
 
-const streamer_dialect streamer_openai = {
+const struct dialect dialect_openai = {
 	.name = "openai",
 	.opened = "connection_established",
 	.failed = "connection_failed",
 	.timed_out = "connection_timeout",
 	.closed = "connection_closed",
+	.fed_ahead = 1,
+	.own_credentials = 1,
 	.reach = openai_reach,
 	.init = openai_init,
 	.free = openai_free,
-	.on_open = on_open,
-	.on_message = on_message,
-	.pump = pump,
-	.busy = busy,
+	.on_open = openai_on_open,
+	.on_message = openai_on_message,
+	.pump = openai_pump,
+	.busy = openai_busy,
 };
