@@ -224,7 +224,7 @@ static int finish_tail(as_stream *stream)
 		return 0;
 	}
 	as_convert *convert = stream->writer_convert;
-	int error = as_marks_reserve(&stream->marks);
+	int error = as_marks_reserve(&stream->marks, stream->writer_mark);
 	if (!error && convert) {
 		error = as_inject_reserve(&stream->inject, as_convert_held(convert));
 	}
@@ -319,16 +319,14 @@ static int write_all(as_stream *stream, uint64_t mark, int encoding, int rate_hz
 		return error;
 	}
 	size_t samples = bytes / as_format_bytes_per_sample(encoding) + 1;
-	error = as_marks_reserve(&stream->marks);
+	error = as_marks_reserve(&stream->marks, mark);
 	if (!error) {
 		error = as_inject_reserve(&stream->inject, as_convert_bound(stream->writer_convert, samples));
-	}
-	if (!error && !as_marks_open(&stream->marks, mark)) {
-		error = AS_ENOMEM;
 	}
 	if (error) {
 		return error;
 	}
+	as_marks_open(&stream->marks, mark);
 	uint64_t start = stream->inject.queued_end;
 	stream->writer_mark = mark;
 	stream->writer_open = 1;
@@ -370,18 +368,14 @@ long as_inject_write(as_stream *stream, uint64_t mark, uint32_t generation, int 
 
 int as_inject_end(as_stream *stream, uint64_t mark)
 {
-	int error = 0;
 	pthread_mutex_lock(&stream->writer);
 	as_marks_settle(&stream->marks, &stream->inject);
-	if (as_stream_closed(stream)) {
-		error = AS_ECLOSED;
-	} else if (!as_marks_open(&stream->marks, mark)) {
-		error = AS_ENOMEM;
-	} else {
+	int error = as_stream_closed(stream) ? AS_ECLOSED : as_marks_reserve(&stream->marks, mark);
+	if (!error) {
 		error = complete(stream, mark);
 	}
 	if (!error) {
-		as_mark *entry = as_marks_find(&stream->marks, mark);
+		as_mark *entry = as_marks_open(&stream->marks, mark);
 		entry->flags |= AS_MARK_ENDED;
 		if (entry->played == entry->written && !(entry->flags & (AS_MARK_FINISHED | AS_MARK_FLUSHED))) {
 			entry->flags |= AS_MARK_FINISHED;

@@ -200,8 +200,8 @@ size_t as_capture_discard(as_stream *stream, size_t keep);
 
 /* Queues audio under a mark (any number the application likes; one per response item). All of it or none.
  * generation: what as_inject_generation() said when the response began; 0 means now. Splits anywhere, even inside a
- * sample: the odd byte is kept for the mark's next write. Returns bytes, or AS_ECLOSED, AS_EFULL, AS_ESTALE, AS_EINVAL,
- * AS_ENOMEM. */
+ * sample: the odd byte is kept for the mark's next write. Returns bytes, or AS_ECLOSED, AS_EFULL (inject_max_ms; 65,536
+ * marks that are not over, or as many changes from one to another), AS_ESTALE, AS_EINVAL, AS_ENOMEM. */
 long as_inject_write(as_stream *stream, uint64_t mark, uint32_t generation, int encoding, int rate_hz, const void *data,
 					 size_t bytes);
 /* Says that a mark is complete: its tail leaves the resampler, and running dry is no longer an underrun. */

@@ -10,7 +10,7 @@
 #define READ_BYTES 19200          /* 200 ms of 48 kHz: one append at most */
 #define UNSENT_MS 1000            /* with more unsent the server is not reading: audio stays in the ring */
 #define SPARE_MS 100              /* may wait in the ring beside a chunk */
-#define HELD_MAX_BYTES (16 << 20) /* of one conversation: half an hour of G.711 */
+#define HELD_MAX_BYTES (16 << 20) /* of one conversation, headers included: half an hour of G.711 */
 #define ANNOUNCE_NS 1000000000    /* an item whose audio goes on is announced this often */
 #define ENDS_BYTES ((size_t)256)  /* of a delta's beginning and end: enough to tell it from others with its event_id */
 #define FIRST_MARK (1ull << 32)   /* below it are those that applications choose */
@@ -18,7 +18,6 @@
 /* Audio held back, or the end of an item (bytes = 0). */
 struct rt_held {
 	rt_held *next;
-	const rt_response *response;
 	uint64_t mark;
 	size_t bytes;
 	uint8_t data[];
@@ -30,7 +29,6 @@ static _Atomic uint64_t last_mark = FIRST_MARK;
 void rt_audio_init(rt_audio *audio)
 {
 	memset(audio, 0, sizeof(*audio));
-	audio->held_end = &audio->held;
 }
 
 static void forget_item(rt_item *item)
@@ -57,11 +55,7 @@ static void forget_all(rt_audio *audio)
 
 void rt_audio_free(rt_audio *audio)
 {
-	for (rt_held *held = audio->held, *next; held; held = next) {
-		next = held->next;
-		free(held);
-	}
-	forget_all(audio);
+	rt_audio_forget(audio);
 	rt_recall_free(&audio->recall);
 	as_stream_unref(audio->stream);
 }
@@ -183,27 +177,27 @@ static rt_item *find_item(rt_audio *audio, const char *id)
 	return NULL;
 }
 
-/* Takes a response's audio, or its items' ends, out of what is held: queued under a generation, or thrown away (0). */
-static void release(rt_audio *audio, const rt_response *response, uint32_t generation)
+/* What one entry of the list takes, with its header and malloc's. */
+static size_t held_cost(const rt_held *held)
 {
-	rt_held **link = &audio->held;
-	while (*link) {
-		rt_held *held = *link;
-		if (held->response != response) {
-			link = &held->next;
-			continue;
-		}
+	return sizeof(*held) + held->bytes + 2 * sizeof(size_t);
+}
+
+/* Takes a response's audio, and its items' ends, out of what is held: queued under a generation, or thrown away (0). */
+static void release(rt_audio *audio, rt_response *response, uint32_t generation)
+{
+	for (rt_held *held = response->first, *next; held; held = next) {
+		next = held->next;
 		if (generation && held->bytes) {
 			as_inject_write(audio->stream, held->mark, generation, audio->format.out_encoding,
 							audio->format.out_rate_hz, held->data, held->bytes);
 		} else if (generation) {
 			as_inject_end(audio->stream, held->mark);
 		}
-		audio->held_bytes -= held->bytes;
-		*link = held->next;
+		audio->held_bytes -= held_cost(held);
 		free(held);
 	}
-	audio->held_end = link;
+	response->first = response->last = NULL;
 }
 
 /* The response's entry, made when it is first heard of; NULL without memory. The oldest one makes room. */
@@ -273,21 +267,24 @@ static rt_item *item_of(rt_audio *audio, const rt_message *message, int hold)
 /* 0, or AS_EFULL, AS_ENOMEM. */
 static int hold_back(rt_audio *audio, const rt_item *item, const void *data, size_t bytes)
 {
-	if (audio->held_bytes + bytes > HELD_MAX_BYTES) {
+	rt_response *response = item->response;
+	const rt_held header = {.mark = item->mark, .bytes = bytes};
+	if (audio->held_bytes + held_cost(&header) > HELD_MAX_BYTES) {
 		return AS_EFULL;
 	}
 	rt_held *held = malloc(sizeof(*held) + bytes);
 	if (!held) {
 		return AS_ENOMEM;
 	}
-	held->next = NULL;
-	held->response = item->response;
-	held->mark = item->mark;
-	held->bytes = bytes;
+	*held = header;
 	memcpy(held->data, data, bytes);
-	*audio->held_end = held;
-	audio->held_end = &held->next;
-	audio->held_bytes += bytes;
+	if (response->last) {
+		response->last->next = held;
+	} else {
+		response->first = held;
+	}
+	response->last = held;
+	audio->held_bytes += held_cost(held);
 	return 0;
 }
 
