@@ -47,16 +47,28 @@ void event_queue_destroy(event_queue *queue)
 	pthread_mutex_destroy(&queue->lock);
 }
 
+/* The memory that an event takes, malloc's header included. */
+static size_t cost_of(const queued_event *event)
+{
+	return sizeof(*event) + event->bytes + 2 * sizeof(size_t);
+}
+
+/* Under the lock. Where an event of this kind is counted. */
+static size_t *account_of(const queued_event *event)
+{
+	return event->flags & EVENT_OURS ? &event->source->ours_bytes : &event->source->bytes;
+}
+
 /* Under the lock. 0, or AS_EFULL. */
 static int append(event_queue *queue, queued_event *event)
 {
 	event_source *source = event->source;
-	size_t most = event->flags & EVENT_OURS ? 2 * source->max_bytes : source->max_bytes;
-	if (!(event->flags & EVENT_LAST) && source->bytes + event->bytes > most) {
+	size_t most = event->flags & EVENT_OURS ? source->max_ours_bytes : source->max_bytes, *bytes = account_of(event);
+	if (!(event->flags & EVENT_LAST) && *bytes + cost_of(event) > most) {
 		return AS_EFULL;
 	}
 	source->retain(source->owner);
-	source->bytes += event->bytes;
+	*bytes += cost_of(event);
 	source->undecided += event->flags & EVENT_DECISIVE;
 	*queue->last = event;
 	queue->last = &event->next;
@@ -122,7 +134,7 @@ static void take(event_queue *queue, char *text, uint64_t *tag)
 	if (!queue->first) {
 		queue->last = &queue->first;
 	}
-	event->source->bytes -= event->bytes;
+	*account_of(event) -= cost_of(event);
 	memcpy(text, event->text, event->bytes);
 	*tag = event->source->tag;
 	queue->dealing = event;

@@ -37,6 +37,8 @@ struct as_realtime {
 		const char *about; /* a literal */
 		int64_t last_ns;
 	} complaints[RT_COMPLAINTS];
+	int nonsense; /* messages that could not be used since nonsense_ns */
+	int64_t nonsense_ns;
 	event_queue *queue;  /* the application's */
 	event_source source; /* us, in it */
 	/* Everybody, under the lock. */

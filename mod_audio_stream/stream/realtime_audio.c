@@ -308,9 +308,9 @@ void rt_audio_response(rt_audio *audio, const char *response_id, int hold)
 	}
 }
 
-static rt_outcome complain(const char *about, const char *complaint)
+static rt_outcome complain(const char *about, const char *complaint, int useless)
 {
-	return (rt_outcome){.about = about, .complaint = complaint};
+	return (rt_outcome){.about = about, .complaint = complaint, .useless = useless};
 }
 
 static uint64_t mix(uint64_t hash, const char *data, size_t n)
@@ -364,7 +364,7 @@ static int is_repeated(rt_audio *audio, const rt_message *message)
 rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, int64_t now_ns)
 {
 	if (!audio->stream) {
-		return complain("malformed", "the server sent audio before it was asked to");
+		return complain("malformed", "the server sent audio before it was asked to", 1);
 	}
 	if (is_repeated(audio, message)) {
 		audio->repeated_deltas++;
@@ -373,13 +373,13 @@ rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, 
 	audio->deltas++;
 	long bytes = base64_decode(message->base64, message->base64_length, (uint8_t *)message->base64);
 	if (bytes < 0) {
-		return complain("base64", "the server sent audio that is not base64");
+		return complain("base64", "the server sent audio that is not base64", 1);
 	}
 	rt_item *item = item_of(audio, message, hold); /* not before: who is held back has to be announced */
 	long result = !item ? AS_ENOMEM : bytes ? queue(audio, item, message->base64, (size_t)bytes) : 0;
 	if (result == AS_EFULL || result == AS_ENOMEM) {
 		audio->full_deltas++;
-		return complain("full", "a reply is too long to hold and loses its end");
+		return complain("full", "a reply is too long to hold and loses its end", 0);
 	}
 	if (result == AS_ESTALE || result == AS_ECLOSED || now_ns - item->announced_ns < ANNOUNCE_NS) {
 		return (rt_outcome){0};

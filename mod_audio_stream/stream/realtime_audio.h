@@ -67,6 +67,7 @@ typedef struct rt_outcome {
 	int first;               /* it has not been announced before */
 	const char *complaint;   /* what was wrong with the audio; NULL */
 	const char *about;       /* a word for the kind of complaint */
+	int useless;             /* it is the server's fault: audio that can never be played */
 } rt_outcome;
 
 void rt_audio_init(rt_audio *audio);

@@ -268,7 +268,7 @@ static int64_t least_cost_of(const pattern *p, size_t units, int times)
 static int is_too_much(const pattern *p, size_t units, int times)
 {
 	int64_t ns = least_cost_of(p, units, times), more_ns = least_cost_of(p, 4 * units, times);
-	if (more_ns <= TOO_MUCH * ns) {
+	if (more_ns <= TOO_MUCH * ns || more_ns < MEASURABLE_NS) {
 		return 0;
 	}
 	fprintf(stderr, "%zu units cost %.2f ms, four times as many %.2f ms\n", units, (double)ns / 1e6,
