@@ -71,11 +71,8 @@ static void reclaim(as_inject *queue)
 	}
 }
 
-int as_inject_reserve(as_inject *queue, size_t n)
+int as_inject_reserve_tail(as_inject *queue, size_t n)
 {
-	if (n > queue->max_samples || as_inject_queued(queue) > queue->max_samples - n) {
-		return AS_EFULL;
-	}
 	reclaim(queue);
 	as_block *tail = queue->newest;
 	uint64_t end = queue->newest_position + AS_BLOCK_SAMPLES;
@@ -93,6 +90,14 @@ int as_inject_reserve(as_inject *queue, size_t n)
 		end += AS_BLOCK_SAMPLES;
 	}
 	return 0;
+}
+
+int as_inject_reserve(as_inject *queue, size_t n)
+{
+	if (as_inject_queued(queue) + n > queue->max_samples) {
+		return AS_EFULL;
+	}
+	return as_inject_reserve_tail(queue, n);
 }
 
 void as_inject_append(as_inject *queue, const int16_t *samples, size_t n)

@@ -104,7 +104,7 @@ static void sweep(as_marks *marks)
 	}
 }
 
-static int reserve_mark(as_marks *marks, uint64_t id)
+int as_marks_reserve_entry(as_marks *marks, uint64_t id)
 {
 	if (as_marks_find(marks, id)) {
 		return 0;
@@ -150,7 +150,7 @@ static int reserve_segment(as_marks *marks)
 
 int as_marks_reserve(as_marks *marks, uint64_t id)
 {
-	int error = reserve_mark(marks, id);
+	int error = as_marks_reserve_entry(marks, id);
 	return error ? error : reserve_segment(marks);
 }
 

@@ -41,6 +41,8 @@ void as_marks_destroy(as_marks *marks);
 /* Makes sure that as_marks_open() and as_marks_extend() of this mark cannot fail. Entries found before are void. AS_ENOMEM,
  * AS_EFULL beyond AS_MARKS_MAX. */
 int as_marks_reserve(as_marks *marks, uint64_t id);
+/* The same without as_marks_extend(). */
+int as_marks_reserve_entry(as_marks *marks, uint64_t id);
 /* The mark's entry, made if need be. After as_marks_reserve(). */
 as_mark *as_marks_open(as_marks *marks, uint64_t id);
 as_mark *as_marks_find(const as_marks *marks, uint64_t id);

@@ -204,7 +204,8 @@ size_t as_capture_discard(as_stream *stream, size_t keep);
  * marks that are not over, or as many changes from one to another), AS_ESTALE, AS_EINVAL, AS_ENOMEM. */
 long as_inject_write(as_stream *stream, uint64_t mark, uint32_t generation, int encoding, int rate_hz, const void *data,
 					 size_t bytes);
-/* Says that a mark is complete: its tail leaves the resampler, and running dry is no longer an underrun. */
+/* Says that a mark is complete: its tail leaves the resampler, also where the queue is full, and running dry is no longer an
+ * underrun. AS_ECLOSED; AS_EFULL, AS_ENOMEM for a mark that nothing was ever written of. */
 int as_inject_end(as_stream *stream, uint64_t mark);
 /* Throws away everything queued (what is playing fades out) and starts a new generation, which it returns (> 0).
  * The marks that were cut short, oldest first, go to marks[0..max) with exactly what was and will have been played of
