@@ -86,6 +86,7 @@ static const row rows[] = {
 	{STREAM("RECONNECT_DELAY_MAX_MS", "reconnect-delay-max-ms"), "30000", INT, AT(reconnect_delay_max_ms), 10, 3600000,
 	 NULL},
 	{STREAM("RECONNECT_GOING_AWAY", "reconnect-going-away"), "true", FLAG, AT(reconnect_going_away), ON_OFF},
+	{STREAM("PING_INTERVAL_S", "ping-interval-s"), "10", INT, AT(ping_interval_s), 0, 3600, NULL},
 	{STREAM("HEART_BEAT", "heart-beat"), "0", INT, AT(heart_beat_s), 0, 3600, NULL},
 	{STREAM("GRACEFUL_TIMEOUT_MS", "graceful-timeout-ms"), "30000", INT, AT(graceful_timeout_ms), 0, 600000, NULL},
 	{STREAM("MESSAGE_DEFLATE", "message-deflate"), "false", FLAG, AT(deflate), ON_OFF},

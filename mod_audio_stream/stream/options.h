@@ -43,7 +43,8 @@ struct as_options {
 	int reconnect_delay_ms;     /* STREAM_RECONNECT_DELAY_MS 500, doubled each time, +-20 % */
 	int reconnect_delay_max_ms; /* STREAM_RECONNECT_DELAY_MAX_MS 30000 */
 	int reconnect_going_away;   /* STREAM_RECONNECT_GOING_AWAY true: also after CLOSE 1001, and one without a code */
-	int heart_beat_s;           /* STREAM_HEART_BEAT 0: seconds between pings and stream_heartbeat events; 0 = none */
+	int ping_interval_s;        /* STREAM_PING_INTERVAL_S 10: a server silent for so long is pinged; 0 = never */
+	int heart_beat_s;           /* STREAM_HEART_BEAT 0: seconds between stream_heartbeat events; 0 = none. Pings, too */
 	int graceful_timeout_ms;    /* STREAM_GRACEFUL_TIMEOUT_MS 30000: graceful-shutdown gives up after this */
 	int deflate;                /* STREAM_MESSAGE_DEFLATE false */
 	char *extra_headers;        /* STREAM_EXTRA_HEADERS: a JSON object of strings */

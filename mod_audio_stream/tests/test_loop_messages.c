@@ -1,5 +1,8 @@
 /* test_loop_messages.c - what goes through an open connection. */
 #define _GNU_SOURCE
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <zlib.h>
@@ -398,6 +401,34 @@ static void test_a_slow_message_is_a_sign_of_life(void **state)
 	all_done(c, server);
 }
 
+/* The descriptor of this process's connection to a port. */
+static int socket_to(int port)
+{
+	for (int fd = 0; fd < 1024; fd++) {
+		struct sockaddr_in peer;
+		socklen_t bytes = sizeof(peer);
+		if (!getpeername(fd, (struct sockaddr *)&peer, &bytes) && peer.sin_family == AF_INET &&
+			ntohs(peer.sin_port) == port) {
+			return fd;
+		}
+	}
+	fail_msg("no connection to port %d", port);
+	return -1;
+}
+
+/* What is sent into a path that swallows it is given up by the kernel, long before its retransmissions are. */
+static void test_a_dead_path_is_noticed_within_20_s(void **state)
+{
+	(void)state;
+	ws_server *server;
+	client *c = serve_one(&server, NULL, NULL);
+	unsigned ms = 0;
+	socklen_t bytes = sizeof(ms);
+	assert_int_equal(getsockopt(socket_to(server_port(server)), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, &bytes), 0);
+	assert_in_range(ms, 5000, 20000);
+	all_done(c, server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -413,6 +444,7 @@ int main(void)
 		cmocka_unit_test(test_pings),
 		cmocka_unit_test(test_silence),
 		cmocka_unit_test(test_a_slow_message_is_a_sign_of_life),
+		cmocka_unit_test(test_a_dead_path_is_noticed_within_20_s),
 	};
 	return cmocka_run_group_tests(tests, NULL, stop_all);
 }

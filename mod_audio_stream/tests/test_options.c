@@ -50,6 +50,7 @@ static void test_defaults(void **state)
 	assert_int_equal(o->balanced.target_ms, 10);
 	assert_int_equal(o->connect_timeout_ms, 5000);
 	assert_int_equal(o->reconnect_max, 0);
+	assert_int_equal(o->ping_interval_s, 10);
 	assert_int_equal(o->heart_beat_s, 0);
 	assert_string_equal(o->subprotocol, "audio.freeswitch.org");
 	assert_int_equal(o->subprotocol_set, 0);

@@ -197,19 +197,45 @@ class TestTimeouts:
         assert body["sentMessages"] > 10
         assert "silentMs" in body
 
-    def test_a_server_that_does_not_answer_pings(self, talk):
+    @pytest.mark.parametrize(
+        "pings",
+        [
+            {"STREAM_HEART_BEAT": 1},
+            {"STREAM_PING_INTERVAL_S": 1},
+            {"STREAM_PING_INTERVAL_S": 0, "STREAM_HEART_BEAT": 1},
+        ],
+        ids=["by the heart beat", "by its own setting", "by the heart beat alone"],
+    )
+    def test_a_server_that_does_not_answer_pings(self, talk, pings):
         """Given up on, and tried again."""
         with socket.socket() as listening:
             listening.bind(("127.0.0.1", 0))
             listening.listen(2)
             url = f"ws://127.0.0.1:{listening.getsockname()[1]}/"
-            one = talk(url=url, options={**SOON, "STREAM_HEART_BEAT": 1})
+            one = talk(url=url, options={**SOON, **pings})
             mute, _ = listening.accept()
             with mute:
                 mute.sendall(upgrade(mute.recv(4096)))
                 one.events.wait("stream_started")
                 assert one.events.wait("stream_timeout", timeout_s=9)["what"] == "ping"
+            assert ("stream_heartbeat" in one.events.names()) == ("STREAM_HEART_BEAT" in pings)
             again, _ = listening.accept()
+            again.close()
+
+    def test_a_server_is_pinged_without_being_asked_to(self, talk):
+        """Each 10 s in which it says nothing, so that one that is gone is noticed within 20 s."""
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen(2)
+            one = talk(url=f"ws://127.0.0.1:{listening.getsockname()[1]}/", options=SOON)
+            mute, _ = listening.accept()
+            with mute:
+                mute.sendall(upgrade(mute.recv(4096)))
+                one.events.wait("stream_started")
+                start_s = time.monotonic()
+                assert one.events.wait("stream_timeout", timeout_s=20)["what"] == "ping"
+                assert 14 < time.monotonic() - start_s < 17
+            again, _ = listening.accept()  # STREAM_RECONNECT_MAX
             again.close()
 
 
