@@ -88,6 +88,7 @@ static const row rows[] = {
 	{STREAM("RECONNECT_GOING_AWAY", "reconnect-going-away"), "true", FLAG, AT(reconnect_going_away), ON_OFF},
 	{STREAM("PING_INTERVAL_S", "ping-interval-s"), "10", INT, AT(ping_interval_s), 0, 3600, NULL},
 	{STREAM("HEART_BEAT", "heart-beat"), "0", INT, AT(heart_beat_s), 0, 3600, NULL},
+	{STREAM("LAST_WORDS_MS", "last-words-ms"), "0", INT, AT(last_words_ms), 0, 10000, NULL},
 	{STREAM("GRACEFUL_TIMEOUT_MS", "graceful-timeout-ms"), "30000", INT, AT(graceful_timeout_ms), 0, 600000, NULL},
 	{STREAM("MESSAGE_DEFLATE", "message-deflate"), "false", FLAG, AT(deflate), ON_OFF},
 	{STREAM("EXTRA_HEADERS", "extra-headers"), "", HEADERS, AT(extra_headers), ANY},

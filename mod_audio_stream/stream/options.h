@@ -45,10 +45,11 @@ struct as_options {
 	int reconnect_going_away;   /* STREAM_RECONNECT_GOING_AWAY true: also after CLOSE 1001, and one without a code */
 	int ping_interval_s;        /* STREAM_PING_INTERVAL_S 10: a server silent for so long is pinged; 0 = never */
 	int heart_beat_s;           /* STREAM_HEART_BEAT 0: seconds between stream_heartbeat events; 0 = none. Pings, too */
-	int graceful_timeout_ms;    /* STREAM_GRACEFUL_TIMEOUT_MS 30000: graceful-shutdown gives up after this */
-	int deflate;                /* STREAM_MESSAGE_DEFLATE false */
-	char *extra_headers;        /* STREAM_EXTRA_HEADERS: a JSON object of strings */
-	char *subprotocol;          /* MOD_AUDIO_STREAM_SUBPROTOCOL_NAME audio.freeswitch.org: AS_DIALECT_JSON; with
+	int last_words_ms; /* STREAM_LAST_WORDS_MS 0: from the last text to our CLOSE, unless the server's comes first */
+	int graceful_timeout_ms; /* STREAM_GRACEFUL_TIMEOUT_MS 30000: graceful-shutdown gives up after this */
+	int deflate;             /* STREAM_MESSAGE_DEFLATE false */
+	char *extra_headers;     /* STREAM_EXTRA_HEADERS: a JSON object of strings */
+	char *subprotocol;       /* MOD_AUDIO_STREAM_SUBPROTOCOL_NAME audio.freeswitch.org: AS_DIALECT_JSON; with
 							   AS_DIALECT_BINARY only when it has been set (subprotocol_set) */
 	int subprotocol_set;
 	char *auth_user, *auth_password;                  /* MOD_AUDIO_STREAM_HTTP_AUTH_USER, _PASSWORD */

@@ -136,9 +136,29 @@ static void close_reason(const char *reason, char *out)
 
 static void send_texts(as_streamer *s);
 
-static void say_goodbye(as_streamer *s)
+static void send_close(as_streamer *s)
 {
 	char reason[CLOSE_REASON_MAX + 1];
+	close_reason(s->reason, reason);
+	s->close_ns = 0;
+	ws_disconnect(s->actor, CLOSE_NORMAL, reason, CLOSE_TIMEOUT_MS);
+}
+
+/* What the server says until its CLOSE is still told; what it wants played or done to the audio is not. */
+static void hear_last_words(as_streamer *s)
+{
+	int64_t wait_ns = s->dialect->on_stop ? (int64_t)s->options->last_words_ms * NS_PER_MS : 0, now_ns = as_now_ns();
+	s->bidirectional = 0;
+	s->refused_media = 1; /* and nothing is said of that */
+	s->give_up_ns = now_ns + wait_ns + (int64_t)END_TIMEOUT_MS * NS_PER_MS;
+	s->close_ns = now_ns + wait_ns;
+	if (!wait_ns) {
+		send_close(s);
+	}
+}
+
+static void say_goodbye(as_streamer *s)
+{
 	enter(s, STREAMER_ENDING); /* from now on no text is taken, and those that have been are sent */
 	send_texts(s);
 	if (as_stream_closed(s->stream)) {
@@ -151,10 +171,8 @@ static void say_goodbye(as_streamer *s)
 	if (s->dialect->on_stop) {
 		s->dialect->on_stop(s, s->farewell);
 	}
-	close_reason(s->reason, reason);
-	s->give_up_ns = as_now_ns() + (int64_t)END_TIMEOUT_MS * NS_PER_MS;
 	streamer_clear(s, s->reason, 1);
-	ws_disconnect(s->actor, CLOSE_NORMAL, reason, CLOSE_TIMEOUT_MS);
+	hear_last_words(s);
 }
 
 void streamer_end(as_streamer *s, const char *reason)
@@ -299,7 +317,7 @@ static void on_message(void *arg, int binary, char *data, size_t n)
 	as_streamer *s = arg;
 	s->received_messages++;
 	s->received_bytes += n;
-	if (s->state == STREAMER_OPEN && s->dialect->on_message) {
+	if ((s->state == STREAMER_OPEN || s->state == STREAMER_ENDING) && s->dialect->on_message) {
 		s->dialect->on_message(s, binary, data, n);
 	}
 }
@@ -378,7 +396,9 @@ static void too_late(as_streamer *s)
 static void check_ends(as_streamer *s, int64_t now_ns)
 {
 	int late = s->give_up_ns && now_ns >= s->give_up_ns;
-	if (s->state == STREAMER_ENDING && late) {
+	if (s->state == STREAMER_ENDING && s->close_ns && now_ns >= s->close_ns) {
+		send_close(s);
+	} else if (s->state == STREAMER_ENDING && late) {
 		s->give_up_ns = 0;
 		ws_disconnect(s->actor, CLOSE_NORMAL, "", 0);
 	} else if (s->state == STREAMER_PLAYING_OUT && (late || !talking(s))) {

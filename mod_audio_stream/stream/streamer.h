@@ -335,6 +335,7 @@ struct as_streamer {
 	int64_t slow_ns, heart_ns, stats_ns; /* when these are due */
 	int paused;                          /* AS_CAPTURE, AS_INJECT as last announced */
 	int refused_media;                   /* not bidirectional, and this has been said */
+	int64_t close_ns;                    /* ENDING: when CLOSE is due (STREAM_LAST_WORDS_MS); 0: it has been sent */
 	int64_t invalid_ns;                  /* when stream_invalid_input was fired last */
 	uint64_t invalid, invalid_unsaid;
 	uint64_t logged; /* how far queueing and playing were when statistics were logged last */

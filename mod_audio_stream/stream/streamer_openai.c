@@ -198,6 +198,9 @@ static void on_message(as_streamer *s, int binary, char *data, size_t n)
 		return;
 	}
 	streamer_log_json(s, "received", data, n);
+	if (s->state == STREAMER_ENDING) {
+		openai_talk_silence(talk_of(s));
+	}
 	openai_talk_message(talk_of(s), data, n);
 }
 
