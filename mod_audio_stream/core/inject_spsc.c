@@ -6,15 +6,32 @@
 #include <string.h>
 #include <time.h>
 
+#include "budget.h"
+
 #define TICK_SPINS 200 /* a tick lasts microseconds: yields before we take it that its thread has been descheduled */
 #define TICK_SLEEP_NS 50000 /* and how often we look from then on */
 #define STALL_NS 250000000  /* longer than any tick: the host has stood still, and time is counted afresh */
 
 /* ---- Producer ---------------------------------------------------------------------------------------------------- */
 
+/* NULL without memory, or beyond what all streams together may have. */
+static as_block *block_alloc(as_inject *queue)
+{
+	if (as_budget_reserve(queue->blocks * sizeof(as_block), sizeof(as_block))) {
+		return NULL;
+	}
+	as_block *block = malloc(sizeof(*block));
+	if (!block) {
+		as_budget_release(sizeof(*block));
+		return NULL;
+	}
+	queue->blocks++;
+	return block;
+}
+
 static as_block *block_new(as_inject *queue)
 {
-	as_block *block = queue->spare ? queue->spare : malloc(sizeof(*block));
+	as_block *block = queue->spare ? queue->spare : block_alloc(queue);
 	queue->spare = NULL;
 	if (block) {
 		atomic_init(&block->next, NULL);
@@ -26,6 +43,8 @@ static void block_free(as_inject *queue, as_block *block)
 {
 	if (queue->spare) {
 		free(block);
+		queue->blocks--;
+		as_budget_release(sizeof(*block));
 	} else {
 		queue->spare = block;
 	}
@@ -51,6 +70,7 @@ void as_inject_destroy(as_inject *queue)
 		free(block);
 	}
 	free(queue->spare);
+	as_budget_release(queue->blocks * sizeof(as_block));
 }
 
 uint64_t as_inject_queued(as_inject *queue)

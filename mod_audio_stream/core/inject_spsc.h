@@ -40,6 +40,7 @@ typedef struct as_inject {
 	as_block *newest;
 	uint64_t newest_position;
 	as_block *spare; /* one freed block, kept to spare malloc the common case */
+	size_t blocks;   /* allocated; each is counted in the budget */
 	uint64_t queued_end;
 	uint64_t max_samples;
 

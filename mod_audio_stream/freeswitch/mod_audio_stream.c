@@ -381,6 +381,7 @@ static switch_status_t start_parts(switch_memory_pool_t *pool, const char *modna
 		return SWITCH_STATUS_MEMERR;
 	}
 	as_ws_threads((int)as_options_number(config.options, "MOD_AUDIO_STREAM_SERVICE_THREADS"));
+	as_memory_limit((int)as_options_number(config.options, "MOD_AUDIO_STREAM_MEMORY_MB"));
 	if (taps_init(pool, &config, describe_stream) != SWITCH_STATUS_SUCCESS ||
 		ws_streams_init(pool, &config) != SWITCH_STATUS_SUCCESS) {
 		return SWITCH_STATUS_MEMERR;

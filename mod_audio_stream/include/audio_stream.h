@@ -227,6 +227,11 @@ const char *as_strerror(int error);
 /* The file this library was loaded from; two different answers in one process mean two registries. */
 const char *as_library_path(void);
 int64_t as_now_ns(void);
+/* What servers can make this process hold, over all streams and connections: audio queued or held back, and events that wait.
+ * What would go beyond it is refused with AS_ENOMEM, but for the first 64 KB of each. 512 MB unless it has been set. AS_EINVAL
+ * outside 1..1048576. */
+int as_memory_limit(int megabytes);
+long as_memory_used(void); /* bytes */
 
 /* cffi: end */
 

@@ -119,6 +119,7 @@ static const row rows[] = {
 	{SAME("VAD_SILENCE_DURATION_MS", "vad-silence-duration-ms"), "300", INT, AT(openai_vad_silence_ms), 0, 10000, NULL},
 	{SAME("VAD_PREFIX_PADDING_MS", "vad-prefix-padding-ms"), "300", INT, AT(openai_vad_prefix_ms), 0, 10000, NULL},
 	{"", "MOD_AUDIO_STREAM_SERVICE_THREADS", "service-threads", "2", INT, AT(service_threads), 1, 5, NULL},
+	{"", "MOD_AUDIO_STREAM_MEMORY_MB", "memory-mb", "512", INT, AT(memory_mb), 16, 1048576, NULL},
 	{"", "STREAM_ALLOW_ONE_LEG_STEREO", "allow-one-leg-stereo", "false", FLAG, AT(one_leg_stereo), ON_OFF},
 	{SAME("FS_SEND_JSON_AUDIO", ""), "", IGNORED, 0, ANY},
 };

@@ -69,6 +69,7 @@ struct as_options {
 	int openai_vad_silence_ms, openai_vad_prefix_ms; /* VAD_SILENCE_DURATION_MS 300, VAD_PREFIX_PADDING_MS 300 */
 	/* the module, from the environment and audio_stream.conf.xml only */
 	int service_threads; /* MOD_AUDIO_STREAM_SERVICE_THREADS 2 (1..5) */
+	int memory_mb;       /* MOD_AUDIO_STREAM_MEMORY_MB 512: that servers can make all streams together hold */
 	int one_leg_stereo;  /* STREAM_ALLOW_ONE_LEG_STEREO false: stereo before the call is bridged */
 };
 

@@ -44,7 +44,9 @@ static void put(as_realtime *rt, const char *text, size_t n, int flags)
 					  0);
 		break;
 	default:
-		ws_disconnect(rt->actor, CODE_AWAY, "out of memory for the server's events", 0);
+		ws_disconnect(rt->actor, CODE_AWAY,
+					  "no memory for the server's events: all streams together have used up MOD_AUDIO_STREAM_MEMORY_MB",
+					  0);
 	}
 }
 

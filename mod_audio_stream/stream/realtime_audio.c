@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base64.h"
+#include "budget.h"
 #include "convert.h"
 
 #define READ_BYTES 19200          /* 200 ms of 48 kHz: one append at most */
@@ -195,6 +196,7 @@ static void release(rt_audio *audio, rt_response *response, uint32_t generation)
 			as_inject_end(audio->stream, held->mark);
 		}
 		audio->held_bytes -= held_cost(held);
+		as_budget_release(held_cost(held));
 		free(held);
 	}
 	response->first = response->last = NULL;
@@ -272,8 +274,12 @@ static int hold_back(rt_audio *audio, const rt_item *item, const void *data, siz
 	if (audio->held_bytes + held_cost(&header) > HELD_MAX_BYTES) {
 		return AS_EFULL;
 	}
+	if (as_budget_reserve(audio->held_bytes, held_cost(&header))) {
+		return AS_ENOMEM;
+	}
 	rt_held *held = malloc(sizeof(*held) + bytes);
 	if (!held) {
+		as_budget_release(held_cost(&header));
 		return AS_ENOMEM;
 	}
 	*held = header;
@@ -377,7 +383,14 @@ rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, 
 	}
 	rt_item *item = item_of(audio, message, hold); /* not before: who is held back has to be announced */
 	long result = !item ? AS_ENOMEM : bytes ? queue(audio, item, message->base64, (size_t)bytes) : 0;
-	if (result == AS_EFULL || result == AS_ENOMEM) {
+	if (result == AS_ENOMEM) {
+		audio->full_deltas++;
+		return complain("memory",
+						"no memory for a reply, which loses audio: all streams together have used up "
+						"MOD_AUDIO_STREAM_MEMORY_MB",
+						0);
+	}
+	if (result == AS_EFULL) {
 		audio->full_deltas++;
 		return complain("full", "a reply is too long to hold and loses its end", 0);
 	}

@@ -246,6 +246,27 @@ static void test_unsent_is_bounded(void **state)
 	all_done(c, server);
 }
 
+static void fill_up_empty(client *c, void *arg)
+{
+	int *sent = arg;
+	while (ws_send(c->actor, 1, "", 0) == 0) {
+		++*sent;
+	}
+}
+
+/* Each takes memory while it waits. */
+static void test_empty_messages_are_bounded(void **state)
+{
+	(void)state;
+	int sent = 0;
+	ws_server *server = server_start(&(ws_server_options){.serve = server_echo});
+	client *c = client_open(&(ws_options){.url = url_of(server), .max_unsent_bytes = 100000});
+	client_call(c, fill_up_empty, &sent);
+	assert_in_range(sent, 100000 / 100, 100000 / 30);
+	client_wait_messages(c, sent);
+	all_done(c, server);
+}
+
 /* ---- Compression ------------------------------------------------------------------------------------------------- */
 
 static _Atomic size_t compressed_bytes;
@@ -444,6 +465,7 @@ int main(void)
 		cmocka_unit_test(test_pings),
 		cmocka_unit_test(test_silence),
 		cmocka_unit_test(test_a_slow_message_is_a_sign_of_life),
+		cmocka_unit_test(test_empty_messages_are_bounded),
 		cmocka_unit_test(test_a_dead_path_is_noticed_within_20_s),
 	};
 	return cmocka_run_group_tests(tests, NULL, stop_all);

@@ -57,6 +57,7 @@ static void test_defaults(void **state)
 	assert_string_equal(o->openai_api_key, "");
 	assert_true(o->openai_vad_threshold == 0.5);
 	assert_int_equal(o->service_threads, 2);
+	assert_int_equal(o->memory_mb, 512);
 	assert_int_equal(o->allow_file | o->inject_strict | o->deflate | o->tls_skip_hostname | o->one_leg_stereo, 0);
 	as_options_free(o);
 }
