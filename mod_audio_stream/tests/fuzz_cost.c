@@ -23,7 +23,8 @@
 #define UNITS_LEAST 16
 #define TEXT_MAX ((size_t)4 << 20) /* fed at most */
 #define MEASURABLE_NS 1000000
-#define TOO_MUCH 7 /* times the time for four times the units: half way, in factors, between 4 and 16 */
+#define QUICK_NS 16000000 /* for up to 4 MB is the memory's own speed, which falls where a text outgrows the caches */
+#define TOO_MUCH 7        /* times the time for four times the units: half way, in factors, between 4 and 16 */
 #define AGAIN 5
 #define UNIT_MAX 4096
 
@@ -268,7 +269,7 @@ static int64_t least_cost_of(const pattern *p, size_t units, int times)
 static int is_too_much(const pattern *p, size_t units, int times)
 {
 	int64_t ns = least_cost_of(p, units, times), more_ns = least_cost_of(p, 4 * units, times);
-	if (more_ns <= TOO_MUCH * ns || more_ns < MEASURABLE_NS) {
+	if (more_ns <= TOO_MUCH * ns || more_ns < QUICK_NS) {
 		return 0;
 	}
 	fprintf(stderr, "%zu units cost %.2f ms, four times as many %.2f ms\n", units, (double)ns / 1e6,
