@@ -160,7 +160,7 @@ class Call:
             leg.sleep(SLEEP_MS)
 
     def _start_stream(self) -> None:
-        """Answers if need be, and opens the stream unless the dialplan has. Raises StreamNotFound.
+        """Answers if need be, and opens the stream unless the dialplan has. Raises StreamError.
 
         From the answer on the caller's audio comes in and waits for the serving thread: be quick.
         """

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ivr_ai.audio.formats import Format, read_wav, write_wav
-from ivr_ai.audio.stream import Stream, StreamNotFound
+from ivr_ai.audio.stream import Stream, StreamNotFound, StreamStereo
 from ivr_ai.config import Settings
 from ivr_ai.leg import Leg
 from ivr_ai.mod_python import CAUSE
@@ -194,7 +194,7 @@ def stream_again(leg: Leg) -> Stream | None:
     """A new stream on a call whose stream was closed under it; None where there can be none."""
     try:
         return Stream.attach(leg.uuid, leg.open_stream())
-    except StreamNotFound:
+    except (StreamNotFound, StreamStereo):
         return None
 
 

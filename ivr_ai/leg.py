@@ -16,7 +16,7 @@ from functools import singledispatch
 from typing import Any, Protocol, runtime_checkable
 
 from ivr_ai.audio.formats import Format
-from ivr_ai.audio.stream import MAIN, StreamNotFound, open_streams
+from ivr_ai.audio.stream import MAIN, Stream, StreamNotFound, StreamStereo, open_streams
 
 BESIDE = "ivr_ai"  # our stream's id where the usual one is taken by a stream to a server
 MODULE = "mod_audio_stream"
@@ -79,7 +79,7 @@ class Leg(Protocol):
     def open_stream(self) -> str:
         """Opens a stream for a conversation, or takes the one that the dialplan has opened; its id.
 
-        Raises StreamNotFound: there is none.
+        Raises StreamNotFound: there is none; StreamStereo: it has two channels.
         """
 
     def stop_stream(self, stream_id: str) -> None:
@@ -118,6 +118,7 @@ class LegBase:
         stream_id, words = MAIN, "start embedded"
         if (self.uuid, MAIN) in open_streams(self.uuid):
             if not self.goes_to_a_server(MAIN):
+                _check_mono(self.uuid)
                 return MAIN
             stream_id, words = BESIDE, f"{BESIDE} {words}"
         result = self.stream_command(words)
@@ -133,6 +134,15 @@ class LegBase:
         """Whether an open stream sends its audio to a server, and is not for an application in this
         process."""
         return '"source":"embedded"' not in self.stream_command(f"{stream_id} status")
+
+
+def _check_mono(uuid: str) -> None:
+    """Raises StreamStereo when the stream that the dialplan has opened gives two channels."""
+    if Stream.attach(uuid, MAIN).channels != 1:
+        raise StreamStereo(
+            f"the audio stream that is open on call {uuid} is stereo, and the model hears one channel: "
+            "leave out `stereo` in the dialplan's `uuid_audio_stream start embedded`"
+        )
 
 
 def first_codec(offered: str | None) -> str:

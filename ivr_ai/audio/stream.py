@@ -54,6 +54,10 @@ class StreamExists(StreamError):
     """A stream with this uuid and id is open already."""
 
 
+class StreamStereo(StreamError):
+    """The stream captures two channels, and a conversation hears one."""
+
+
 class StreamFull(StreamError):
     """The inject queue is at its bound; nothing was written."""
 

@@ -6,15 +6,32 @@
 #include <string.h>
 #include <time.h>
 
+#include "budget.h"
+
 #define TICK_SPINS 200 /* a tick lasts microseconds: yields before we take it that its thread has been descheduled */
 #define TICK_SLEEP_NS 50000 /* and how often we look from then on */
 #define STALL_NS 250000000  /* longer than any tick: the host has stood still, and time is counted afresh */
 
 /* ---- Producer ---------------------------------------------------------------------------------------------------- */
 
+/* NULL without memory, or beyond what all streams together may have. */
+static as_block *block_alloc(as_inject *queue)
+{
+	if (as_budget_reserve(queue->blocks * sizeof(as_block), sizeof(as_block))) {
+		return NULL;
+	}
+	as_block *block = malloc(sizeof(*block));
+	if (!block) {
+		as_budget_release(sizeof(*block));
+		return NULL;
+	}
+	queue->blocks++;
+	return block;
+}
+
 static as_block *block_new(as_inject *queue)
 {
-	as_block *block = queue->spare ? queue->spare : malloc(sizeof(*block));
+	as_block *block = queue->spare ? queue->spare : block_alloc(queue);
 	queue->spare = NULL;
 	if (block) {
 		atomic_init(&block->next, NULL);
@@ -26,6 +43,8 @@ static void block_free(as_inject *queue, as_block *block)
 {
 	if (queue->spare) {
 		free(block);
+		queue->blocks--;
+		as_budget_release(sizeof(*block));
 	} else {
 		queue->spare = block;
 	}
@@ -53,6 +72,7 @@ void as_inject_destroy(as_inject *queue)
 	}
 	free(queue->spare);
 	free(queue->fading);
+	as_budget_release(queue->blocks * sizeof(as_block));
 }
 
 uint64_t as_inject_queued(as_inject *queue)
@@ -73,11 +93,8 @@ static void reclaim(as_inject *queue)
 	}
 }
 
-int as_inject_reserve(as_inject *queue, size_t n)
+int as_inject_reserve_tail(as_inject *queue, size_t n)
 {
-	if (n > queue->max_samples || as_inject_queued(queue) > queue->max_samples - n) {
-		return AS_EFULL;
-	}
 	reclaim(queue);
 	as_block *tail = queue->newest;
 	uint64_t end = queue->newest_position + AS_BLOCK_SAMPLES;
@@ -95,6 +112,14 @@ int as_inject_reserve(as_inject *queue, size_t n)
 		end += AS_BLOCK_SAMPLES;
 	}
 	return 0;
+}
+
+int as_inject_reserve(as_inject *queue, size_t n)
+{
+	if (as_inject_queued(queue) + n > queue->max_samples) {
+		return AS_EFULL;
+	}
+	return as_inject_reserve_tail(queue, n);
 }
 
 void as_inject_append(as_inject *queue, const int16_t *samples, size_t n)

@@ -41,6 +41,7 @@ typedef struct as_inject {
 	as_block *newest;
 	uint64_t newest_position;
 	as_block *spare; /* one freed block, kept to spare malloc the common case */
+	size_t blocks;   /* allocated; each is counted in the budget */
 	uint64_t queued_end;
 	uint64_t max_samples;
 
@@ -83,6 +84,8 @@ void as_inject_destroy(as_inject *queue);
 uint64_t as_inject_queued(as_inject *queue);
 /* Producer. Makes room for n samples, or AS_EFULL, AS_ENOMEM and nothing has changed. */
 int as_inject_reserve(as_inject *queue, size_t n);
+/* Producer. The same for the few milliseconds at the end of an utterance, which may go beyond the queue's bound. */
+int as_inject_reserve_tail(as_inject *queue, size_t n);
 /* Producer. Copies into reserved room; heard only after as_inject_publish(). */
 void as_inject_append(as_inject *queue, const int16_t *samples, size_t n);
 void as_inject_publish(as_inject *queue, uint32_t held);

@@ -248,9 +248,9 @@ static int finish_tail(as_stream *stream)
 		return 0;
 	}
 	as_convert *convert = stream->writer_convert;
-	int error = as_marks_reserve(&stream->marks);
+	int error = as_marks_reserve(&stream->marks, stream->writer_mark);
 	if (!error && convert) {
-		error = as_inject_reserve(&stream->inject, as_convert_held(convert));
+		error = as_inject_reserve_tail(&stream->inject, as_convert_held(convert));
 	}
 	if (!error && convert) {
 		uint64_t start = stream->inject.queued_end;
@@ -262,6 +262,15 @@ static int finish_tail(as_stream *stream)
 		stream->writer_has_odd = 0;
 	}
 	return error;
+}
+
+/* Under the writer's lock. Throws away what the resampler still holds. */
+static void drop_tail(as_stream *stream)
+{
+	as_convert_free(stream->writer_convert);
+	stream->writer_convert = NULL;
+	stream->writer_open = 0;
+	stream->writer_has_odd = 0;
 }
 
 /* Under the writer's lock. Turns the writer to a mark and a rate. */
@@ -325,14 +334,16 @@ static void push_s16(as_stream *stream, const uint8_t *data, size_t bytes)
 	}
 }
 
-/* Under the writer's lock. Nothing more of the mark is expected: its tail comes out, and running dry is no underrun. */
-static int complete(as_stream *stream, uint64_t mark)
+/* Under the writer's lock. Nothing more of the mark is expected: its tail comes out, and running dry is no underrun. Without
+ * memory for a tail it is lost: a mark that never ended would be silence over all that is played to the caller. */
+static void complete(as_stream *stream, uint64_t mark)
 {
-	int error = stream->writer_open && stream->writer_mark == mark ? finish_tail(stream) : 0;
-	if (!error && !stream->writer_open) {
+	if (stream->writer_open && stream->writer_mark == mark && finish_tail(stream)) {
+		drop_tail(stream);
+	}
+	if (!stream->writer_open) {
 		as_inject_complete(&stream->inject);
 	}
-	return error;
 }
 
 /* Under the writer's lock. */
@@ -343,16 +354,14 @@ static int write_all(as_stream *stream, uint64_t mark, int encoding, int rate_hz
 		return error;
 	}
 	size_t samples = bytes / as_format_bytes_per_sample(encoding) + 1;
-	error = as_marks_reserve(&stream->marks);
+	error = as_marks_reserve(&stream->marks, mark);
 	if (!error) {
 		error = as_inject_reserve(&stream->inject, as_convert_bound(stream->writer_convert, samples));
-	}
-	if (!error && !as_marks_open(&stream->marks, mark)) {
-		error = AS_ENOMEM;
 	}
 	if (error) {
 		return error;
 	}
+	as_marks_open(&stream->marks, mark);
 	uint64_t start = stream->inject.queued_end;
 	stream->writer_mark = mark;
 	stream->writer_open = 1;
@@ -363,7 +372,10 @@ static int write_all(as_stream *stream, uint64_t mark, int encoding, int rate_hz
 	}
 	as_marks_extend(&stream->marks, mark, start, stream->inject.queued_end);
 	as_inject_publish(&stream->inject, (uint32_t)as_convert_held(stream->writer_convert));
-	return as_marks_find(&stream->marks, mark)->flags & AS_MARK_ENDED ? complete(stream, mark) : 0; /* late audio */
+	if (as_marks_find(&stream->marks, mark)->flags & AS_MARK_ENDED) { /* late audio */
+		complete(stream, mark);
+	}
+	return 0;
 }
 
 long as_inject_write(as_stream *stream, uint64_t mark, uint32_t generation, int encoding, int rate_hz, const void *data,
@@ -394,18 +406,12 @@ long as_inject_write(as_stream *stream, uint64_t mark, uint32_t generation, int 
 
 int as_inject_end(as_stream *stream, uint64_t mark)
 {
-	int error = 0;
 	pthread_mutex_lock(&stream->writer);
 	as_marks_settle(&stream->marks, &stream->inject);
-	if (as_stream_closed(stream)) {
-		error = AS_ECLOSED;
-	} else if (!as_marks_open(&stream->marks, mark)) {
-		error = AS_ENOMEM;
-	} else {
-		error = complete(stream, mark);
-	}
+	int error = as_stream_closed(stream) ? AS_ECLOSED : as_marks_reserve_entry(&stream->marks, mark);
 	if (!error) {
-		as_mark *entry = as_marks_find(&stream->marks, mark);
+		complete(stream, mark);
+		as_mark *entry = as_marks_open(&stream->marks, mark);
 		entry->flags |= AS_MARK_ENDED;
 		if (entry->played == entry->written && !(entry->flags & (AS_MARK_FINISHED | AS_MARK_FLUSHED))) {
 			entry->flags |= AS_MARK_FINISHED;
@@ -422,12 +428,7 @@ long as_inject_flush(as_stream *stream, as_mark *marks, int max, int *count)
 	as_marks_settle(&stream->marks, &stream->inject);
 	uint64_t heard = as_inject_cut(&stream->inject, as_stream_closed(stream));
 	int cut = as_marks_cut(&stream->marks, &stream->inject, heard, marks, marks ? max : 0);
-	if (stream->writer_convert) {
-		as_convert_free(stream->writer_convert);
-		stream->writer_convert = NULL;
-	}
-	stream->writer_open = 0;
-	stream->writer_has_odd = 0;
+	drop_tail(stream);
 	stream->flushes++;
 	uint32_t generation = atomic_fetch_add(&stream->generation, 1) + 1;
 	pthread_mutex_unlock(&stream->writer);

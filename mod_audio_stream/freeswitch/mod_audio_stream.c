@@ -390,6 +390,7 @@ static switch_status_t start_parts(switch_memory_pool_t *pool, const char *modna
 	if (as_ws_allow_hosts(config.options)) {
 		return SWITCH_STATUS_MEMERR;
 	}
+	as_memory_limit((int)as_options_number(config.options, "MOD_AUDIO_STREAM_MEMORY_MB"));
 	if (taps_init(pool, &config, describe_stream) != SWITCH_STATUS_SUCCESS ||
 		ws_streams_init(pool, &config) != SWITCH_STATUS_SUCCESS) {
 		return SWITCH_STATUS_MEMERR;

@@ -202,11 +202,12 @@ size_t as_capture_discard(as_stream *stream, size_t keep);
 
 /* Queues audio under a mark (any number the application likes; one per response item). All of it or none.
  * generation: what as_inject_generation() said when the response began; 0 means now. Splits anywhere, even inside a
- * sample: the odd byte is kept for the mark's next write. Returns bytes, or AS_ECLOSED, AS_EFULL, AS_ESTALE, AS_EINVAL,
- * AS_ENOMEM. */
+ * sample: the odd byte is kept for the mark's next write. Returns bytes, or AS_ECLOSED, AS_EFULL (inject_max_ms; 65,536
+ * marks that are not over, or as many changes from one to another), AS_ESTALE, AS_EINVAL, AS_ENOMEM. */
 long as_inject_write(as_stream *stream, uint64_t mark, uint32_t generation, int encoding, int rate_hz, const void *data,
 					 size_t bytes);
-/* Says that a mark is complete: its tail leaves the resampler, and running dry is no longer an underrun. */
+/* Says that a mark is complete: its tail leaves the resampler, also where the queue is full, and running dry is no longer an
+ * underrun. AS_ECLOSED; AS_EFULL, AS_ENOMEM for a mark that nothing was ever written of. */
 int as_inject_end(as_stream *stream, uint64_t mark);
 /* Throws away everything queued (what is playing fades out) and starts a new generation, which it returns (> 0).
  * The marks that were cut short, oldest first, go to marks[0..max) with exactly what was and will have been played of
@@ -228,6 +229,11 @@ const char *as_strerror(int error);
 /* The file this library was loaded from; two different answers in one process mean two registries. */
 const char *as_library_path(void);
 int64_t as_now_ns(void);
+/* What servers can make this process hold, over all streams and connections: audio queued or held back, and events that wait.
+ * What would go beyond it is refused with AS_ENOMEM, but for the first 64 KB of each. 512 MB unless it has been set. AS_EINVAL
+ * outside 1..1048576. */
+int as_memory_limit(int megabytes);
+long as_memory_used(void); /* bytes */
 
 /* cffi: end */
 

@@ -164,7 +164,9 @@ void as_events_end(as_events *events);
  *   {"type":"transport.audio","response_id","item_id","mark","generation","first"}
  *       an item's audio is being queued: at its first delta, then at most once a second. generation is what it is queued
  *       under; 0 while it is held back for as_realtime_route(), because the caller was speaking when the response began
- *   {"type":"transport.complaint","about","message"}   what was wrong with the server's audio
+ *   {"type":"transport.complaint","about","message"}   what was wrong with the server's audio; of each kind one a second
+ * A connection is ended, as_realtime_get_info() says why, when 32 MB of the server's events wait, or 1 MB of
+ * transport.audio (some 3,000 items), or when more than 1,000 messages within 10 s could not be used.
  * and what as_stream_subscribe() adds. */
 long as_events_recv(as_events *events, char *text, size_t bytes, int timeout_ms, uint64_t *tag);
 

@@ -29,6 +29,7 @@
 #define TOO_BIG 1009
 #define MAX_UNSENT_BYTES ((size_t)4 << 20)
 #define NOT_SENT_BYTES 65536 /* of ours in the kernel beyond what the server has room for */
+#define DEAD_PATH_MS 15000u  /* what was sent and nobody has acknowledged for so long ends the connection */
 
 /* ---- The end ----------------------------------------------------------------------------------------------------- */
 
@@ -232,11 +233,14 @@ void conn_alarm(ws_conn *conn, int64_t now_ns)
 
 static void tcp_connected(ws_conn *conn, struct lws *wsi)
 {
-	int bytes = NOT_SENT_BYTES;
+	int fd = lws_get_socket_fd(wsi), bytes = NOT_SENT_BYTES;
+	unsigned dead_path_ms = DEAD_PATH_MS;
 	conn->stage = conn->url.tls ? WS_STAGE_TLS : WS_STAGE_HTTP;
 	conn->alarm_ns = conn->deadline_ns;
 	/* What a server does not read is to stay with us, where it is counted and bounded. */
-	setsockopt(lws_get_socket_fd(wsi), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof(bytes));
+	/* A path that swallows everything would otherwise be noticed after the kernel's retransmissions, a quarter of an hour. */
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_path_ms, sizeof(dead_path_ms));
 	if (conn->url.tls) {
 		conn->handshake.host = conn->url.host;
 		ws_tls_expect(&conn->handshake);

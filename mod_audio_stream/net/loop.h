@@ -107,7 +107,8 @@ int ws_url_check(const char *url, char *error, size_t bytes);
 
 /* Starts to connect; on_open or on_close follows. AS_EBUSY while connected or connecting, AS_EINVAL, AS_ENOMEM. */
 int ws_connect(ws_actor *actor, const ws_options *options);
-/* Queues a message. AS_ECLOSED unless open, AS_EFULL beyond max_unsent_bytes, AS_ENOMEM. */
+/* Queues a message. AS_ECLOSED unless open, AS_EFULL beyond max_unsent_bytes, or when the queue needs as much for messages that
+ * are empty, AS_ENOMEM. */
 int ws_send(ws_actor *actor, int binary, const void *data, size_t n);
 /* Bytes queued and not yet handed to the kernel; a message counts until its last byte has been. */
 size_t ws_unsent(const ws_actor *actor);

@@ -102,6 +102,7 @@ struct ws_conn {
 
 	/* while open */
 	ws_out *out_first, *out_last;
+	size_t waiting;        /* messages in our queue */
 	size_t queued, in_lws; /* bytes of whole messages: in our queue, in lws's hands */
 	char *in;              /* the message that is arriving */
 	size_t in_bytes, in_room;

@@ -162,8 +162,9 @@ int ws_send(ws_actor *actor, int binary, const void *data, size_t n)
 	if (!ws_is_open(actor)) {
 		return AS_ECLOSED;
 	}
-	size_t unsent = ws_unsent(actor);
-	if (n > conn->max_unsent_bytes || unsent > conn->max_unsent_bytes - n) {
+	/* What the queue needs for each is bounded by as much: many small messages take memory, too. */
+	size_t unsent = ws_unsent(actor), headers = (conn->waiting + 1) * (sizeof(ws_out) + LWS_PRE);
+	if (headers > conn->max_unsent_bytes || n > conn->max_unsent_bytes || unsent > conn->max_unsent_bytes - n) {
 		return AS_EFULL;
 	}
 	ws_out *out = malloc(sizeof(*out) + LWS_PRE + n);
@@ -181,6 +182,7 @@ int ws_send(ws_actor *actor, int binary, const void *data, size_t n)
 	}
 	conn->out_last = out;
 	conn->queued += n;
+	conn->waiting++;
 	ws_loop_want_write(conn);
 	return 0;
 }
@@ -231,6 +233,7 @@ static long write_message(ws_conn *conn)
 	conn->out_first = out->next;
 	conn->out_last = conn->out_first ? conn->out_last : NULL;
 	conn->queued -= n;
+	conn->waiting--;
 	out = pack(conn, out);
 	int error = write_frame(conn, out->data + LWS_PRE, out->n, out->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT);
 	conn->out_packed = 0;
@@ -421,5 +424,5 @@ void conn_free_messages(ws_conn *conn)
 	}
 	conn->out_first = conn->out_last = NULL;
 	conn->in = NULL;
-	conn->queued = conn->in_bytes = conn->in_room = 0;
+	conn->waiting = conn->queued = conn->in_bytes = conn->in_room = 0;
 }

@@ -85,7 +85,8 @@ int as_stream_subscribe(as_stream *stream, as_events *events, uint64_t tag)
 		return AS_ENOMEM;
 	}
 	*one = (subscription){.listener = {put, release}, .queue = &events->queue};
-	one->source = (event_source){tag, HOST_EVENTS_MAX_BYTES, retain, drop, one, 0, 0};
+	one->source =
+		(event_source){.tag = tag, .max_bytes = HOST_EVENTS_MAX_BYTES, .retain = retain, .release = drop, .owner = one};
 	atomic_init(&one->refs, 1);
 	int error = as_stream_listener(stream, &one->listener);
 	if (error) {

@@ -16,8 +16,11 @@ void dialect_send_text(struct dialect_host *h, char *text, size_t n)
 
 int dialect_refuses(struct dialect_host *h, wire_kind kind)
 {
-	if (h->bidirectional || kind == WIRE_OTHER || kind == WIRE_WORDS || kind == WIRE_TRANSCRIPTION) {
+	if (kind == WIRE_OTHER || kind == WIRE_WORDS || kind == WIRE_TRANSCRIPTION) {
 		return 0;
+	}
+	if (h->bidirectional || h->ending) {
+		return h->ending;
 	}
 	if (!h->refused_media) {
 		h->refused_media = 1;

@@ -25,6 +25,7 @@ struct dialect_host {
 	const as_options *options;
 	const char *track, *metadata; /* metadata: NULL for none */
 	int bidirectional;            /* the server may play */
+	int ending; /* what the server says is still told; nothing is played or done to the audio any more */
 	int connect_timeout_ms;
 	struct report *report;
 	struct sender *sender;

@@ -227,6 +227,9 @@ static void openai_on_message(struct dialect_host *h, int binary, char *data, si
 		return;
 	}
 	report_json(h->report, "received", data, n);
+	if (h->ending) {
+		openai_talk_silence(talk_of(h));
+	}
 	openai_talk_message(talk_of(h), data, n);
 }
 

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "audio_stream.h"
+#include "budget.h"
 
 struct queued_event {
 	queued_event *next;
@@ -27,10 +28,17 @@ void event_queue_init(event_queue *queue)
 	queue->last = &queue->first;
 }
 
+/* The memory that an event takes, malloc's header included. */
+static size_t cost_of(const queued_event *event)
+{
+	return sizeof(*event) + event->bytes + 2 * sizeof(size_t);
+}
+
 /* Not under the lock: the release may be the owner's last. NULL is allowed. */
 static void event_free(queued_event *event)
 {
 	if (event) {
+		as_budget_release(cost_of(event));
 		event->source->release(event->source->owner);
 		free(event);
 	}
@@ -47,16 +55,26 @@ void event_queue_destroy(event_queue *queue)
 	pthread_mutex_destroy(&queue->lock);
 }
 
-/* Under the lock. 0, or AS_EFULL. */
+/* Under the lock. Where an event of this kind is counted. */
+static size_t *account_of(const queued_event *event)
+{
+	return event->flags & EVENT_OURS ? &event->source->ours_bytes : &event->source->bytes;
+}
+
+/* Under the lock. 0, or AS_EFULL, AS_ENOMEM. */
 static int append(event_queue *queue, queued_event *event)
 {
 	event_source *source = event->source;
-	size_t most = event->flags & EVENT_OURS ? 2 * source->max_bytes : source->max_bytes;
-	if (!(event->flags & EVENT_LAST) && source->bytes + event->bytes > most) {
+	size_t most = event->flags & EVENT_OURS ? source->max_ours_bytes : source->max_bytes, *bytes = account_of(event);
+	if (!(event->flags & EVENT_LAST) && *bytes + cost_of(event) > most) {
 		return AS_EFULL;
 	}
+	/* A source's beginning and end are few: granted like the first of its others. */
+	if (as_budget_reserve(event->flags & EVENT_LAST ? 0 : *bytes, cost_of(event))) {
+		return AS_ENOMEM;
+	}
 	source->retain(source->owner);
-	source->bytes += event->bytes;
+	*bytes += cost_of(event);
 	source->undecided += event->flags & EVENT_DECISIVE;
 	*queue->last = event;
 	queue->last = &event->next;
@@ -122,7 +140,7 @@ static void take(event_queue *queue, char *text, uint64_t *tag)
 	if (!queue->first) {
 		queue->last = &queue->first;
 	}
-	event->source->bytes -= event->bytes;
+	*account_of(event) -= cost_of(event);
 	memcpy(text, event->text, event->bytes);
 	*tag = event->source->tag;
 	queue->dealing = event;

@@ -16,12 +16,13 @@ typedef struct queued_event queued_event;
 /* Whose events these are. It must outlive them: see release. */
 typedef struct event_source {
 	uint64_t tag;                 /* given to the application with each event */
-	size_t max_bytes;             /* of the server's that may wait */
+	size_t max_bytes;             /* of the server's that may wait, what the queue needs for each included */
+	size_t max_ours_bytes;        /* of those of our own, likewise; 0: there are none */
 	void (*retain)(void *owner);  /* the queue holds the owner for each event, until it has been dealt with */
 	void (*release)(void *owner); /* on the application's thread; not under the queue's lock */
 	void *owner;
 	/* The queue's lock. */
-	size_t bytes;
+	size_t bytes, ours_bytes;
 	int undecided; /* decisive events in the queue, or being dealt with */
 } event_source;
 
@@ -37,7 +38,7 @@ void event_queue_init(event_queue *queue);
 /* Nobody uses it any more; what is in it is released. */
 void event_queue_destroy(event_queue *queue);
 #define EVENT_DECISIVE 1 /* see above */
-#define EVENT_OURS 2     /* not the server's: there is room for it up to twice max_bytes */
+#define EVENT_OURS 2     /* not the server's: counted by itself, so that a flood of the server's does not lose it */
 #define EVENT_LAST 4     /* the source's beginning or end: there is always room for it */
 
 /* Service threads. AS_EFULL, AS_ENOMEM. */

@@ -23,6 +23,7 @@ struct openai_talk {
 	int64_t deadline_ns; /* which it must have by then */
 	int early;           /* it has spoken before that, and this has been told */
 	int finished;
+	int silent;            /* nothing is played, flushed or sent any more */
 	int64_t retry_ns;      /* when the response that failed last is asked for again; 0: not */
 	int retries;           /* of the caller's latest turn */
 	int64_t complained_ns; /* when a complaint of our own was told last */
@@ -93,12 +94,17 @@ void openai_talk_restart(openai_talk *talk, int64_t deadline_ns)
 	rt_audio_forget(&talk->audio);
 }
 
+void openai_talk_silence(openai_talk *talk)
+{
+	talk->silent = 1;
+}
+
 /* ---- To the server ----------------------------------------------------------------------------------------------- */
 
 /* Takes over the object. */
 static void say(openai_talk *talk, json_t *object)
 {
-	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	char *text = object && !talk->silent ? json_dumps(object, JSON_COMPACT) : NULL;
 	if (text) {
 		talk->outlets.send(talk->outlets.arg, text, strlen(text));
 		free(text);
@@ -386,6 +392,10 @@ void openai_talk_message(openai_talk *talk, char *text, size_t n)
 	int error = rt_parse(text, n, &message);
 	if (error || (message.kind != RT_AUDIO_DELTA && n > EVENT_MAX_BYTES)) {
 		complain(talk, "malformed", rt_complaint(error));
+		return;
+	}
+	if (talk->silent && (message.kind == RT_SPEECH_STARTED || message.kind == RT_RESPONSE_CREATED ||
+						 message.kind == RT_AUDIO_DELTA || message.kind == RT_AUDIO_DONE)) {
 		return;
 	}
 	switch (message.kind) {

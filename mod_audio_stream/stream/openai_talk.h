@@ -32,6 +32,8 @@ int openai_talk_new(as_stream *stream, const openai_request *request, const open
 void openai_talk_free(openai_talk *talk); /* NULL is allowed */
 /* A new connection: the server knows nothing of what was said over the last one, and has until then to accept a session. */
 void openai_talk_restart(openai_talk *talk, int64_t deadline_ns);
+/* From now on nothing is played, flushed or sent; events go on. */
+void openai_talk_silence(openai_talk *talk);
 /* A text message from the server; text[n] must be 0. */
 void openai_talk_message(openai_talk *talk, char *text, size_t n);
 /* Sends what the caller says, once the server has accepted the session; finishes when it has not in time. */

@@ -86,7 +86,9 @@ static const row rows[] = {
 	{STREAM("RECONNECT_DELAY_MAX_MS", "reconnect-delay-max-ms"), "30000", INT, AT(reconnect_delay_max_ms), 10, 3600000,
 	 NULL},
 	{STREAM("RECONNECT_GOING_AWAY", "reconnect-going-away"), "true", FLAG, AT(reconnect_going_away), ON_OFF},
+	{STREAM("PING_INTERVAL_S", "ping-interval-s"), "10", INT, AT(ping_interval_s), 0, 3600, NULL},
 	{STREAM("HEART_BEAT", "heart-beat"), "0", INT, AT(heart_beat_s), 0, 3600, NULL},
+	{STREAM("LAST_WORDS_MS", "last-words-ms"), "0", INT, AT(last_words_ms), 0, 10000, NULL},
 	{STREAM("GRACEFUL_TIMEOUT_MS", "graceful-timeout-ms"), "30000", INT, AT(graceful_timeout_ms), 0, 600000, NULL},
 	{STREAM("MESSAGE_DEFLATE", "message-deflate"), "false", FLAG, AT(deflate), ON_OFF},
 	{STREAM("EXTRA_HEADERS", "extra-headers"), "", HEADERS, AT(extra_headers), ANY},
@@ -117,6 +119,7 @@ static const row rows[] = {
 	{SAME("VAD_SILENCE_DURATION_MS", "vad-silence-duration-ms"), "300", INT, AT(openai_vad_silence_ms), 0, 10000, NULL},
 	{SAME("VAD_PREFIX_PADDING_MS", "vad-prefix-padding-ms"), "300", INT, AT(openai_vad_prefix_ms), 0, 10000, NULL},
 	{"", "MOD_AUDIO_STREAM_SERVICE_THREADS", "service-threads", "2", INT, AT(service_threads), 1, 5, NULL},
+	{"", "MOD_AUDIO_STREAM_MEMORY_MB", "memory-mb", "512", INT, AT(memory_mb), 16, 1048576, NULL},
 	{"", "STREAM_ALLOW_ONE_LEG_STEREO", "allow-one-leg-stereo", "false", FLAG, AT(one_leg_stereo), ON_OFF},
 	{SAME("FS_SEND_JSON_AUDIO", ""), "", IGNORED, 0, ANY},
 };

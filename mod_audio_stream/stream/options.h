@@ -48,11 +48,13 @@ struct as_options {
 	int reconnect_delay_ms;     /* STREAM_RECONNECT_DELAY_MS 500, doubled each time, +-20 % */
 	int reconnect_delay_max_ms; /* STREAM_RECONNECT_DELAY_MAX_MS 30000 */
 	int reconnect_going_away;   /* STREAM_RECONNECT_GOING_AWAY true: also after CLOSE 1001, and one without a code */
-	int heart_beat_s;           /* STREAM_HEART_BEAT 0: seconds between pings and stream_heartbeat events; 0 = none */
-	int graceful_timeout_ms;    /* STREAM_GRACEFUL_TIMEOUT_MS 30000: graceful-shutdown gives up after this */
-	int deflate;                /* STREAM_MESSAGE_DEFLATE false */
-	char *extra_headers;        /* STREAM_EXTRA_HEADERS: a JSON object of strings */
-	char *subprotocol;          /* MOD_AUDIO_STREAM_SUBPROTOCOL_NAME audio.freeswitch.org: AS_DIALECT_JSON; with
+	int ping_interval_s;        /* STREAM_PING_INTERVAL_S 10: a server silent for so long is pinged; 0 = never */
+	int heart_beat_s;           /* STREAM_HEART_BEAT 0: seconds between stream_heartbeat events; 0 = none. Pings, too */
+	int last_words_ms; /* STREAM_LAST_WORDS_MS 0: from the last text to our CLOSE, unless the server's comes first */
+	int graceful_timeout_ms; /* STREAM_GRACEFUL_TIMEOUT_MS 30000: graceful-shutdown gives up after this */
+	int deflate;             /* STREAM_MESSAGE_DEFLATE false */
+	char *extra_headers;     /* STREAM_EXTRA_HEADERS: a JSON object of strings */
+	char *subprotocol;       /* MOD_AUDIO_STREAM_SUBPROTOCOL_NAME audio.freeswitch.org: AS_DIALECT_JSON; with
 							   AS_DIALECT_BINARY only when it has been set (subprotocol_set) */
 	int subprotocol_set;
 	char *auth_user, *auth_password;                  /* MOD_AUDIO_STREAM_HTTP_AUTH_USER, _PASSWORD */
@@ -72,6 +74,7 @@ struct as_options {
 	int openai_vad_silence_ms, openai_vad_prefix_ms; /* VAD_SILENCE_DURATION_MS 300, VAD_PREFIX_PADDING_MS 300 */
 	/* the module, from the environment and audio_stream.conf.xml only */
 	int service_threads; /* MOD_AUDIO_STREAM_SERVICE_THREADS 2 (1..5) */
+	int memory_mb;       /* MOD_AUDIO_STREAM_MEMORY_MB 512: that servers can make all streams together hold */
 	int one_leg_stereo;  /* STREAM_ALLOW_ONE_LEG_STEREO false: stereo before the call is bridged */
 };
 

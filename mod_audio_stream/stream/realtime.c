@@ -18,20 +18,44 @@
 
 #define UPLINK_MAX_MS 5000
 #define EVENTS_MAX_BYTES (32 << 20) /* that the application does not take: then it has gone, and so do we */
+#define OURS_MAX_BYTES (1 << 20)    /* of our own, beside them: some 3,000 items that begin */
 #define EVENT_MAX_BYTES (1 << 20)   /* of one: reading more would keep the events of other calls waiting */
 #define COMPLAIN_NS INT64_C(1000000000)
+#define NONSENSE_NS INT64_C(10000000000)
+#define NONSENSE_MAX                                                                                                   \
+	1000 /* messages in NONSENSE_NS that cannot be used: 100 a second, which no mistake of a server's is */
 #define CODE_AWAY 1001
 
 _Static_assert((int)WS_WHY_CLOSED == AS_WHY_CLOSED && (int)WS_WHY_OPTIONS == AS_WHY_OPTIONS, "one list, two headers");
 
-/* ---- Service thread: events of our own ---------------------------------------------------------------------------- */
+/* ---- Service thread: events for the application ------------------------------------------------------------------- */
 
-/* Takes over the object. A server that makes us say more than the application takes is left. */
+/* A server that says more than the application takes is left; with its events, not one of them. */
+static void put(as_realtime *rt, const char *text, size_t n, int flags)
+{
+	switch (event_queue_put(rt->queue, &rt->source, text, n, flags)) {
+	case 0:
+		break;
+	case AS_EFULL:
+		ws_disconnect(rt->actor, CODE_AWAY,
+					  flags & EVENT_OURS
+						  ? "the server begins items of audio faster than the application takes note of them"
+						  : "events are not taken: 32 MB of them wait for the application",
+					  0);
+		break;
+	default:
+		ws_disconnect(rt->actor, CODE_AWAY,
+					  "no memory for the server's events: all streams together have used up MOD_AUDIO_STREAM_MEMORY_MB",
+					  0);
+	}
+}
+
+/* Takes over the object. */
 static void put_json(as_realtime *rt, json_t *object, int flags)
 {
 	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
-	if (text && event_queue_put(rt->queue, &rt->source, text, strlen(text), flags) == AS_EFULL) {
-		ws_disconnect(rt->actor, CODE_AWAY, "events are not taken", 0);
+	if (text) {
+		put(rt, text, strlen(text), flags);
 	}
 	free(text);
 	json_decref(object);
@@ -130,6 +154,21 @@ static void complain(as_realtime *rt, const char *about, const char *message)
 	}
 }
 
+/* What cannot be used costs time all the same: a server that sends hardly anything else is left. */
+static void bear(as_realtime *rt, const char *what)
+{
+	char reason[256];
+	int64_t now_ns = as_now_ns();
+	if (now_ns - rt->nonsense_ns > NONSENSE_NS) {
+		rt->nonsense_ns = now_ns;
+		rt->nonsense = 0;
+	}
+	if (++rt->nonsense > NONSENSE_MAX) {
+		snprintf(reason, sizeof(reason), "more than %d messages within 10 s could not be used: %s", NONSENSE_MAX, what);
+		ws_disconnect(rt->actor, CODE_AWAY, reason, 0);
+	}
+}
+
 /* Counted; the first one is worth a word. */
 static void on_nonsense(as_realtime *rt, const char *what)
 {
@@ -139,6 +178,7 @@ static void on_nonsense(as_realtime *rt, const char *what)
 	if (first) {
 		complain(rt, "malformed", what);
 	}
+	bear(rt, what);
 }
 
 static int is_wanted(const as_realtime *rt, const char *type)
@@ -163,9 +203,8 @@ static void pass_on(as_realtime *rt, const rt_message *message, const char *data
 	}
 	if (n > EVENT_MAX_BYTES) {
 		on_nonsense(rt, "the server sent an event of more than 1 MiB");
-	} else if (event_queue_put(rt->queue, &rt->source, data, n,
-							   message->kind == RT_SPEECH_STARTED ? EVENT_DECISIVE : 0)) {
-		ws_disconnect(rt->actor, CODE_AWAY, "events are not taken", 0);
+	} else {
+		put(rt, data, n, message->kind == RT_SPEECH_STARTED ? EVENT_DECISIVE : 0);
 	}
 }
 
@@ -180,6 +219,9 @@ static void on_delta(as_realtime *rt, const rt_message *message)
 	pthread_mutex_unlock(&rt->audio_lock);
 	if (outcome.complaint) {
 		complain(rt, outcome.about, outcome.complaint);
+	}
+	if (outcome.useless) {
+		bear(rt, outcome.complaint);
 	}
 }
 
@@ -351,7 +393,12 @@ int as_realtime_new(const as_realtime_config *config, as_events *events, uint64_
 		return AS_ENOMEM;
 	}
 	rt->queue = &events->queue;
-	rt->source = (event_source){tag, EVENTS_MAX_BYTES, retain, drop, rt, 0, 0};
+	rt->source = (event_source){.tag = tag,
+								.max_bytes = EVENTS_MAX_BYTES,
+								.max_ours_bytes = OURS_MAX_BYTES,
+								.retain = retain,
+								.release = drop,
+								.owner = rt};
 	int error = configure(rt, config);
 	if (!error) {
 		error = ws_actor_new(&callbacks, rt, &rt->actor);

@@ -10,7 +10,7 @@
 #include "realtime_audio.h"
 
 #define RT_HEADERS_MAX 32
-#define RT_COMPLAINTS 4 /* kinds: malformed, base64, full, and what may come */
+#define RT_COMPLAINTS 5 /* kinds: malformed, base64, full, memory, and what may come */
 
 struct as_realtime {
 	_Atomic int users; /* the application's references: with the last one the connection goes */
@@ -37,6 +37,8 @@ struct as_realtime {
 		const char *about; /* a literal */
 		int64_t last_ns;
 	} complaints[RT_COMPLAINTS];
+	int nonsense; /* messages that could not be used since nonsense_ns */
+	int64_t nonsense_ns;
 	event_queue *queue;  /* the application's */
 	event_source source; /* us, in it */
 	/* Everybody, under the lock. */

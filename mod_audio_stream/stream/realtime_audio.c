@@ -5,12 +5,13 @@
 #include <string.h>
 
 #include "base64.h"
+#include "budget.h"
 #include "convert.h"
 
 #define READ_BYTES 19200          /* 200 ms of 48 kHz: one append at most */
 #define UNSENT_MS 1000            /* with more unsent the server is not reading: audio stays in the ring */
 #define SPARE_MS 100              /* may wait in the ring beside a chunk */
-#define HELD_MAX_BYTES (16 << 20) /* of one conversation: half an hour of G.711 */
+#define HELD_MAX_BYTES (16 << 20) /* of one conversation, headers included: half an hour of G.711 */
 #define ANNOUNCE_NS 1000000000    /* an item whose audio goes on is announced this often */
 #define ENDS_BYTES ((size_t)256)  /* of a delta's beginning and end: enough to tell it from others with its event_id */
 #define FIRST_MARK (1ull << 32)   /* below it are those that applications choose */
@@ -18,7 +19,6 @@
 /* Audio held back, or the end of an item (bytes = 0). */
 struct rt_held {
 	rt_held *next;
-	const rt_response *response;
 	uint64_t mark;
 	size_t bytes;
 	uint8_t data[];
@@ -30,7 +30,6 @@ static _Atomic uint64_t last_mark = FIRST_MARK;
 void rt_audio_init(rt_audio *audio)
 {
 	memset(audio, 0, sizeof(*audio));
-	audio->held_end = &audio->held;
 }
 
 static void forget_item(rt_item *item)
@@ -57,11 +56,7 @@ static void forget_all(rt_audio *audio)
 
 void rt_audio_free(rt_audio *audio)
 {
-	for (rt_held *held = audio->held, *next; held; held = next) {
-		next = held->next;
-		free(held);
-	}
-	forget_all(audio);
+	rt_audio_forget(audio);
 	rt_recall_free(&audio->recall);
 	as_stream_unref(audio->stream);
 }
@@ -183,27 +178,28 @@ static rt_item *find_item(rt_audio *audio, const char *id)
 	return NULL;
 }
 
-/* Takes a response's audio, or its items' ends, out of what is held: queued under a generation, or thrown away (0). */
-static void release(rt_audio *audio, const rt_response *response, uint32_t generation)
+/* What one entry of the list takes, with its header and malloc's. */
+static size_t held_cost(const rt_held *held)
 {
-	rt_held **link = &audio->held;
-	while (*link) {
-		rt_held *held = *link;
-		if (held->response != response) {
-			link = &held->next;
-			continue;
-		}
+	return sizeof(*held) + held->bytes + 2 * sizeof(size_t);
+}
+
+/* Takes a response's audio, and its items' ends, out of what is held: queued under a generation, or thrown away (0). */
+static void release(rt_audio *audio, rt_response *response, uint32_t generation)
+{
+	for (rt_held *held = response->first, *next; held; held = next) {
+		next = held->next;
 		if (generation && held->bytes) {
 			as_inject_write(audio->stream, held->mark, generation, audio->format.out_encoding,
 							audio->format.out_rate_hz, held->data, held->bytes);
 		} else if (generation) {
 			as_inject_end(audio->stream, held->mark);
 		}
-		audio->held_bytes -= held->bytes;
-		*link = held->next;
+		audio->held_bytes -= held_cost(held);
+		as_budget_release(held_cost(held));
 		free(held);
 	}
-	audio->held_end = link;
+	response->first = response->last = NULL;
 }
 
 /* The response's entry, made when it is first heard of; NULL without memory. The oldest one makes room. */
@@ -273,21 +269,28 @@ static rt_item *item_of(rt_audio *audio, const rt_message *message, int hold)
 /* 0, or AS_EFULL, AS_ENOMEM. */
 static int hold_back(rt_audio *audio, const rt_item *item, const void *data, size_t bytes)
 {
-	if (audio->held_bytes + bytes > HELD_MAX_BYTES) {
+	rt_response *response = item->response;
+	const rt_held header = {.mark = item->mark, .bytes = bytes};
+	if (audio->held_bytes + held_cost(&header) > HELD_MAX_BYTES) {
 		return AS_EFULL;
+	}
+	if (as_budget_reserve(audio->held_bytes, held_cost(&header))) {
+		return AS_ENOMEM;
 	}
 	rt_held *held = malloc(sizeof(*held) + bytes);
 	if (!held) {
+		as_budget_release(held_cost(&header));
 		return AS_ENOMEM;
 	}
-	held->next = NULL;
-	held->response = item->response;
-	held->mark = item->mark;
-	held->bytes = bytes;
+	*held = header;
 	memcpy(held->data, data, bytes);
-	*audio->held_end = held;
-	audio->held_end = &held->next;
-	audio->held_bytes += bytes;
+	if (response->last) {
+		response->last->next = held;
+	} else {
+		response->first = held;
+	}
+	response->last = held;
+	audio->held_bytes += held_cost(held);
 	return 0;
 }
 
@@ -311,9 +314,9 @@ void rt_audio_response(rt_audio *audio, const char *response_id, int hold)
 	}
 }
 
-static rt_outcome complain(const char *about, const char *complaint)
+static rt_outcome complain(const char *about, const char *complaint, int useless)
 {
-	return (rt_outcome){.about = about, .complaint = complaint};
+	return (rt_outcome){.about = about, .complaint = complaint, .useless = useless};
 }
 
 static uint64_t mix(uint64_t hash, const char *data, size_t n)
@@ -367,7 +370,7 @@ static int is_repeated(rt_audio *audio, const rt_message *message)
 rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, int64_t now_ns)
 {
 	if (!audio->stream) {
-		return complain("malformed", "the server sent audio before it was asked to");
+		return complain("malformed", "the server sent audio before it was asked to", 1);
 	}
 	if (is_repeated(audio, message)) {
 		audio->repeated_deltas++;
@@ -376,13 +379,20 @@ rt_outcome rt_audio_delta(rt_audio *audio, const rt_message *message, int hold, 
 	audio->deltas++;
 	long bytes = base64_decode(message->base64, message->base64_length, (uint8_t *)message->base64);
 	if (bytes < 0) {
-		return complain("base64", "the server sent audio that is not base64");
+		return complain("base64", "the server sent audio that is not base64", 1);
 	}
 	rt_item *item = item_of(audio, message, hold); /* not before: who is held back has to be announced */
 	long result = !item ? AS_ENOMEM : bytes ? queue(audio, item, message->base64, (size_t)bytes) : 0;
-	if (result == AS_EFULL || result == AS_ENOMEM) {
+	if (result == AS_ENOMEM) {
 		audio->full_deltas++;
-		return complain("full", "a reply is too long to hold and loses its end");
+		return complain("memory",
+						"no memory for a reply, which loses audio: all streams together have used up "
+						"MOD_AUDIO_STREAM_MEMORY_MB",
+						0);
+	}
+	if (result == AS_EFULL) {
+		audio->full_deltas++;
+		return complain("full", "a reply is too long to hold and loses its end", 0);
 	}
 	if (result == AS_ESTALE || result == AS_ECLOSED || now_ns - item->announced_ns < ANNOUNCE_NS) {
 		return (rt_outcome){0};

@@ -27,9 +27,10 @@
 typedef struct rt_held rt_held;
 
 typedef struct rt_response {
-	char *id;            /* NULL: no response */
-	uint32_t generation; /* 0 while held, and when dropped */
-	int held;            /* waits for rt_audio_route() */
+	char *id;              /* NULL: no response */
+	uint32_t generation;   /* 0 while held, and when dropped */
+	int held;              /* waits for rt_audio_route() */
+	rt_held *first, *last; /* what of it is held, in order of arrival */
 } rt_response;
 
 typedef struct rt_item {
@@ -51,8 +52,7 @@ typedef struct rt_audio {
 	rt_response responses[RT_RESPONSES];
 	rt_item items[RT_ITEMS];
 	unsigned next_response, next_item;
-	rt_held *held, **held_end; /* in order of arrival */
-	size_t held_bytes;
+	size_t held_bytes;         /* of all responses, headers included */
 	uint64_t heard[RT_DELTAS]; /* fingerprints of the last deltas that had an event_id */
 	unsigned next_heard;
 	uint64_t last_id, last_type; /* of the last event but audio: its event_id and its type, hashed */
@@ -67,6 +67,7 @@ typedef struct rt_outcome {
 	int first;               /* it has not been announced before */
 	const char *complaint;   /* what was wrong with the audio; NULL */
 	const char *about;       /* a word for the kind of complaint */
+	int useless;             /* it is the server's fault: audio that can never be played */
 } rt_outcome;
 
 void rt_audio_init(rt_audio *audio);

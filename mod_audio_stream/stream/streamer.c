@@ -148,9 +148,28 @@ static void close_reason(const char *reason, char *out)
 
 static void send_texts(as_streamer *s);
 
-static void send_last(as_streamer *s)
+static void send_close(as_streamer *s)
 {
 	char reason[CLOSE_REASON_MAX + 1];
+	close_reason(s->reason, reason);
+	s->close_ns = 0;
+	ws_disconnect(s->actor, CLOSE_NORMAL, reason, CLOSE_TIMEOUT_MS);
+}
+
+/* What the server says until its CLOSE is still told; what it wants played or done to the audio is not. */
+static void hear_last_words(as_streamer *s)
+{
+	int64_t wait_ns = s->dialect->on_stop ? (int64_t)s->options->last_words_ms * NS_PER_MS : 0, now_ns = as_now_ns();
+	s->host.ending = 1;
+	s->give_up_ns = now_ns + wait_ns + (int64_t)END_TIMEOUT_MS * NS_PER_MS;
+	s->close_ns = now_ns + wait_ns;
+	if (!wait_ns) {
+		send_close(s);
+	}
+}
+
+static void send_last(as_streamer *s)
+{
 	enter(s, STREAMER_ENDING); /* from now on no text is taken, and those that have been are sent */
 	send_texts(s);
 	if (as_stream_closed(s->stream)) {
@@ -163,10 +182,8 @@ static void send_last(as_streamer *s)
 	if (s->dialect->on_stop) {
 		s->dialect->on_stop(&s->host, s->reason, s->stop_reason);
 	}
-	close_reason(s->reason, reason);
-	s->give_up_ns = as_now_ns() + (int64_t)END_TIMEOUT_MS * NS_PER_MS;
 	player_clear(s->player, s->reason, 1);
-	ws_disconnect(s->actor, CLOSE_NORMAL, reason, CLOSE_TIMEOUT_MS);
+	hear_last_words(s);
 }
 
 void streamer_end(as_streamer *s, const char *reason)
@@ -346,7 +363,7 @@ static void streamer_on_message(void *arg, int binary, char *data, size_t n)
 	as_streamer *s = arg;
 	s->received_messages++;
 	s->received_bytes += n;
-	if (s->state == STREAMER_OPEN && s->dialect->on_message) {
+	if ((s->state == STREAMER_OPEN || s->state == STREAMER_ENDING) && s->dialect->on_message) {
 		s->dialect->on_message(&s->host, binary, data, n);
 	}
 }
@@ -425,7 +442,9 @@ static void report_too_late(as_streamer *s)
 static void check_ends(as_streamer *s, int64_t now_ns)
 {
 	int late = s->give_up_ns && now_ns >= s->give_up_ns;
-	if (s->state == STREAMER_ENDING && late) {
+	if (s->state == STREAMER_ENDING && s->close_ns && now_ns >= s->close_ns) {
+		send_close(s);
+	} else if (s->state == STREAMER_ENDING && late) {
 		s->give_up_ns = 0;
 		ws_disconnect(s->actor, CLOSE_NORMAL, "", 0);
 	} else if (s->state == STREAMER_PLAYING_OUT && (late || !is_busy(s))) {

@@ -160,6 +160,13 @@ static int timeout_ms(const as_options *options, int asked_s)
 	return ms > 0 ? ms : NO_TIMEOUT_MS;
 }
 
+/* STREAM_PING_INTERVAL_S, or STREAM_HEART_BEAT where that is more often. */
+static int ping_interval_ms(const as_options *options)
+{
+	int ping_s = options->ping_interval_s, beat_s = options->heart_beat_s;
+	return 1000 * (beat_s && (!ping_s || beat_s < ping_s) ? beat_s : ping_s);
+}
+
 /* own: the dialect has its own way to say who we are, and no other server's password goes along. */
 static ws_options connection_options(const as_options *options, const streamer_target *target, int timeout_s, int own)
 {
@@ -177,7 +184,7 @@ static ws_options connection_options(const as_options *options, const streamer_t
 		.skip_hostname_check = options->tls_skip_hostname,
 		.deflate = options->deflate,
 		.connect_timeout_ms = timeout_ms(options, timeout_s),
-		.ping_interval_ms = options->heart_beat_s * 1000,
+		.ping_interval_ms = ping_interval_ms(options),
 		.ping_timeout_ms = PING_TIMEOUT_MS,
 		.max_message_bytes = message_bytes(options->max_base64),
 	};

@@ -91,6 +91,7 @@ struct as_streamer {
 	uint64_t reopened, failed;        /* times it was opened again; attempts that failed */
 	uint64_t sent_messages, sent_bytes, received_messages, received_bytes;
 	int64_t slow_ns, heart_ns, stats_ns; /* when these are due */
+	int64_t close_ns;                    /* ENDING: when CLOSE is due (STREAM_LAST_WORDS_MS); 0: it has been sent */
 	int paused;                          /* AS_CAPTURE, AS_INJECT as last announced */
 	uint64_t logged;                     /* how far queueing and playing were when statistics were logged last */
 	uint32_t random;

@@ -83,30 +83,63 @@ static void test_one_that_does_not_fit_waits(void **state)
 	event_queue_destroy(&queue);
 }
 
-static void test_a_source_is_bounded_and_harms_no_other(void **state)
+/* How many events of n bytes a source may leave waiting. */
+static int room_for(size_t n, size_t max_bytes, int flags)
+{
+	event_queue queue;
+	owner a;
+	char text[256];
+	int count = 0;
+	event_queue_init(&queue);
+	own(&a, 1);
+	a.source.max_bytes = flags & EVENT_OURS ? 0 : max_bytes;
+	a.source.max_ours_bytes = flags & EVENT_OURS ? max_bytes : 0;
+	memset(text, 'x', n);
+	while (!event_queue_put(&queue, &a.source, text, n, flags)) {
+		count++;
+	}
+	assert_int_equal(a.held, count);
+	event_queue_destroy(&queue);
+	return count;
+}
+
+static void test_a_source_is_bounded_by_the_memory_its_events_take(void **state)
+{
+	(void)state;
+	for (int flags = 0; flags <= EVENT_OURS; flags += EVENT_OURS) {
+		int empty = room_for(0, 1 << 20, flags), some = room_for(200, 1 << 20, flags);
+		assert_in_range((1 << 20) / empty, 32, 96); /* an event without text is not for nothing */
+		assert_in_range((1 << 20) / some, 232, 296);
+		assert_int_equal(room_for(0, 0, flags), 0);
+	}
+}
+
+static void test_a_source_at_its_bound_harms_no_other(void **state)
 {
 	(void)state;
 	event_queue queue;
 	owner a, b;
+	int count = 0;
 	event_queue_init(&queue);
 	own(&a, 1);
 	own(&b, 2);
-	a.source.max_bytes = 5;
-	put(&queue, &a, "123", 0);
-	assert_int_equal(event_queue_put(&queue, &a.source, "456", 3, 0), AS_EFULL);
-	put(&queue, &b, "456", 0);
-	put(&queue, &a, "45", 0);
-	put(&queue, &a, "ours", EVENT_OURS);
-	assert_int_equal(event_queue_put(&queue, &a.source, "ours", 4, EVENT_OURS), AS_EFULL); /* twice as much */
+	a.source.max_ours_bytes = 1000;
+	while (!event_queue_put(&queue, &a.source, "a", 1, 0)) {
+		count++;
+	}
+	expect(&queue, "a", 1);
+	put(&queue, &a, "a", 0); /* what has been taken makes room */
+	assert_int_equal(event_queue_put(&queue, &a.source, "a", 1, 0), AS_EFULL);
+	put(&queue, &b, "b", 0);
+	put(&queue, &a, "ours", EVENT_OURS); /* has room of its own */
 	put(&queue, &a, "the last of it", EVENT_LAST);
-	assert_int_equal(a.held, 4);
-	expect(&queue, "123", 1);
-	assert_int_equal(event_queue_put(&queue, &a.source, "678", 3, 0), AS_EFULL); /* ours count too */
-	expect(&queue, "456", 2);
-	expect(&queue, "45", 1);
+	assert_int_equal(a.held, count + 3); /* and the one being dealt with */
+	for (int i = 0; i < count; i++) {
+		expect(&queue, "a", 1);
+	}
+	expect(&queue, "b", 2);
 	expect(&queue, "ours", 1);
 	expect(&queue, "the last of it", 1);
-	put(&queue, &a, "678", 0);
 	event_queue_destroy(&queue);
 	assert_int_equal(a.held, 0);
 	assert_int_equal(b.held, 0);
@@ -192,7 +225,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_in_order_and_then_the_end),
 		cmocka_unit_test(test_one_that_does_not_fit_waits),
-		cmocka_unit_test(test_a_source_is_bounded_and_harms_no_other),
+		cmocka_unit_test(test_a_source_is_bounded_by_the_memory_its_events_take),
+		cmocka_unit_test(test_a_source_at_its_bound_harms_no_other),
 		cmocka_unit_test(test_undecided_until_the_next_is_asked_for),
 		cmocka_unit_test(test_many_threads),
 	};

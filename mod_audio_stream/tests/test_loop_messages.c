@@ -1,5 +1,8 @@
 /* test_loop_messages.c - what goes through an open connection. */
 #define _GNU_SOURCE
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <zlib.h>
@@ -243,6 +246,27 @@ static void test_unsent_is_bounded(void **state)
 	all_done(c, server);
 }
 
+static void fill_up_empty(client *c, void *arg)
+{
+	int *sent = arg;
+	while (ws_send(c->actor, 1, "", 0) == 0) {
+		++*sent;
+	}
+}
+
+/* Each takes memory while it waits. */
+static void test_empty_messages_are_bounded(void **state)
+{
+	(void)state;
+	int sent = 0;
+	ws_server *server = server_start(&(ws_server_options){.serve = server_echo});
+	client *c = client_open(&(ws_options){.url = url_of(server), .max_unsent_bytes = 100000});
+	client_call(c, fill_up_empty, &sent);
+	assert_in_range(sent, 100000 / 100, 100000 / 30);
+	client_wait_messages(c, sent);
+	all_done(c, server);
+}
+
 /* ---- Compression ------------------------------------------------------------------------------------------------- */
 
 static _Atomic size_t compressed_bytes;
@@ -398,6 +422,34 @@ static void test_a_slow_message_is_a_sign_of_life(void **state)
 	all_done(c, server);
 }
 
+/* The descriptor of this process's connection to a port. */
+static int socket_to(int port)
+{
+	for (int fd = 0; fd < 1024; fd++) {
+		struct sockaddr_in peer;
+		socklen_t bytes = sizeof(peer);
+		if (!getpeername(fd, (struct sockaddr *)&peer, &bytes) && peer.sin_family == AF_INET &&
+			ntohs(peer.sin_port) == port) {
+			return fd;
+		}
+	}
+	fail_msg("no connection to port %d", port);
+	return -1;
+}
+
+/* What is sent into a path that swallows it is given up by the kernel, long before its retransmissions are. */
+static void test_a_dead_path_is_noticed_within_20_s(void **state)
+{
+	(void)state;
+	ws_server *server;
+	client *c = serve_one(&server, NULL, NULL);
+	unsigned ms = 0;
+	socklen_t bytes = sizeof(ms);
+	assert_int_equal(getsockopt(socket_to(server_port(server)), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, &bytes), 0);
+	assert_in_range(ms, 5000, 20000);
+	all_done(c, server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -413,6 +465,8 @@ int main(void)
 		cmocka_unit_test(test_pings),
 		cmocka_unit_test(test_silence),
 		cmocka_unit_test(test_a_slow_message_is_a_sign_of_life),
+		cmocka_unit_test(test_empty_messages_are_bounded),
+		cmocka_unit_test(test_a_dead_path_is_noticed_within_20_s),
 	};
 	return cmocka_run_group_tests(tests, NULL, stop_all);
 }

@@ -146,6 +146,99 @@ static void test_finished_marks_are_kept_for_a_while(void **state)
 	done(stream);
 }
 
+/* ---- What many of them cost -------------------------------------------------------------------------------------- */
+
+static int64_t cpu_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Marks of one sample each: written, ended, looked up oldest first while none has been heard; then heard, and a few more,
+ * or cut off by a flush and looked up again. */
+static int64_t cost_of(uint64_t count, int flushed)
+{
+	as_stream *stream = open_plain();
+	int16_t sample = 1000, frame[FRAME];
+	as_mark mark, cut[4];
+	int cut_count = 0;
+	int64_t begun_ns = cpu_ns();
+	for (uint64_t id = 1; id <= count; id++) {
+		assert_int_equal(as_inject_write(stream, id, 0, AS_S16, RATE, &sample, 2), 2);
+		assert_int_equal(as_inject_end(stream, id), 0);
+	}
+	for (uint64_t id = 1; id <= count; id++) {
+		assert_int_equal(as_inject_mark(stream, id, &mark), 0);
+		assert_int_equal(mark.written, 1);
+	}
+	if (flushed) {
+		as_inject_flush(stream, cut, COUNT(cut), &cut_count);
+		assert_int_equal(cut_count, count);
+	}
+	for (uint64_t id = 1; id <= count; id++) {
+		as_inject_write(stream, count + id, 0, AS_S16, RATE, &sample, 2);
+		as_host_inject(stream, frame, FRAME);
+		as_inject_flush(stream, cut, COUNT(cut), &cut_count);
+		as_inject_mark(stream, id, &mark);
+	}
+	int64_t ns = cpu_ns() - begun_ns;
+	done(stream);
+	return ns;
+}
+
+/* The best of some: a busy machine only ever makes things slower. */
+static int64_t least_cost_of(uint64_t count, int flushed)
+{
+	int64_t least_ns = INT64_MAX;
+	for (int i = 0; i < 5; i++) {
+		int64_t ns = cost_of(count, flushed);
+		least_ns = ns < least_ns ? ns : least_ns;
+	}
+	return least_ns;
+}
+
+static void test_ten_times_the_marks_cost_ten_times_as_much(void **state)
+{
+	(void)state;
+	for (int flushed = 0; flushed < 2; flushed++) {
+		int64_t few_ns = least_cost_of(2000, flushed), many_ns = least_cost_of(20000, flushed);
+		if (many_ns > 30 * few_ns) {
+			fail_msg("20,000 marks cost %.1f ms, 2,000 cost %.1f ms", (double)many_ns / 1e6, (double)few_ns / 1e6);
+		}
+	}
+}
+
+static void test_marks_without_end_are_refused_and_those_queued_stay(void **state)
+{
+	(void)state;
+	as_stream *stream = open_plain();
+	int16_t sample = 1000, frame[FRAME];
+	for (uint64_t id = 1; id <= AS_MARKS_MAX; id++) {
+		assert_int_equal(as_inject_write(stream, id, 0, AS_S16, RATE, &sample, 2), 2);
+	}
+	assert_int_equal(as_inject_write(stream, AS_MARKS_MAX + 1, 0, AS_S16, RATE, &sample, 2), AS_EFULL);
+	assert_int_equal(as_inject_end(stream, AS_MARKS_MAX + 1), AS_EFULL);
+	assert_int_equal(stats_of(stream).inject_full_writes, 1);
+	for (uint64_t id = 1; id <= AS_MARKS_MAX; id++) {
+		assert_int_equal(mark_of(stream, id).written, 1);
+	}
+	as_host_inject(stream, frame, FRAME);
+	for (uint64_t id = 1; id <= FRAME; id++) {
+		assert_int_equal(as_inject_end(stream, id), 0); /* heard and ended: there is room again, before long */
+		assert_int_equal(mark_of(stream, id).flags, ENDED_FINISHED);
+	}
+	int refused = 0;
+	while (as_inject_write(stream, AS_MARKS_MAX + 1, 0, AS_S16, RATE, &sample, 2) == AS_EFULL) {
+		assert_true(++refused <= AS_MARKS_MAX);
+	}
+	as_inject_flush(stream, NULL, 0, NULL);
+	for (uint64_t id = 2 * AS_MARKS_MAX; id < 3 * AS_MARKS_MAX - AS_MARKS_KEPT; id++) {
+		assert_int_equal(as_inject_write(stream, id, 0, AS_S16, RATE, &sample, 2), 2);
+	}
+	done(stream);
+}
+
 /* ---- When, on the queue itself with a clock of our own ----------------------------------------------------------- */
 
 #define MS INT64_C(1000000)
@@ -177,7 +270,7 @@ static void bench_free(bench *b)
 static void bench_append(bench *b, uint64_t mark, size_t n, int ended)
 {
 	int16_t *samples = signal_new(0, n);
-	assert_int_equal(as_marks_reserve(&b->marks), 0);
+	assert_int_equal(as_marks_reserve(&b->marks, mark), 0);
 	assert_int_equal(as_inject_reserve(&b->queue, n), 0);
 	as_mark *entry = as_marks_open(&b->marks, mark);
 	as_inject_append(&b->queue, samples, n);
@@ -212,6 +305,24 @@ static void expect_times(bench *b, uint64_t mark, int64_t started_ns, int64_t fi
 	assert_non_null(entry);
 	assert_int_equal(entry->started_ns, started_ns);
 	assert_int_equal(as_marks_view(entry).finished_ns, finished_ns);
+}
+
+static void test_tables_shrink_again(void **state)
+{
+	(void)state;
+	bench *b = bench_new(0);
+	for (uint64_t id = 1; id <= 20000; id++) {
+		bench_append(b, id, 1, 1);
+	}
+	assert_true(b->marks.room >= 20000 && b->marks.segment_room >= 20000);
+	as_marks_cut(&b->marks, &b->queue, 0, NULL, 0);
+	bench_append(b, 20001, 1, 1);
+	assert_true(b->marks.count <= AS_MARKS_KEPT + 1);
+	assert_true(b->marks.room <= 256 && b->marks.segment_room <= 256);
+	for (uint64_t id = 20001 - AS_MARKS_KEPT; id <= 20001; id++) {
+		assert_int_equal(as_marks_find(&b->marks, id)->id, id);
+	}
+	bench_free(b);
 }
 
 static void test_times_are_those_of_the_samples(void **state)
@@ -306,6 +417,9 @@ int main(void)
 		cmocka_unit_test(test_an_item_without_audio),
 		cmocka_unit_test(test_a_resampled_item_is_as_long_as_its_audio),
 		cmocka_unit_test(test_finished_marks_are_kept_for_a_while),
+		cmocka_unit_test(test_ten_times_the_marks_cost_ten_times_as_much),
+		cmocka_unit_test(test_marks_without_end_are_refused_and_those_queued_stay),
+		cmocka_unit_test(test_tables_shrink_again),
 		cmocka_unit_test(test_times_are_those_of_the_samples),
 		cmocka_unit_test(test_times_after_silence_and_underrun),
 		cmocka_unit_test(test_an_end_is_not_the_next_beginning),

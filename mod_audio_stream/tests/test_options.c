@@ -50,12 +50,14 @@ static void test_defaults(void **state)
 	assert_int_equal(o->balanced.target_ms, 10);
 	assert_int_equal(o->connect_timeout_ms, 5000);
 	assert_int_equal(o->reconnect_max, 0);
+	assert_int_equal(o->ping_interval_s, 10);
 	assert_int_equal(o->heart_beat_s, 0);
 	assert_string_equal(o->subprotocol, "audio.freeswitch.org");
 	assert_int_equal(o->subprotocol_set, 0);
 	assert_string_equal(o->openai_api_key, "");
 	assert_true(o->openai_vad_threshold == 0.5);
 	assert_int_equal(o->service_threads, 2);
+	assert_int_equal(o->memory_mb, 512);
 	assert_int_equal(o->allow_file | o->inject_strict | o->deflate | o->tls_skip_hostname | o->one_leg_stereo, 0);
 	as_options_free(o);
 }

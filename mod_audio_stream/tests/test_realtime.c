@@ -281,6 +281,163 @@ static void test_what_cannot_be_joined(void **state)
 	done(stereo);
 }
 
+/* ---- Servers that say too much ----------------------------------------------------------------------------------- */
+
+#define FLOOD 200000
+
+typedef struct flood {
+	const char *format; /* of each message, which may have its number in it */
+	int count;
+	int pause_every; /* a millisecond's pause after so many; 0: none */
+} flood;
+
+/* Once the client has said something. */
+static void send_flood(ws_peer *peer, void *arg)
+{
+	const flood *f = arg;
+	char text[256];
+	int opcode;
+	size_t n;
+	if (!peer_receive(peer, &opcode, &n)) {
+		return;
+	}
+	for (int i = 0; i < f->count; i++) {
+		int bytes = snprintf(text, sizeof(text), f->format, i, i);
+		if (peer_send(peer, WS_OP_TEXT, text, (size_t)bytes)) {
+			return;
+		}
+		if (f->pause_every && i % f->pause_every == 0) {
+			peer_wait(peer, 1);
+		}
+	}
+	peer_send(peer, WS_OP_TEXT, "{\"type\":\"done\"}", 15);
+	peer_wait_gone(peer);
+}
+
+/* A connection of its own queue of events, to a server that floods it. */
+typedef struct victim {
+	as_events *events;
+	as_realtime *realtime;
+	as_stream *stream;
+	ws_server *server;
+} victim;
+
+static victim victim_of(flood *f)
+{
+	victim v = {.stream = open_plain(), .server = server_start(&(ws_server_options){.serve = send_flood, .arg = f})};
+	char url[64];
+	snprintf(url, sizeof(url), "ws://127.0.0.1:%d/", server_port(v.server));
+	const as_realtime_config config = {.url = url};
+	assert_int_equal(as_events_new(&v.events), 0);
+	assert_int_equal(as_realtime_new(&config, v.events, 1, &v.realtime), 0);
+	wait_until(is_open, v.realtime, "the connection");
+	assert_int_equal(as_realtime_attach(v.realtime, v.stream, &plain), 0);
+	assert_int_equal(as_realtime_send(v.realtime, "{}", 2), 0);
+	return v;
+}
+
+static void victim_free(victim *v)
+{
+	as_realtime_close(v->realtime, 1000, 0);
+	wait_until(is_closed, v->realtime, "the end");
+	as_realtime_unref(v->realtime);
+	server_stop(v->server);
+	as_ws_stop();
+	as_events_free(v->events);
+	done(v->stream);
+}
+
+/* Takes what waits; returns its events, with their bytes in *bytes. */
+static int take_all(victim *v, size_t *bytes)
+{
+	char text[1024];
+	uint64_t tag;
+	int count = 0;
+	for (long n; (n = as_events_recv(v->events, text, sizeof(text), 0, &tag)) > 0; count++) {
+		*bytes += (size_t)n;
+	}
+	return count;
+}
+
+/* An application that takes nothing: the connection ends for this reason, and this is the most that waits then. */
+static void check_flood(const char *format, const char *reason, int most_events)
+{
+	flood f = {.format = format, .count = FLOOD};
+	as_realtime_info info;
+	size_t bytes = 0;
+	victim v = victim_of(&f);
+	wait_until(is_closed, v.realtime, "the end of a flood");
+	as_realtime_get_info(v.realtime, &info);
+	assert_non_null(strstr(info.reason, reason));
+	assert_int_equal(info.why, AS_WHY_CLOSED);
+	assert_in_range(take_all(&v, &bytes), 2, most_events);
+	assert_true(bytes < 1 << 20);
+	victim_free(&v);
+}
+
+static void test_a_flood_of_bad_base64_ends_the_connection(void **state)
+{
+	(void)state;
+	check_flood("{\"type\":\"response.audio.delta\",\"response_id\":\"r\",\"item_id\":\"i\",\"delta\":\"?\"}",
+				"could not be used: the server sent audio that is not base64", 20);
+}
+
+static void test_a_flood_of_what_is_no_event_ends_the_connection(void **state)
+{
+	(void)state;
+	check_flood("nonsense %d", "could not be used: the server sent what is not an event", 20);
+}
+
+static void test_a_flood_of_new_items_ends_the_connection(void **state)
+{
+	(void)state;
+	check_flood("{\"type\":\"response.audio.delta\",\"response_id\":\"r%d\",\"item_id\":\"i%d\",\"delta\":\"AAA=\"}",
+				"faster than the application takes note", 10000);
+}
+
+/* One that is slow and takes its time, but takes them. */
+static void test_an_application_that_is_slow_loses_nothing(void **state)
+{
+	(void)state;
+	flood f = {.format = "{\"type\":\"response.audio.delta\",\"item_id\":\"i%d\",\"delta\":\"AAA=\"}",
+			   .count = 2000,
+			   .pause_every = 10};
+	char text[1024], id[32];
+	uint64_t tag;
+	int items = 0;
+	victim v = victim_of(&f);
+	for (long n; (n = as_events_recv(v.events, text, sizeof(text) - 1, 10000, &tag)) > 0;) {
+		text[n] = '\0';
+		if (strstr(text, "\"done\"")) {
+			break;
+		}
+		snprintf(id, sizeof(id), "\"i%d\"", items);
+		items += strstr(text, "transport.audio") && strstr(text, id);
+		const struct timespec moment = {.tv_nsec = 200000};
+		nanosleep(&moment, NULL);
+	}
+	assert_int_equal(items, 2000);
+	assert_true(is_open(v.realtime));
+	victim_free(&v);
+}
+
+static void test_a_server_with_a_mistake_is_kept(void **state)
+{
+	(void)state;
+	flood f = {.format = "{\"type\":\"response.audio.delta\",\"item_id\":\"i\",\"delta\":\"?\"}", .count = 900};
+	size_t bytes = 0;
+	as_realtime_info info;
+	victim v = victim_of(&f);
+	do {
+		sleep_ms(2);
+		as_realtime_get_info(v.realtime, &info);
+	} while (info.deltas < 900);
+	sleep_ms(10);
+	assert_true(is_open(v.realtime));
+	assert_in_range(take_all(&v, &bytes), 2, 10); /* open, a complaint or two, done */
+	victim_free(&v);
+}
+
 static int make_events(void **state)
 {
 	(void)state;
@@ -303,6 +460,11 @@ int main(void)
 		cmocka_unit_test(test_a_listen_on_its_way_is_void),
 		cmocka_unit_test(test_one_that_has_been_told_not_to_listen_drops_nothing),
 		cmocka_unit_test(test_what_cannot_be_joined),
+		cmocka_unit_test(test_a_flood_of_bad_base64_ends_the_connection),
+		cmocka_unit_test(test_a_flood_of_what_is_no_event_ends_the_connection),
+		cmocka_unit_test(test_a_flood_of_new_items_ends_the_connection),
+		cmocka_unit_test(test_an_application_that_is_slow_loses_nothing),
+		cmocka_unit_test(test_a_server_with_a_mistake_is_kept),
 	};
 	return cmocka_run_group_tests(tests, make_events, free_events);
 }

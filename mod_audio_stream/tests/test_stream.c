@@ -274,6 +274,28 @@ static void test_what_a_call_cannot_be_streamed_for(void **state)
 	assert_int_equal(as_config_check(&(as_config){.rate_hz = 8000}, error, sizeof(error)), 0);
 }
 
+/* Its tail is still in the resampler, and there is no room for that. */
+static void test_an_item_ends_at_a_full_queue(void **state)
+{
+	(void)state;
+	as_stream *stream = open_config((as_config){.inject_max_ms = 100});
+	int16_t *in = signal_new(0, 2400), out[2 * RATE / 10];
+	long written = 0;
+	for (size_t n = 2400; n > 0; n -= n > 24 ? 24 : 1) { /* as much as there is room for */
+		long bytes = as_inject_write(stream, 1, 0, AS_S16, 24000, in, n * 2);
+		written += bytes > 0 ? bytes / 2 : 0;
+	}
+	assert_int_equal(as_inject_write(stream, 1, 0, AS_S16, 24000, in, 6), AS_EFULL);
+	assert_int_equal(as_inject_end(stream, 1), 0);
+	assert_int_equal(mark_of(stream, 1).flags, AS_MARK_ENDED);
+	size_t heard = hear_all(stream, FRAME, out, COUNT(out));
+	assert_in_range(heard, (size_t)written / 3 - 1, (size_t)written / 3 + 1);
+	assert_int_equal(mark_of(stream, 1).flags, AS_MARK_ENDED | AS_MARK_FINISHED);
+	tick_left_alone(stream, FRAME); /* what the dialplan plays is heard again */
+	free(in);
+	done(stream);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -289,6 +311,7 @@ int main(void)
 		cmocka_unit_test(test_every_error_says_what_it_is),
 		cmocka_unit_test(test_library_path_and_clock),
 		cmocka_unit_test(test_what_a_call_cannot_be_streamed_for),
+		cmocka_unit_test(test_an_item_ends_at_a_full_queue),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

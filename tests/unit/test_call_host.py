@@ -7,7 +7,7 @@ import time
 import pytest
 from calls import APPEND, LINE, SAYS, SORRY, lengths_ms, loud_runs, wait_for
 
-from ivr_ai.audio.stream import Stream
+from ivr_ai.audio.stream import HostStream, Stream
 from ivr_ai.gateways.caller import Digits, Hangup, Say
 from ivr_ai.gateways.embedded_leg import EmbeddedLeg
 from ivr_ai.gateways.embedded_session import Transfer
@@ -112,6 +112,37 @@ class TestModuleUnloaded:
         server.sessions[0].drop()
         placed.gone_after_s(placed.hang_up())
         placed.finish()
+
+
+class TestStereo:
+    """As where the dialplan has opened a stream of two channels for the conversation."""
+
+    def test_the_call_ends_with_an_apology_and_says_what_to_change(self, place, sim, sorry, transport):
+        """Instead of speech at half the speed, which interleaved channels would be to the model."""
+        opened = []
+
+        def open_stereo(session):
+            opened.append(HostStream.create(session.get_uuid(), channels=2))
+            return session
+
+        server = sim()
+        placed = place(
+            server,
+            before=open_stereo,
+            host=LINE,
+            transport=transport,
+            greeting="Say hello.",
+            apology_file=sorry,
+        )
+        placed.wait("failure")
+        assert not opened[0].closed  # it is the dialplan's
+        opened[0].close()
+        record = placed.finish()
+        assert "is stereo, and the model hears one channel: leave out `stereo`" in record.result.reason
+        assert len(placed.of("failure")) == 1
+        assert record.recording.ai.count(SORRY) == 1
+        assert record.session.hangupCause() == "NORMAL_TEMPORARY_FAILURE"
+        assert placed.left_over() == []
 
 
 class TestKeys:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from ivr_ai.audio.formats import Format
-from ivr_ai.audio.stream import HostStream, StreamNotFound
+from ivr_ai.audio.stream import HostStream, StreamNotFound, StreamStereo
 from ivr_ai.detached import DetachedLeg
 from ivr_ai.gateways.embedded_leg import EmbeddedLeg
 from ivr_ai.gateways.embedded_session import EmbeddedSession
@@ -229,6 +229,15 @@ def test_one_that_is_there_is_taken_if_it_is_for_us(freeswitch, status, stream_i
     with HostStream.create("u-1", "main"):
         assert leg_of(SESSION).open_stream() == stream_id
     assert [words for _, words in api.executed] == asked
+
+
+def test_one_of_two_channels_is_refused(freeswitch):
+    freeswitch({"status": '{"streams":[{"source":"embedded"}]}'})
+    with (
+        HostStream.create("u-1", "main", channels=2),
+        pytest.raises(StreamStereo, match="call u-1 is stereo"),
+    ):
+        leg_of(SESSION).open_stream()
 
 
 @pytest.mark.parametrize(

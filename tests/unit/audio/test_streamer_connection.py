@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import socket
 import time
@@ -221,19 +222,45 @@ class TestTimeouts:
         assert body["sentMessages"] > 10
         assert "silentMs" in body
 
-    def test_a_server_that_does_not_answer_pings(self, talk):
+    @pytest.mark.parametrize(
+        "pings",
+        [
+            {"STREAM_HEART_BEAT": 1},
+            {"STREAM_PING_INTERVAL_S": 1},
+            {"STREAM_PING_INTERVAL_S": 0, "STREAM_HEART_BEAT": 1},
+        ],
+        ids=["by the heart beat", "by its own setting", "by the heart beat alone"],
+    )
+    def test_a_server_that_does_not_answer_pings(self, talk, pings):
         """Given up on, and tried again."""
         with socket.socket() as listening:
             listening.bind(("127.0.0.1", 0))
             listening.listen(2)
             url = f"ws://127.0.0.1:{listening.getsockname()[1]}/"
-            one = talk(url=url, options={**SOON, "STREAM_HEART_BEAT": 1})
+            one = talk(url=url, options={**SOON, **pings})
             mute, _ = listening.accept()
             with mute:
                 mute.sendall(upgrade(mute.recv(4096)))
                 one.events.wait("stream_started")
                 assert one.events.wait("stream_timeout", timeout_s=9)["what"] == "ping"
+            assert ("stream_heartbeat" in one.events.names()) == ("STREAM_HEART_BEAT" in pings)
             again, _ = listening.accept()
+            again.close()
+
+    def test_a_server_is_pinged_without_being_asked_to(self, talk):
+        """Each 10 s in which it says nothing, so that one that is gone is noticed within 20 s."""
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen(2)
+            one = talk(url=f"ws://127.0.0.1:{listening.getsockname()[1]}/", options=SOON)
+            mute, _ = listening.accept()
+            with mute:
+                mute.sendall(upgrade(mute.recv(4096)))
+                one.events.wait("stream_started")
+                start_s = time.monotonic()
+                assert one.events.wait("stream_timeout", timeout_s=20)["what"] == "ping"
+                assert 14 < time.monotonic() - start_s < 17
+            again, _ = listening.accept()  # STREAM_RECONNECT_MAX
             again.close()
 
 
@@ -253,6 +280,79 @@ class TestGoodbye:
                 with pytest.raises(StreamClosed):
                     one.streamer.send_text("late")
                 one.over(3)
+
+
+def frame(text: str) -> bytes:
+    """A server's text message of less than 126 bytes."""
+    return bytes([0x81, len(text)]) + text.encode()
+
+
+def frames(data: bytes) -> list[tuple[int, bytes]]:
+    """A client's frames: opcode and payload."""
+    found, at = [], 0
+    while at + 6 <= len(data):
+        n, head = data[at + 1] & 0x7F, 2
+        if n == 126:
+            n, head = int.from_bytes(data[at + 2 : at + 4], "big"), 4
+        mask, body = data[at + head : at + head + 4], data[at + head + 4 : at + head + 4 + n]
+        found.append((data[at] & 0x0F, bytes(byte ^ mask[i % 4] for i, byte in enumerate(body))))
+        at += head + 4 + n
+    return found
+
+
+class TestLastWords:
+    """What the server says after the stop, until its CLOSE."""
+
+    def mute(self, talk, **options):
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+        one = talk(url=f"ws://127.0.0.1:{listening.getsockname()[1]}/", **options)
+        peer, _ = listening.accept()
+        listening.close()
+        peer.sendall(upgrade(peer.recv(4096)))
+        one.events.wait("stream_started")
+        return one, peer
+
+    def test_messages_are_fired_and_audio_is_not_played(self, talk):
+        one, peer = self.mute(talk)
+        with peer:
+            one.streamer.stop()
+            one.events.until(lambda: one.streamer.describe()["state"] == "stopping")
+            play = {"audioDataType": "raw", "sampleRate": 8000, "audioData": "AAAA"}
+            peer.sendall(
+                frame('{"final":"words"}') + frame(json.dumps({"type": "streamAudio", "data": play}))
+            )
+            assert one.events.wait("json") == {"final": "words"}
+            peer.sendall(b"\x88\x02\x03\xe8")
+            one.over(2)
+        assert "media_play_queued" not in one.events.names()
+        assert one.events.of("stream_invalid_input") == []
+        assert one.events.names()[-1] == "stream_stopped"
+
+    def test_our_close_waits_for_the_server(self, talk):
+        """STREAM_LAST_WORDS_MS: the last text, then its words, then its CLOSE, before ours."""
+        one, peer = self.mute(talk, options={"STREAM_LAST_WORDS_MS": 5000})
+        with peer:
+            start_s = time.monotonic()
+            one.streamer.stop("that was it")
+            got = b""
+            while (1, b"that was it") not in frames(got):
+                got += peer.recv(4096)
+            peer.sendall(frame('{"final":"words"}'))
+            assert one.events.wait("json") == {"final": "words"}
+            assert 8 not in [opcode for opcode, _ in frames(got)]
+            peer.sendall(b"\x88\x02\x03\xe8")
+            one.over(2)
+            assert time.monotonic() - start_s < 2
+
+    def test_no_longer_than_is_said(self, talk):
+        one, peer = self.mute(talk, options={"STREAM_LAST_WORDS_MS": 300})
+        with peer:
+            start_s = time.monotonic()
+            one.streamer.stop()
+            one.over(4)
+            assert 1.7 < time.monotonic() - start_s < 2.5  # 300 ms, and 1.5 s for an answer to our CLOSE
 
 
 class TestBackPressure:
