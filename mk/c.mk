@@ -54,9 +54,10 @@ HARDENED = -fstack-protector-strong -fstack-clash-protection $(CF_PROTECTION) $(
 HARDENED_LINK := -Wl,-z,relro,-z,now,-z,noexecstack
 
 FLAGS_lib = $(HARDENED) $(CFLAGS)
-FLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-FLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
-FLAGS_fuzz := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+TEST_WARNINGS := -Wno-format-nonliteral # tests have tables of formats
+FLAGS_asan := $(TEST_WARNINGS) -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+FLAGS_tsan := $(TEST_WARNINGS) -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+FLAGS_fuzz := $(TEST_WARNINGS) -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 
 define compile
 	$(call say,CC,$<$(if $(filter-out lib,$(1)), ($(1))))
