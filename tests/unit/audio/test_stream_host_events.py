@@ -82,7 +82,7 @@ def test_another_may_subscribe_when_one_has_left(host, app):
 
 @pytest.mark.parametrize("end", ["host", "application", "nobody"])
 def test_nothing_is_left_of_a_stream_that_has_ended(end):
-    before = dict(delivery._receivers)
+    before = set(delivery._receivers)
     host = HostStream.create(str(uuid.uuid4()))
     app, listening = Stream.attach(host.uuid), Listening()
     app.subscribe(listening)
@@ -96,7 +96,7 @@ def test_nothing_is_left_of_a_stream_that_has_ended(end):
     gc.collect()
     assert listening.next() == KEY
     assert listening.hears_nothing()
-    assert delivery._receivers == before
+    assert set(delivery._receivers) <= before  # the last test's may still go meanwhile
 
 
 def test_too_much_waiting_is_dropped_and_counted(host, app):
