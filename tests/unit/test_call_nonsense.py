@@ -130,7 +130,7 @@ class TestTurnEnds:
     def test_a_server_that_does_not_tell_the_end_is_asked_for_nothing_twice(self, place, sim):
         faults = Faults(omit_events=("input_audio_buffer.speech_stopped",))
         server = sim(voice="tone:440:300", faults=faults)
-        placed = place(server, [Say(SAYS), Hangup(delay_ms=1500)], greeting="Say hello.")
+        placed = place(server, [Say(SAYS), Hangup(delay_ms=15_000)], greeting="Say hello.")
         record = placed.finish()
         assert record.result.turns == 1
         assert len(placed.of("item_finished")) == 2
