@@ -70,8 +70,9 @@ class Streamer:
     ) -> None:
         """options: by any of their names, for instance {"STREAM_RECONNECT_MAX": 3}. timeout_s: to connect;
         0: the option's, -1: none. bidirectional: whether the server may play; if not, its audio is refused in
-        either dialect (with "openai" it always may). api_key: with "openai", the key for url; the option
-        OPENAI_API_KEY is for the server of OPENAI_REALTIME_URL only, which an empty url stands for.
+        either dialect (with "openai" it always may). api_key: with "openai", the key for url. The option
+        OPENAI_API_KEY is for the server of OPENAI_REALTIME_URL, which an empty url stands for; where the
+        options name no such server, the key among them is the one for url.
 
         Raises ValueError for what cannot be, StreamBusy while somebody else reads the stream.
         """
@@ -80,7 +81,9 @@ class Streamer:
         self._on_event = on_event
         self._finished = threading.Event()
         self._self = ffi.new_handle(self)
-        kept = [ffi.new("char[]", _bytes(text)) for text in (url, track, metadata or "", api_key)]
+        options = options or {}
+        texts = (url, track, metadata or "", api_key or _key_for_url(options))
+        kept = [ffi.new("char[]", _bytes(text)) for text in texts]
         start = ffi.new(
             "as_streamer_start *",
             {
@@ -94,7 +97,7 @@ class Streamer:
                 "api_key": kept[3],
             },
         )
-        self._handle = self._start(stream, start, _make_options(options or {}))
+        self._handle = self._start(stream, start, _make_options(options))
 
     def _start(self, stream: Stream, start, options):
         error, out = ffi.new("char[]", _ERROR_BYTES), ffi.new("as_streamer **")
@@ -188,6 +191,12 @@ def _parsed(body: str) -> Any:
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _key_for_url(options: Mapping[str, object]) -> str:
+    """The key among options that name no server for it; "" otherwise."""
+    given = {name.lower().replace("-", "_"): str(value) for name, value in options.items()}
+    return "" if given.get("openai_realtime_url") else given.get("openai_api_key", "")
 
 
 def _make_options(values: Mapping[str, object]):

@@ -198,6 +198,7 @@ def test_without_a_key_openai_is_not_even_asked():
 
 def refused(url: str, **options: str) -> str:
     """Why an openai_start with url= and a configured key is refused."""
+    options = {"OPENAI_REALTIME_URL": "wss://api.openai.com/v1/realtime", **options}
     with Line("call-elsewhere") as line, pytest.raises(ValueError, match="another server") as refusal:
         Streamer(line.stream, url, dialect="openai", options={"OPENAI_API_KEY": KEY, **options})
     return str(refusal.value)
@@ -224,6 +225,17 @@ def test_a_configured_key_goes_to_no_other_server_than_the_configured_one():
 )
 def test_almost_the_configured_server_is_another(url):
     refused(url, OPENAI_REALTIME_URL="wss://models.example.com/v1")
+
+
+def test_a_key_given_with_a_url_and_no_other_server_is_for_that_url():
+    with SimServer(voice="tone:440") as server, Line("call-one-server") as line:
+        events = Events()
+        options = {"openai-api-key": KEY}
+        streamer = Streamer(line.stream, server.url, dialect="openai", options=options, on_event=events)
+        events.wait("openai_session_started")
+        assert server.sessions[0].headers["authorization"] == f"Bearer {KEY}"
+        streamer.stop()
+        assert streamer.wait(5)
 
 
 def test_a_key_of_its_own_goes_to_the_server_that_the_command_names():
