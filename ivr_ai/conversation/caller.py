@@ -19,6 +19,7 @@ class Caller:
     """The caller of one conversation. Not thread-safe."""
 
     speaking: bool = False  # whoever has the floor
+    since_s: float = 0.0  # when they began, the last time
     turn: int = 0  # the last that was over
     is_open: bool = False
     speech_end_s: float | None = None  # of the turn whose answer has not begun
@@ -29,8 +30,9 @@ class Caller:
     _end_inferred: bool = False  # the last turn's end was not told, and may still be
     _turn_of: dict[str, int] = field(default_factory=dict)  # of the caller's items
 
-    def starts(self) -> int:
+    def starts(self, now_s: float) -> int:
         """Their first word. Returns the number that the turn will have."""
+        self.since_s = now_s
         turn = self.turn if self._again else self.turn + 1
         if not self.is_open:
             self.open_since = turn

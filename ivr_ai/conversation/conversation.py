@@ -62,6 +62,10 @@ SAY_AGAIN = (
     "the language of the conversation, and ask them to say it again."
 )
 TURN_END_LOST_S = 5.0  # of silence, beyond what ends a turn: then the service has not noticed
+UNHEARD_TURN_S = (
+    30.0  # the same, where the line never sounded like speech: a caller who speaks low is not cut off
+)
+ONSET_S = 1.0  # by which the service may tell late that the caller has begun
 RESUME_PATIENCE_S = 1.5  # for the service to hear that the caller is still speaking, after a new connection
 
 
@@ -128,7 +132,7 @@ class Conversation:
 
     def caller_started(self, now_s: float, item_id: str = "") -> list[Action]:
         """The caller has begun to speak, says the service or the call. item_id: what their turn will be."""
-        turn = self.caller.starts()
+        turn = self.caller.starts(now_s)
         self.requests.forget_replies()
         self._note_turn(item_id, turn)
         notice = Notify("speech_started", {"turn": turn})
@@ -169,8 +173,13 @@ class Conversation:
         """A turn whose end the service has missed, or has not told, is ended here: nobody would answer it, or
         anything else be asked for.
         """
-        waits_s = self._settings.vad_silence_ms / 1000 + TURN_END_LOST_S
-        if not (self._detects and self._connected and self.caller.speaking) or silent_s < waits_s:
+        if not (self._detects and self._connected and self.caller.speaking):
+            return []
+        since_s = now_s - self.caller.since_s
+        heard = silent_s <= since_s + ONSET_S
+        waits_s = self._settings.vad_silence_ms / 1000 + TURN_END_LOST_S if heard else UNHEARD_TURN_S
+        silent_s = min(silent_s, since_s)
+        if silent_s < waits_s:
             return []
         answered = self.caller.answered_by_service
         turn = self.totals.turns = self.caller.stops(None if answered else now_s - silent_s, inferred=True)

@@ -117,6 +117,7 @@ class TestTurnEnds:
     @pytest.fixture(autouse=True)
     def soon(self, monkeypatch):
         monkeypatch.setattr(conversation, "TURN_END_LOST_S", 0.5)
+        monkeypatch.setattr(conversation, "UNHEARD_TURN_S", 0.5)  # the line's time is faster than the clock
 
     def test_a_turn_whose_end_the_server_has_missed_is_answered(self, place, sim):
         server = sim(voice="tone:440:300", faults=Faults(lost_turn_ends=1))

@@ -99,7 +99,7 @@ class Rig:
         """As a call does; returns when the link or the call is over."""
 
         def started() -> None:
-            self.caller.starts()
+            self.caller.starts(1.0)
             self.turns.append(("started", len(self.transport.sent)))
 
         def stopped(audio: str | None) -> None:
@@ -221,7 +221,7 @@ class TestUnanswered:
         """A link that is lost when all but the last of a turn has been sent."""
         caller = Caller()
         lasts = len(between) + len(said) - 1
-        rig = Rig(*between, caller.starts, *said, lasts=lasts, caller=caller, **settings)
+        rig = Rig(*between, lambda: caller.starts(1.0), *said, lasts=lasts, caller=caller, **settings)
         rig.run_audio()
         return rig
 

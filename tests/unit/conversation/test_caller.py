@@ -13,7 +13,7 @@ Happening = Callable[[Caller], object]
 
 
 def starts(caller: Caller) -> None:
-    caller.starts()
+    caller.starts(1.0)
 
 
 def stops(caller: Caller) -> None:
@@ -74,13 +74,13 @@ def test_the_number_of_a_turn_is_known_at_its_first_word(before: tuple[Happening
     caller = Caller()
     for each in before:
         each(caller)
-    assert caller.starts() == number
+    assert caller.starts(1.0) == number
     assert caller.stops(7.0) == number
 
 
 def test_what_was_said_is_kept_while_the_turn_is_open():
     caller = Caller()
-    caller.starts()
+    caller.starts(1.0)
     assert caller.stops(7.0) == 1
     assert caller.speech_end_s == 7.0
     caller.utterances.append(Utterance("turn_1", "AAAA"))
@@ -94,20 +94,20 @@ def test_what_was_said_is_kept_while_the_turn_is_open():
 @pytest.mark.parametrize(("audio", "kept"), [("AAAA", 1), (None, 0)])
 def test_a_turn_that_goes_on_is_two_items_only_where_its_audio_was_kept_apart(audio, kept):
     caller = Caller()
-    caller.starts()
+    caller.starts(1.0)
     caller.stops(7.0)
     caller.utterances.append(Utterance("turn_1", audio))
-    caller.starts()
+    caller.starts(1.0)
     assert len(caller.utterances) == kept
     assert caller.open_since == 1
 
 
 def test_a_turn_after_an_answer_is_open_by_itself():
     caller = Caller()
-    caller.starts()
+    caller.starts(1.0)
     caller.stops(7.0)
     caller.is_answered(1)
-    caller.starts()
+    caller.starts(1.0)
     assert caller.open_since == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from talk import Talk, notices, sent, types
 
-from ivr_ai.conversation.conversation import TURN_END_LOST_S
+from ivr_ai.conversation.conversation import TURN_END_LOST_S, UNHEARD_TURN_S
 from ivr_ai.conversation.floor import Floor
 
 LONG_S = 10.0
@@ -33,6 +33,20 @@ def test_a_caller_who_speaks_on_is_left_alone(talk):
     talk.now_s += LONG_S
     assert talk.it.tick(talk.now_s, 0.0) == []
     assert talk.it.caller.speaking
+
+
+def test_a_line_that_was_silent_before_says_nothing_of_a_turn_that_has_just_begun(talk):
+    talk.caller_starts()
+    talk.now_s += TURN_END_LOST_S - 1
+    assert talk.it.tick(talk.now_s, 86_400.0) == []
+
+
+def test_a_caller_who_speaks_too_low_for_the_line_has_half_a_minute(talk):
+    talk.caller_starts()
+    talk.now_s += UNHEARD_TURN_S - 1
+    assert talk.it.tick(talk.now_s, 86_400.0) == []
+    talk.now_s += 2
+    assert types(talk.it.tick(talk.now_s, 86_400.0)) == ["input_audio_buffer.commit", "response.create"]
 
 
 def test_a_turn_that_the_service_has_answered_is_over_and_asks_for_nothing(talk):
