@@ -123,6 +123,14 @@ class TestStereo:
 
         def open_stereo(session):
             opened.append(HostStream.create(session.get_uuid(), channels=2))
+            hang_up = session.hangup
+
+            def after_the_apology(*words):
+                assert not opened[0].closed  # it is the dialplan's
+                opened[0].close()
+                hang_up(*words)
+
+            session.hangup = after_the_apology
             return session
 
         server = sim()
@@ -134,10 +142,8 @@ class TestStereo:
             greeting="Say hello.",
             apology_file=sorry,
         )
-        placed.wait("failure")
-        assert not opened[0].closed  # it is the dialplan's
-        opened[0].close()
         record = placed.finish()
+        assert opened[0].closed
         assert "is stereo, and the model hears one channel: leave out `stereo`" in record.result.reason
         assert len(placed.of("failure")) == 1
         assert record.recording.ai.count(SORRY) == 1
